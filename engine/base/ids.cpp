@@ -1,0 +1,30 @@
+#include "engine/base/ids.h"
+
+#include <ctime>
+
+namespace rekeyfs {
+
+std::string to_hex(const Uuid& id) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  text.reserve(32);
+  for (std::byte b : id) {
+    text += kDigits[std::to_integer<unsigned>(b) >> 4];
+    text += kDigits[std::to_integer<unsigned>(b) & 15];
+  }
+  return text;
+}
+
+std::string to_uuid_text(const Uuid& id) {
+  std::string text = to_hex(id);
+  for (std::size_t at : {20, 16, 12, 8}) text.insert(at, 1, '-');
+  return text;
+}
+
+Timestamp now() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<Timestamp>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
+
+}  // namespace rekeyfs

@@ -1,0 +1,48 @@
+// Strong types for the numbers that must not be mixed up.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace rekeyfs {
+
+// A number of its own kind: comparable with its like, convertible only by value().
+template <typename Tag, typename Rep = std::uint64_t>
+class StrongId {
+ public:
+  constexpr StrongId() = default;
+  constexpr explicit StrongId(Rep value) : value_(value) {}
+  constexpr Rep value() const { return value_; }
+  constexpr explicit operator bool() const { return value_ != Rep{}; }
+  friend constexpr auto operator<=>(StrongId, StrongId) = default;
+
+ private:
+  Rep value_{};
+};
+
+using Ino = StrongId<struct InoTag>;              // a name space node; 1 is the root, 0 none; never reused
+using LayerId = StrongId<struct LayerTag>;        // 0 none; never reused
+using BlockIndex = std::uint64_t;                 // which block of a layer, from 0
+using EpochId = StrongId<struct EpochTag, std::uint32_t>;  // one mount of the store; 0 none
+
+inline constexpr Ino kRootIno{1};
+
+// 128 random bits, written as 32 hex digits (keys) or as an RFC 4122 version 4 UUID (images, stores).
+using Uuid = std::array<std::byte, 16>;
+std::string to_uuid_text(const Uuid& id);
+std::string to_hex(const Uuid& id);
+
+// Nanoseconds since 1970, the resolution of every time the store keeps.
+using Timestamp = std::int64_t;
+Timestamp now();
+
+}  // namespace rekeyfs
+
+template <typename Tag, typename Rep>
+struct std::hash<rekeyfs::StrongId<Tag, Rep>> {
+  std::size_t operator()(rekeyfs::StrongId<Tag, Rep> id) const noexcept { return std::hash<Rep>{}(id.value()); }
+};

@@ -1,0 +1,235 @@
+// Engine: one open store. The whole of what fs/ and tools/ see of the engine.
+//
+// Modelled on the kernel's VFS: nodes are numbers (Ino), content is reached through an OpenFile. It knows
+// neither FUSE nor a terminal. All members are thread-safe unless they say otherwise; nothing throws.
+// Permission bits are NOT checked here (the kernel does, mount option default_permissions; the commands act as
+// root or the store's owner); rules of the image store (design section 4) are.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/credential.h"
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+
+namespace rekeyfs {
+
+// Who asks. The umask is applied by the caller of the engine (FUSE applies it in the kernel).
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+enum class NodeKind : std::uint8_t { directory = 1, image = 2, symlink = 3 };  // numbers on disk
+
+struct Attributes {
+  Ino ino;
+  NodeKind kind = NodeKind::image;
+  mode_t permissions = 0;  // 07777
+  std::uint32_t links = 1;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::uint64_t size = 0;  // bytes; an image's content, a symlink's target
+  Timestamp accessed = 0, modified = 0, changed = 0;
+};
+
+// What setattr changes; an absent member stays.
+struct AttributeChange {
+  std::optional<mode_t> permissions;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::optional<std::uint64_t> size;
+  std::optional<Timestamp> accessed, modified, changed;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  Ino ino;
+  NodeKind kind;
+  std::uint64_t next;  // the cookie after this entry; cookies stay valid while the directory changes
+};
+
+enum class ImageState : std::uint8_t {  // numbers on disk
+  creating = 1,
+  normal_uninitialized = 2,
+  normal = 3,
+  replicating = 4,
+  error = 5,
+};
+std::string_view name_of(ImageState state);
+
+// An image opened by somebody. Created by open() and create(), given back by release().
+class OpenFile;
+struct OpenFileDeleter {
+  void operator()(OpenFile* file) const;
+};
+using OpenFilePtr = std::unique_ptr<OpenFile, OpenFileDeleter>;
+
+// Told of changes that the kernel's caches cannot see coming. Called without engine locks held.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void entry_removed(Ino parent, std::string_view name) = 0;
+  virtual void content_changed(Ino ino) = 0;     // cached pages and attributes are wrong
+};
+
+// One replication, running or waiting, for `status`.
+struct Replication {
+  Ino ino;
+  std::string path;        // of the target, from the store's root ("/tenant-a/debian.qcow2")
+  std::string source;      // path of the source when it was copied
+  std::string key_before;  // alias; empty for plain
+  std::string key_after;
+  ImageState state = ImageState::replicating;
+  std::string error;        // why it does not go on, and what to do
+  std::uint64_t bytes_total = 0;
+  std::uint64_t bytes_done = 0;
+  double bytes_per_second = 0;  // lately; 0 if unknown
+  Timestamp started = 0;
+};
+
+struct Refusal {
+  Timestamp time = 0;
+  std::string path;    // the target that was refused
+  std::string source;
+  std::string rule;    // a sentence
+  Errc code = Errc::invalid;
+  uid_t uid = 0;
+};
+
+// What a layer is made of, for `info`, youngest first.
+struct LayerInfo {
+  LayerId id;
+  std::string key;              // alias; empty for plain
+  std::string key_id;           // hex; empty for plain
+  std::uint32_t key_version = 0;
+  std::string suite;            // "aes-256-gcm", "chacha20-poly1305", "plain"
+  std::uint32_t block_size = 0; // bytes
+  std::uint64_t stored = 0;     // bytes of blocks it holds itself
+};
+
+struct Attribute {
+  std::string name;  // whole, "user.…"
+  std::string value;
+};
+
+struct NodeInfo {
+  Attributes attributes;
+  std::string path;
+  std::vector<Attribute> ours;    // every user.rekeyfs.* that has a value
+  std::vector<Attribute> others;  // listed ones
+  std::vector<LayerInfo> layers;
+  std::vector<std::string> keys_needed;  // aliases
+};
+
+struct KeyFacts {
+  std::string id;  // hex
+  std::string alias;
+  std::string state;  // "enabled", "disabled", "pending-deletion"
+  std::uint32_t version = 1;
+  uid_t owner = 0;
+  Timestamp created = 0;
+};
+struct KeyUse {
+  std::string path;    // of an image that needs the key
+  std::string reason;  // "encrypted with it" or "source of a replication"
+};
+
+struct Space {
+  std::uint64_t total = 0, available = 0;  // bytes of the file system below the store
+  std::uint64_t nodes = 0;                 // files, directories and links in the store
+};
+
+enum class Seek { data, hole };
+enum class Allocate { reserve, punch, zero };
+
+struct OpenOptions {
+  bool read_only = false;
+  unsigned filler_workers = 2;  // 0: nothing is filled in the background (tests)
+};
+
+class Engine {
+ public:
+  // `store` is a directory: missing or empty. Errc::exists if it is a store, Errc::not_empty if it is not empty.
+  static Status initialize(const std::string& store, const Credential& credential);
+  // Locks, unlocks, verifies, recovers and starts the background work. Not before fork() of a daemon: threads
+  // start here. Errc::locked names the process that holds the store.
+  static Result<std::unique_ptr<Engine>> open(const std::string& store, const Credential& credential,
+                                              const OpenOptions& options = {});
+  virtual ~Engine() = default;
+  // Stops the background work, makes everything durable and frees the store. No other call may run or follow;
+  // every OpenFile has been released.
+  virtual Status close() = 0;
+  virtual void set_observer(Observer* observer) = 0;  // before any traffic; may be null
+  virtual const std::string& store_path() const = 0;
+
+  // Names. `name` is one component; "." and ".." are the caller's business. A node's number stays valid until it
+  // is unlinked and closed; then it answers Errc::stale.
+  virtual Result<Attributes> lookup(Ino parent, std::string_view name) = 0;
+  virtual Result<Attributes> get_attributes(Ino ino) = 0;
+  // `file`, if given, is the handle the change came through (ftruncate).
+  virtual Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file = nullptr) = 0;
+  virtual Result<Ino> parent_of(Ino directory) = 0;
+  virtual Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) = 0;
+  virtual Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) = 0;
+  virtual Result<std::string> read_symlink(Ino ino) = 0;
+  virtual Result<Attributes> link(Ino ino, Ino parent, std::string_view name) = 0;
+  virtual Status unlink(Ino parent, std::string_view name) = 0;
+  virtual Status remove_directory(Ino parent, std::string_view name) = 0;
+  enum class Rename { replace, no_replace, exchange };
+  virtual Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Rename how) = 0;
+  // Up to `most` entries after `cookie` (0: from the start), without "." and "..".
+  virtual Result<std::vector<DirectoryEntry>> read_directory(Ino ino, std::uint64_t cookie, std::size_t most) = 0;
+
+  // Content. `flags` are open(2)'s: access mode, O_TRUNC, O_SYNC/O_DSYNC, O_APPEND is the kernel's.
+  struct Created {
+    Attributes attributes;
+    OpenFilePtr file;
+  };
+  // A regular file that does not exist yet (mknod + open in one).
+  virtual Result<Created> create(Ino parent, std::string_view name, mode_t mode, int flags, const Caller& caller) = 0;
+  virtual Result<OpenFilePtr> open_file(Ino ino, int flags, const Caller& caller) = 0;
+  // Bytes read: less than asked for only at the end.
+  virtual Result<std::size_t> read(OpenFile& file, std::uint64_t offset, ByteSpan out) = 0;
+  virtual Result<std::size_t> write(OpenFile& file, std::uint64_t offset, ByteView bytes) = 0;
+  virtual Status allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) = 0;
+  virtual Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what) = 0;
+  // Replicates where it can (whole image into a new one, in pieces or at once, O(1)), else copies.
+  virtual Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
+                                           std::uint64_t size, const Caller& caller) = 0;
+  virtual Status flush(OpenFile& file) = 0;  // a close(2) of one of its descriptors
+  virtual Status sync(OpenFile& file) = 0;
+  virtual Status sync_directory(Ino ino) = 0;
+
+  // Extended attributes, whole names ("user.rekeyfs.key").
+  enum class SetAttribute { either, create, replace };
+  virtual Result<std::string> get_attribute(Ino ino, std::string_view name) = 0;
+  // A size that the value will not exceed for some time (growing values; design section 2).
+  virtual Result<std::size_t> attribute_size(Ino ino, std::string_view name) = 0;
+  virtual Result<std::vector<std::string>> list_attributes(Ino ino) = 0;  // never user.rekeyfs.*
+  virtual Status set_attribute(Ino ino, std::string_view name, std::string_view value, SetAttribute how, const Caller& caller) = 0;
+  virtual Status remove_attribute(Ino ino, std::string_view name, const Caller& caller) = 0;
+
+  // Facts and commands.
+  virtual Result<Space> space() = 0;
+  virtual Result<Ino> resolve(std::string_view path) = 0;  // from the root, '/'-separated; symlinks are not followed
+  virtual Result<NodeInfo> info(Ino ino) = 0;
+  // Replications at or below `under`, by path.
+  virtual Result<std::vector<Replication>> replications(Ino under) = 0;
+  virtual std::vector<Refusal> refusals() = 0;  // the latest, newest first
+  virtual Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) = 0;
+  virtual Result<std::vector<KeyFacts>> list_keys() = 0;
+  virtual Result<KeyFacts> find_key(std::string_view alias_or_id) = 0;
+  virtual Result<std::vector<KeyUse>> key_uses(std::string_view alias_or_id) = 0;
+};
+
+}  // namespace rekeyfs

@@ -1,0 +1,43 @@
+// Superblock: the file `rekeyfs.store` that identifies a store and holds its root key, locked.
+//
+// JSON is not used: the bytes are specified in man/rekeyfs-format.5 (magic, format version, store id, how to
+// unlock, the wrapped root key, and a MAC under the root key over all of it). Written once, by init: to
+// `rekeyfs.store.new`, synced, renamed, directory synced.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "engine/base/ids.h"
+#include "engine/crypto/hash.h"
+#include "engine/base/credential.h"
+#include "engine/io/storage.h"
+
+namespace rekeyfs::store {
+
+inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::string_view kSuperblockName = "rekeyfs.store";
+
+struct Superblock {
+  std::uint32_t version = kFormatVersion;
+  Uuid store_id{};
+  Credential::Kind kind = Credential::Kind::key_file;
+};
+
+struct Unlocked {
+  Superblock superblock;
+  crypto::Key root;
+};
+
+// Makes a random root key and writes the superblock. Errc::exists if there is one. Errc::invalid for an empty
+// passphrase or a key file of less than 32 or more than 65536 bytes.
+Result<Unlocked> create_superblock(io::Storage& storage, const Credential& credential, crypto::ScryptCost cost = {});
+
+// Errc::not_found if it is no store; Errc::wrong_version; Errc::wrong_secret; Errc::corrupt if damaged. Each
+// message names the next step. Costs read from the file are bounded before use.
+Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credential);
+
+// What can be told without unlocking.
+Result<Superblock> read_superblock(io::Storage& storage);
+
+}  // namespace rekeyfs::store
