@@ -161,6 +161,9 @@ class Engine {
  public:
   // `store` is a directory: missing or empty. Errc::exists if it is a store, Errc::not_empty if it is not empty.
   static Status initialize(const std::string& store, const Credential& credential);
+  // What opens a store, told without opening it: the commands ask for the right secret and refuse what is no
+  // store before they ask for any. Errc::not_found if it is no store; Errc::wrong_version; Errc::corrupt.
+  static Result<Credential::Kind> unlocked_by(const std::string& store);
   // Locks, unlocks, verifies, recovers and starts the background work. Not before fork() of a daemon: threads
   // start here. Errc::locked names the process that holds the store.
   static Result<std::unique_ptr<Engine>> open(const std::string& store, const Credential& credential,

@@ -1,8 +1,9 @@
 // Aead: authenticated encryption of small records (catalog values, journal records, wrapped keys).
 //
 // AES-256-GCM. No caller ever chooses a nonce: seal() draws one and puts it in front. Two ways of drawing,
-// by who may hold the key: `random` for a long-lived key (at most 2^32 seals), `counting` for a key that only
-// this object has (an epoch's), which is faster and without that limit. Thread-safe.
+// by who may hold the key: `random` for a long-lived key (at most 2^32 seals), `counting` for a key that this
+// object alone seals with in its whole life, because a fresh random salt made it (an epoch's): 4 random bytes drawn
+// at creation and a 64-bit counter, which is faster and without that limit. Thread-safe.
 #pragma once
 
 #include <memory>

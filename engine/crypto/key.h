@@ -29,6 +29,8 @@ class Key {
   Key& operator=(const Key&) = delete;
   ~Key();
 
+  // A moved-from key has no bytes: to compare it or to ask for them is a programming error that ends the program,
+  // since going on would seal with a key that anybody can guess.
   bool operator==(const Key& other) const;  // constant time
   std::span<const std::byte, kKeySize> expose_key_bytes() const;
 

@@ -1,12 +1,18 @@
 // KeyRing: the embedded key service. Master keys are random, one per version, each wrapped by a key derived
 // from the store's root key; the record of a key (info and all its versions) is one entry of KeyRecords.
+//
+// A record carries a MAC under the root key, whatever keeps it; its bytes are specified in man/rekeyfs-format.5.
+// Thread-safe, and never waits for its records while a key is being looked up: changes are made one at a time under
+// `change_`, which is held while a record is put (so that two callers cannot take one alias), and only their result
+// enters under `mutex_`. So wrap() and unwrap() may be called inside a transaction of what keeps the records; create()
+// may not. Lock order: change_ -> the records' own -> mutex_.
 #pragma once
 
 #include <map>
 #include <memory>
 
 #include "engine/base/mutex.h"
-#include "engine/crypto/aead.h"
+#include "engine/crypto/key_wrap.h"
 #include "engine/kms/key_service.h"
 
 namespace rekeyfs::kms {
@@ -24,8 +30,34 @@ class KeyRing final : public KeyService {
   Result<crypto::Key> unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) override;
 
  private:
-  struct Entry;  // KeyInfo and the unwrapped master keys by version
-  KeyRing(crypto::Aead wrapper, KeyRecords& records);
+  // A master key of one version: as its record has it, and ready to wrap data keys.
+  struct MasterKey {
+    std::string wrapped;
+    crypto::KeyWrap wrap;
+  };
+  struct Entry {
+    KeyInfo info;
+    std::map<KeyVersion, MasterKey> masters;
+  };
+
+  KeyRing(crypto::KeyWrap master_wrap, crypto::Mac record_mac, KeyRecords& records);
+
+  Result<MasterKey> make_master(const KeyId& id, KeyVersion version) const;
+  Result<MasterKey> open_master(const KeyId& id, KeyVersion version, std::string wrapped) const;
+  std::string encode(const Entry& entry) const;
+  Result<Entry> decode(const KeyId& id, std::string_view record) const;
+  Status load(const KeyId& id, std::string_view record) EXCLUDES(mutex_);
+  bool is_taken(std::string_view alias) const EXCLUDES(mutex_);
+  const Entry* entry_of(std::string_view alias_or_id) const REQUIRES_SHARED(mutex_);
+  Result<const Entry*> usable_entry(const KeyId& id) const REQUIRES_SHARED(mutex_);
+
+  const crypto::KeyWrap master_wrap_;  // wraps master keys
+  const crypto::Mac record_mac_;
+  KeyRecords& records_;
+  Mutex change_;
+  mutable SharedMutex mutex_;
+  std::map<KeyId, Entry> entries_ GUARDED_BY(mutex_);
+  std::map<std::string, KeyId, std::less<>> ids_ GUARDED_BY(mutex_);  // by alias
 };
 
 }  // namespace rekeyfs::kms

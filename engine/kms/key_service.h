@@ -27,7 +27,7 @@ std::string_view name_of(KeyState state);
 
 struct KeyInfo {
   KeyId id{};
-  std::string alias;      // unique, 1 to 128 of [A-Za-z0-9._-], not starting with '-' or '.'
+  std::string alias;      // unique, 1 to 128 of [A-Za-z0-9._-], not starting with '-' or '.', not 32 hex digits
   KeyState state = KeyState::enabled;
   KeyVersion version = 1;  // the one that wraps new data keys
   uid_t owner = 0;
@@ -54,7 +54,7 @@ class KeyService {
   virtual Result<std::vector<KeyInfo>> list() = 0;  // by alias
   // Wraps with the newest version. Errc::no_key, Errc::key_revoked.
   virtual Result<WrappedKey> wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) = 0;
-  // Errc::corrupt if it was not wrapped by that key for that context.
+  // Errc::no_key, Errc::key_revoked; Errc::corrupt if it was not wrapped by that key for that context.
   virtual Result<crypto::Key> unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) = 0;
 };
 

@@ -1,0 +1,47 @@
+// BlockEntry: what a layer knows of one block. 32 bytes on disk (rekeyfs-format(5)):
+//   state u8 | stored length - 1, u16 | slot u40 | epoch u24 | counter u40 | tag 16
+#pragma once
+
+#include <array>
+
+#include "engine/base/bytes.h"
+#include "engine/base/ids.h"
+#include "engine/crypto/hash.h"
+
+namespace rekeyfs::blocks {
+
+inline constexpr std::uint32_t kBlockSize = 16384;  // of new layers; each records its own
+
+enum class BlockState : std::uint8_t {  // numbers on disk
+  hole = 0,  // zeros
+  base = 1,  // as the base layer has it
+  data = 2,  // in a slot of this layer
+};
+
+// A place in a layer's data files. A block's home slot has its own index; later versions alternate between the
+// home and spill slots, so that neither the last durable nor the last acknowledged version is overwritten.
+using Slot = std::uint64_t;
+inline constexpr Slot kSpillBit = Slot{1} << 39;
+
+struct BlockEntry {
+  BlockState state = BlockState::hole;
+  std::uint32_t stored_length = 0;  // 1 to 65536 bytes of the block; the rest of it is zeros
+  Slot slot = 0;
+  EpochId epoch;              // the mount that sealed it
+  std::uint64_t counter = 0;  // its nonce in that mount
+  crypto::Tag tag{};
+
+  static BlockEntry of(BlockState state) {
+    BlockEntry entry;
+    entry.state = state;
+    return entry;
+  }
+  friend bool operator==(const BlockEntry&, const BlockEntry&) = default;
+};
+
+inline constexpr std::size_t kEntrySize = 32;
+void encode_entry(const BlockEntry& entry, std::span<std::byte, kEntrySize> out);
+// A state this program does not know reads as Errc::corrupt.
+Result<BlockEntry> decode_entry(std::span<const std::byte, kEntrySize> in);
+
+}  // namespace rekeyfs::blocks

@@ -1,0 +1,646 @@
+#include "engine/blocks/layer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::blocks {
+namespace {
+
+// A block may be replaced while it is read; more often than this it is not chance.
+constexpr int kMostRetries = 16;
+// Spill slots kept for reuse, so that a hot block does not make the file system allocate each time.
+constexpr std::size_t kMostFreeSpill = 4096;
+
+bool is_zero(ByteView bytes) {
+  return bytes.empty() || (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+void fill_zero(ByteSpan out) { std::fill(out.begin(), out.end(), std::byte{0}); }
+
+std::vector<std::byte> make_buffer(std::size_t size) { return std::vector<std::byte>(size); }
+
+// Memory that is written before it is read.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t size) : bytes_(std::make_unique_for_overwrite<std::byte[]>(size)), size_(size) {}
+  ByteSpan span() { return {bytes_.get(), size_}; }
+
+ private:
+  std::unique_ptr<std::byte[]> bytes_;
+  std::size_t size_;
+};
+
+}  // namespace
+
+Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
+             std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children)
+    : id_(id),
+      record_(record),
+      block_size_(1u << record.block_shift),
+      storage_(parts.storage),
+      catalog_(parts.catalog),
+      observer_(parts.observer),
+      cipher_(std::move(cipher)),
+      files_(parts.storage, id, block_size_),
+      shares_(static_cast<int>(children)),
+      base_(std::move(base)),
+      table_(id, cipher_->table_mac(),
+             [this](bool create) {
+               return storage_.open(layer_path(id_) + ".table", create ? io::OpenMode::create : io::OpenMode::write);
+             },
+             table.root, parts.budget),
+      size_(table.size),
+      stored_(table.stored),
+      filled_(table.filled),
+      next_spill_(table.next_spill) {}
+
+std::shared_ptr<Layer> Layer::base() const {
+  SharedLock lock(mutex_);
+  return base_;
+}
+std::uint64_t Layer::size() const {
+  SharedLock lock(mutex_);
+  return size_;
+}
+std::uint64_t Layer::stored() const {
+  SharedLock lock(mutex_);
+  return stored_;
+}
+std::uint64_t Layer::filled() const {
+  SharedLock lock(mutex_);
+  return filled_;
+}
+void Layer::set_filled(BlockIndex next) {
+  UniqueLock lock(mutex_);
+  filled_ = next;
+  mark_changed();
+}
+bool Layer::is_all_base() const {
+  SharedLock lock(mutex_);
+  return base_ && table_.is_uniform(TableRoot::State::base);
+}
+void Layer::drop_base() {
+  UniqueLock lock(mutex_);
+  base_.reset();
+}
+
+// --- reading ---------------------------------------------------------------------------------------------------
+
+Result<BlockTable::Run> Layer::find(BlockIndex index) {
+  {
+    SharedLock lock(mutex_);
+    RK_TRY_ASSIGN(const auto run, table_.find_cached(index));
+    if (run) return *run;
+  }
+  UniqueLock lock(mutex_);
+  return table_.find(index);
+}
+
+Result<std::vector<BlockTable::Run>> Layer::runs_of(BlockIndex first, BlockIndex end) {
+  std::vector<BlockTable::Run> runs;
+  BlockIndex index = first;
+  auto take = [&](BlockTable::Run run) {
+    run.length = std::min(run.length, end - index);
+    index += run.length;
+    runs.push_back(run);
+  };
+  {
+    SharedLock lock(mutex_);
+    while (index < end) {
+      RK_TRY_ASSIGN(const auto run, table_.find_cached(index));
+      if (!run) break;
+      take(*run);
+    }
+  }
+  if (index == end) return runs;
+  UniqueLock lock(mutex_);
+  while (index < end) {
+    RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(index));
+    take(run);
+  }
+  return runs;
+}
+
+Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base) {
+  const std::uint64_t content = size();
+  const std::size_t inside = offset < content ? std::min<std::uint64_t>(out.size(), content - offset) : 0;
+  fill_zero(out.subspan(inside));
+  out = out.first(inside);
+  if (out.empty()) return {};
+
+  const BlockIndex end = end_block(offset + out.size());
+  BlockIndex index = block_of(offset);
+  RK_TRY_ASSIGN(const std::vector<BlockTable::Run> runs, runs_of(index, end));
+  for (std::size_t i = 0; i < runs.size();) {
+    // Blocks of one state, and of slots side by side, are read as one piece.
+    std::vector<BlockEntry> entries;
+    BlockIndex piece_end = index;
+    const BlockState state = runs[i].entry.state;
+    do {
+      if (state == BlockState::data) entries.push_back(runs[i].entry);
+      piece_end += runs[i++].length;
+    } while (i < runs.size() && runs[i].entry.state == state &&
+             (state != BlockState::data || runs[i].entry.slot == entries.back().slot + 1));
+
+    const std::uint64_t from = std::max(offset, offset_of(index));
+    const std::uint64_t to = std::min(offset + out.size(), offset_of(piece_end));
+    const ByteSpan part = out.subspan(from - offset, to - from);
+    if (state == BlockState::hole) {
+      fill_zero(part);
+    } else if (state == BlockState::data) {
+      RK_TRY(read_data(index, entries, from, part));
+    } else {
+      RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
+      if (!below) {
+        RK_TRY(read(from, part, from_base));
+      } else {
+        RK_TRY(below->read(from, part));
+        if (from_base) from_base->push_back({from, part.size()});
+      }
+    }
+    index = piece_end;
+  }
+  return {};
+}
+
+// The base for a block whose entry said "from base" a moment ago; null if the block has come here since and the base
+// is gone.
+Result<std::shared_ptr<Layer>> Layer::base_for(BlockIndex index) {
+  std::shared_ptr<Layer> below = base();
+  if (below) return below;
+  RK_TRY_ASSIGN(const BlockTable::Run now, find(index));
+  if (now.entry.state == BlockState::base)
+    return fail(Errc::corrupt, "layer " + std::to_string(id_.value()) + " needs a base layer and has none");
+  return below;
+}
+
+// `out` covers all or part of blocks from `first` on, whose slots lie side by side.
+Status Layer::read_data(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out) {
+  std::size_t i = 0;
+  while (!out.empty()) {
+    const std::uint64_t start = offset_of(first + i);
+    const std::size_t whole = offset == start ? out.size() / block_size_ : 0;
+    if (whole == 0) {
+      const std::size_t part = std::min<std::uint64_t>(out.size(), start + block_size_ - offset);
+      RK_TRY(read_one(first + i, entries[i], offset - start, out.first(part)));
+      out = out.subspan(part);
+      offset += part;
+      ++i;
+      continue;
+    }
+    RK_TRY(files_.read(entries[i].slot, out.first(whole * block_size_)));
+    for (std::size_t n = 0; n < whole; ++n, ++i) {
+      const ByteSpan block = out.subspan(n * block_size_, block_size_);
+      const ByteSpan sealed = block.first(entries[i].stored_length);
+      if (cipher_->open(first + i, entries[i], sealed, sealed)) fill_zero(block.subspan(sealed.size()));
+      else RK_TRY(read_one(first + i, entries[i], 0, block));
+    }
+    out = out.subspan(whole * block_size_);
+    offset += whole * block_size_;
+  }
+  return {};
+}
+
+// A part of one block. The slot may have got a newer owner since the entry was looked up: then look again.
+Status Layer::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out) {
+  Scratch scratch(block_size_);
+  for (int attempt = 0; attempt < kMostRetries; ++attempt) {
+    const ByteSpan sealed = scratch.span().first(entry.stored_length);
+    RK_TRY(files_.read(entry.slot, sealed));
+    if (cipher_->open(index, entry, sealed, sealed)) {
+      fill_zero(scratch.span().subspan(sealed.size()));
+      std::memcpy(out.data(), &scratch.span()[offset], out.size());
+      return {};
+    }
+    RK_TRY_ASSIGN(const BlockTable::Run now, find(index));
+    if (now.entry == entry) break;
+    if (now.entry.state != BlockState::data) return read(offset_of(index) + offset, out);
+    entry = now.entry;
+  }
+  return fail(Errc::corrupt, "block " + std::to_string(index) + " of layer " + std::to_string(id_.value()) +
+                                 " does not verify: it is damaged or was replaced");
+}
+
+Result<std::uint64_t> Layer::zeros_at(std::uint64_t offset) {
+  if (offset >= size()) return RangeLock::kEnd - offset;
+  const BlockIndex index = block_of(offset);
+  RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
+  if (run.entry.state == BlockState::data) return 0;
+  const BlockIndex end = std::min(run.length, (RangeLock::kEnd >> record_.block_shift) - index) + index;
+  const std::uint64_t bytes = offset_of(end) - offset;
+  if (run.entry.state == BlockState::hole) return bytes;
+  RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
+  if (!below) return zeros_at(offset);
+  RK_TRY_ASSIGN(const std::uint64_t zeros, below->zeros_at(offset));
+  return std::min(bytes, zeros);
+}
+
+Result<std::uint64_t> Layer::find_data(std::uint64_t offset) {
+  const std::uint64_t end = size();
+  while (offset < end) {
+    RK_TRY_ASSIGN(const std::uint64_t zeros, zeros_at(offset));
+    if (zeros == 0) return offset;
+    offset = zeros < end - offset ? offset + zeros : end;
+  }
+  return end;
+}
+
+Result<std::uint64_t> Layer::find_hole(std::uint64_t offset) {
+  const std::uint64_t end = size();
+  while (offset < end) {
+    RK_TRY_ASSIGN(const std::uint64_t zeros, zeros_at(offset));
+    if (zeros > 0) return offset;
+    offset = offset_of(block_of(offset) + 1);
+  }
+  return end;
+}
+
+// --- changing --------------------------------------------------------------------------------------------------
+
+// Locks [first, end), and from the block the content ends in if that comes before; the size at that moment.
+std::pair<RangeLock::Held, std::uint64_t> Layer::acquire_with_tail(BlockIndex first, BlockIndex end) {
+  for (;;) {
+    const BlockIndex from = std::min(first, block_of(size()));
+    RangeLock::Held held = ranges_.acquire(from, end);
+    const std::uint64_t now = size();
+    if (from <= block_of(now)) return {std::move(held), now};  // else it was truncated before we had the lock
+  }
+}
+
+Status Layer::write(std::uint64_t offset, ByteView bytes, const Touch& touch) {
+  const BlockIndex first = block_of(offset);
+  const BlockIndex end = end_block(offset + bytes.size());
+  const auto [held, old_size] = acquire_with_tail(first, end);
+  if (offset > old_size) RK_TRY(prepare_extension(old_size, offset));
+
+  // Blocks written in part keep the rest of what they had.
+  std::vector<BlockEntry> entries;
+  auto store_and_append = [&](BlockIndex index, ByteView plain) -> Status {
+    RK_TRY_ASSIGN(const std::vector<BlockEntry> stored, store(index, plain));
+    entries.insert(entries.end(), stored.begin(), stored.end());
+    return {};
+  };
+  ByteView left = bytes;
+  std::uint64_t at = offset;
+  while (!left.empty()) {
+    const BlockIndex index = block_of(at);
+    const std::uint64_t start = offset_of(index);
+    const std::uint64_t kept_to = std::min(std::max(old_size, start), start + block_size_);  // old content's end in this block
+    const bool whole = at == start && (left.size() >= block_size_ || at + left.size() >= kept_to);
+    if (whole) {
+      std::size_t size = left.size() / block_size_ * block_size_;
+      if (size == 0 || (left.size() > size && old_size <= at + left.size())) size = left.size();
+      RK_TRY(store_and_append(index, left.first(size)));
+      left = left.subspan(size);
+      at += size;
+    } else {
+      const std::size_t size = std::min<std::uint64_t>(left.size(), start + block_size_ - at);
+      Scratch block(std::max(kept_to, at + size) - start);
+      fill_zero(block.span());
+      RK_TRY(read(start, block.span().first(kept_to - start)));
+      std::memcpy(&block.span()[at - start], left.data(), size);
+      RK_TRY(store_and_append(index, block.span()));
+      left = left.subspan(size);
+      at += size;
+    }
+  }
+  LayerChange change;
+  change.first = first;
+  change.entries = std::move(entries);
+  change.size = offset + bytes.size();
+  return commit(std::move(change), true, touch);
+}
+
+// Seals blocks and writes them to free slots. `plain` starts at a block; its last one may be short, then the rest
+// of it is zeros.
+Result<std::vector<BlockEntry>> Layer::store(BlockIndex first, ByteView plain) {
+  const std::size_t count = end_block(plain.size());
+  RK_TRY_ASSIGN(const std::vector<Slot> slots, choose_slots(first, count));
+  Scratch sealed(plain.size());
+  std::vector<BlockEntry> entries(count);
+  auto block_at = [&](auto bytes, std::size_t i) {
+    return bytes.subspan(i * block_size_, std::min<std::size_t>(block_size_, bytes.size() - i * block_size_));
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    if (is_zero(block_at(plain, i))) continue;  // stays a hole
+    RK_TRY(cipher_->seal(first + i, block_at(plain, i), block_at(sealed.span(), i), entries[i]));
+    entries[i].slot = slots[i];
+  }
+  for (std::size_t i = 0; i < count;) {
+    if (entries[i].state == BlockState::hole) {
+      ++i;
+      continue;
+    }
+    const std::size_t from = i++;
+    while (i < count && entries[i].state == BlockState::data && slots[i] == slots[i - 1] + 1) ++i;
+    const std::size_t end = std::min(i * block_size_, plain.size());
+    RK_TRY(files_.write(slots[from], sealed.span().subspan(from * block_size_, end - from * block_size_)));
+  }
+  return entries;
+}
+
+Result<std::vector<Slot>> Layer::choose_slots(BlockIndex first, std::size_t count) {
+  std::vector<Slot> slots(count);
+  UniqueLock lock(mutex_);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Slot home = first + i;
+    RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(home));
+    const bool home_in_use = run.entry.state == BlockState::data && run.entry.slot == home;
+    if (!home_in_use && !limbo_.contains(home)) {
+      slots[i] = home;
+    } else if (!free_spill_.empty()) {
+      slots[i] = free_spill_.back();
+      free_spill_.pop_back();
+    } else {
+      slots[i] = kSpillBit | next_spill_++;
+    }
+  }
+  return slots;
+}
+
+// The blocks between the old end and `offset` were never content: make sure they read zero once they are.
+Status Layer::prepare_extension(std::uint64_t old_size, std::uint64_t offset) {
+  RK_TRY(zero_tail(old_size));
+  const BlockIndex first = end_block(old_size);
+  const BlockIndex end = end_block(offset);
+  RK_TRY_ASSIGN(const std::vector<BlockTable::Run> runs, runs_of(first, std::max(first, end)));
+  const bool all_holes = std::all_of(runs.begin(), runs.end(), [](const auto& r) { return r.entry.state == BlockState::hole; });
+  if (all_holes) return {};
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.first = first;
+  change.end = end;
+  return commit(std::move(change), true, {});
+}
+
+// What the last block holds beyond the size must not appear when the size grows.
+Status Layer::zero_tail(std::uint64_t size) {
+  const std::uint64_t valid = size % block_size_;
+  if (valid == 0) return {};
+  const BlockIndex index = block_of(size);
+  RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
+  if (run.entry.state == BlockState::hole) return {};
+  if (run.entry.state == BlockState::data && run.entry.stored_length <= valid) return {};
+  Scratch block(valid);
+  RK_TRY(read(offset_of(index), block.span()));
+  LayerChange change;
+  change.first = index;
+  RK_TRY_ASSIGN(change.entries, store(index, block.span()));
+  return commit(std::move(change), true, {});
+}
+
+Status Layer::resize(std::uint64_t new_size, const Touch& touch) {
+  const auto [held, old_size] = acquire_with_tail(block_of(new_size), RangeLock::kEnd);
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.size = new_size;
+  if (new_size > old_size) {
+    RK_TRY(prepare_extension(old_size, new_size));
+  } else {
+    change.first = end_block(new_size);
+    change.end = RangeLock::kEnd;
+  }
+  return commit(std::move(change), false, touch);
+}
+
+Status Layer::zero(std::uint64_t offset, std::uint64_t count, const Touch& touch) {
+  const std::uint64_t content = size();
+  if (offset >= content) return {};
+  const std::uint64_t end = std::min(content, count > content - offset ? content : offset + count);
+  const BlockIndex first = end_block(offset);
+  const BlockIndex last = end == content ? end_block(end) : block_of(end);
+  const std::vector<std::byte> zeros = make_buffer(block_size_);
+  const std::uint64_t head_end = std::min(end, offset_of(first));
+  if (offset < head_end) RK_TRY(write(offset, ByteView(zeros).first(head_end - offset), touch));
+  if (last >= first && offset_of(last) < end && end < content)
+    RK_TRY(write(offset_of(last), ByteView(zeros).first(end - offset_of(last)), touch));
+  if (first >= last) return {};
+  auto held = ranges_.acquire(first, last);
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.first = first;
+  change.end = last;
+  return commit(std::move(change), true, touch);
+}
+
+Status Layer::extend_over_base(std::uint64_t new_size, const Touch& touch) {
+  std::uint64_t from = size();
+  if (new_size <= from) return {};
+  if (from % block_size_ != 0) {
+    // The block the last piece ended in may have been stored short by now: bring its rest in as bytes.
+    const std::uint64_t to = std::min(new_size, offset_of(block_of(from) + 1));
+    Scratch rest(to - from);
+    RK_TRY(base()->read(from, rest.span()));
+    RK_TRY(write(from, rest.span(), touch));
+    from = to;
+  }
+  auto held = ranges_.acquire(end_block(from), RangeLock::kEnd);
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.first = end_block(from);
+  change.end = end_block(new_size);
+  change.state = BlockState::base;
+  change.size = new_size;
+  return commit(std::move(change), true, touch);
+}
+
+Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const Touch& touch) {
+  auto held = ranges_.acquire(block_of(offset), end_block(offset + count));
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.first = end_block(offset);
+  change.end = block_of(offset + count);
+  change.state = BlockState::base;
+  return commit(std::move(change), true, touch);
+}
+
+Status Layer::commit(LayerChange change, bool may_grow, const Touch& touch) {
+  UniqueLock lock(mutex_);
+  if (retired_.load()) return fail(Errc::stale, "the image was deleted");
+  if (may_grow) change.size = std::max(change.size, size_);
+  catalog::SegmentNumber segment = 0;
+  {
+    catalog::WriteTxn txn(catalog_);
+    if (touch) RK_TRY(touch(txn));
+    txn.change_layer(id_, change.encode());
+    RK_TRY_ASSIGN(segment, txn.commit());
+  }
+  return apply(change, segment);
+}
+
+Status Layer::apply(const LayerChange& change, catalog::SegmentNumber segment) {
+  size_ = change.size;
+  mark_changed();
+  if (change.kind == LayerChange::Kind::range)
+    return table_.set_range(change.first, change.end, change.state,
+                            [&](const BlockEntry& entry) NO_THREAD_SAFETY_ANALYSIS { drop_entry(entry, segment); });
+  for (std::size_t i = 0; i < change.entries.size(); ++i) {
+    const BlockEntry& entry = change.entries[i];
+    RK_TRY_ASSIGN(const BlockEntry before, table_.set(change.first + i, entry));
+    if (before.state == BlockState::data) drop_entry(before, segment);
+    if (entry.state != BlockState::data) continue;
+    limbo_.remove(entry.slot);
+    stored_ += entry.stored_length;
+    if (entry.slot & kSpillBit) next_spill_ = std::max(next_spill_, (entry.slot & ~kSpillBit) + 1);
+  }
+  return {};
+}
+
+void Layer::drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) {
+  stored_ -= std::min<std::uint64_t>(stored_, entry.stored_length);
+  limbo_.add(entry.slot, segment);
+}
+
+void Layer::mark_changed() {
+  if (!std::exchange(changed_, true)) observer_.layer_changed(id_);
+}
+
+// --- filling ---------------------------------------------------------------------------------------------------
+
+Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
+  constexpr std::uint64_t kMostLooks = 4096;  // blocks that need nothing are passed quickly, but not for ever
+  BlockIndex index = first;
+  RK_TRY_ASSIGN(BlockTable::Run run, find(index));
+  for (std::uint64_t looks = 0; run.entry.state != BlockState::base && looks < kMostLooks; ++looks) {
+    const BlockIndex end = end_block(size());
+    if (index >= end) return index - first;
+    index += std::min(run.length, end - index);
+    RK_TRY_ASSIGN(run, find(index));
+  }
+  if (index > first || run.entry.state != BlockState::base) return index - first;
+
+  RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
+  if (!below) return 1;
+  RK_TRY_ASSIGN(const std::uint64_t zeros, below->zeros_at(offset_of(index)));
+  const std::uint64_t zero_blocks = zeros >> record_.block_shift;
+  const std::uint64_t count = std::min(run.length, zero_blocks > 0 ? zero_blocks : most);
+
+  auto held = ranges_.acquire(index, index + count);
+  const std::uint64_t content = size();
+  const BlockIndex end = std::min(index + count, end_block(content));
+  RK_TRY_ASSIGN(run, find(index));
+  if (index >= end || run.entry.state != BlockState::base) return index >= end ? 0 : std::min(run.length, end - index);
+  const BlockIndex run_end = std::min(end, index + run.length);
+
+  LayerChange change;
+  change.first = index;
+  if (zero_blocks > 0) {
+    change.kind = LayerChange::Kind::range;
+    change.end = run_end;
+  } else {
+    Scratch plain(std::min(offset_of(run_end), content) - offset_of(index));
+    RK_TRY(below->read(offset_of(index), plain.span()));
+    RK_TRY_ASSIGN(change.entries, store(index, plain.span()));
+  }
+  RK_TRY(commit(std::move(change), true, {}));
+  return run_end - index;
+}
+
+Status Layer::keep(std::uint64_t offset, ByteView plain) {
+  const std::uint64_t end = offset + plain.size();
+  BlockIndex index = end_block(offset);
+  auto held = ranges_.acquire(index, end_block(end));
+  const std::uint64_t content = size();
+  const BlockIndex end_index = end >= content ? end_block(content) : block_of(end);
+  while (index < end_index) {
+    RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
+    const BlockIndex run_end = std::min(end_index, index + run.length);
+    if (run.entry.state == BlockState::base) {
+      const std::uint64_t from = offset_of(index);
+      const std::uint64_t to = std::min(std::min(offset_of(run_end), content), end);
+      LayerChange change;
+      change.first = index;
+      RK_TRY_ASSIGN(change.entries, store(index, plain.subspan(from - offset, to - from)));
+      RK_TRY(commit(std::move(change), true, {}));
+    }
+    index = run_end;
+  }
+  return {};
+}
+
+// --- checkpoint and recovery -----------------------------------------------------------------------------------
+
+Result<Layer::Flush> Layer::begin_flush() {
+  UniqueLock lock(mutex_);
+  RK_TRY_ASSIGN(BlockTable::Snapshot snapshot, table_.snapshot());
+  changed_ = false;
+  LayerTableRecord record;
+  record.size = size_;
+  record.root = snapshot.root;
+  record.stored = stored_;
+  record.next_spill = next_spill_;
+  record.filled = filled_;
+  return Flush{std::move(snapshot.writes), record.encode()};
+}
+
+// Pages of a snapshot go to places nobody else uses, through a file that is opened once.
+Status Layer::write_flush(const Flush& flush) NO_THREAD_SAFETY_ANALYSIS { return table_.write(flush.pages); }
+
+Status Layer::sync_table() {
+  io::File* file;
+  {
+    SharedLock lock(mutex_);
+    file = const_cast<BlockTable&>(table_).file();
+  }
+  return file ? file->sync() : Status{};
+}
+
+void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
+  std::vector<SlotRun> old;
+  {
+    UniqueLock lock(mutex_);
+    if (!committed) {
+      table_.failed();
+      mark_changed();
+      return;
+    }
+    table_.committed();
+    old = limbo_.older_than(first_segment);
+  }
+  // Still in limbo, so that nobody takes them before they are punched.
+  for (const SlotRun& run : old)
+    if (const Status punched = files_.punch(run); !punched) log::warn("space not given back: {}", describe(punched.error()));
+  UniqueLock lock(mutex_);
+  limbo_.remove_older_than(first_segment);
+  for (auto run = old.rbegin(); run != old.rend(); ++run)
+    for (std::uint64_t n = run->count; n-- > 0 && (run->first & kSpillBit) && free_spill_.size() < kMostFreeSpill;)
+      free_spill_.push_back(run->first + n);
+  // What is in limbo still waits for the next checkpoint.
+  if (!limbo_.empty()) mark_changed();
+}
+
+std::size_t Layer::dirty_pages() const {
+  SharedLock lock(mutex_);
+  return table_.dirty_pages();
+}
+
+bool Layer::verifies(const LayerChange& change) {
+  Scratch block(block_size_);
+  return std::all_of(change.entries.begin(), change.entries.end(), [&](const BlockEntry& entry) {
+    if (entry.state != BlockState::data) return true;
+    const BlockIndex index = change.first + static_cast<BlockIndex>(&entry - change.entries.data());
+    const ByteSpan sealed = block.span().first(std::min(entry.stored_length, block_size_));
+    return files_.read(entry.slot, sealed) && cipher_->open(index, entry, sealed, sealed);
+  });
+}
+
+Status Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify) {
+  if (!verify || verifies(change)) {
+    UniqueLock lock(mutex_);
+    return apply(change, segment);
+  }
+  for (std::size_t i = 0; i < change.entries.size(); ++i) {
+    LayerChange one;
+    one.first = change.first + i;
+    one.size = change.size;
+    one.entries = {change.entries[i]};
+    if (!verifies(one)) one.entries.clear();  // the size still counts
+    UniqueLock lock(mutex_);
+    RK_TRY(apply(one, segment));
+  }
+  return {};
+}
+
+}  // namespace rekeyfs::blocks

@@ -1,0 +1,159 @@
+// Layer: the content of an image as blocks, sealed with one data key, over a base layer or none.
+//
+// Every change is in the journal, and so survives the process, when its call returns. Thread-safe: changes of
+// the same blocks exclude each other (RangeLock), the table and the size are under mutex_, sealing, opening and
+// file I/O run outside it. Offsets and sizes are bytes unless a name says blocks.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "engine/base/mutex.h"
+#include "engine/blocks/block_table.h"
+#include "engine/blocks/layer_cipher.h"
+#include "engine/blocks/layer_record.h"
+#include "engine/blocks/limbo.h"
+#include "engine/blocks/range_lock.h"
+#include "engine/blocks/slot_files.h"
+#include "engine/catalog/catalog.h"
+
+namespace rekeyfs::blocks {
+
+// Told when a layer changes for the first time since its last flush. Called with the layer's lock held.
+class DirtyObserver {
+ public:
+  virtual ~DirtyObserver() = default;
+  virtual void layer_changed(LayerId layer) = 0;
+};
+
+struct Extent {
+  std::uint64_t offset, size;
+};
+
+class Layer {
+ public:
+  struct Parts {  // what a layer works with; all outlive it
+    io::Storage& storage;
+    catalog::Catalog& catalog;
+    PageBudget& budget;
+    DirtyObserver& observer;
+  };
+  Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
+        std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children);
+
+  LayerId id() const { return id_; }
+  const LayerRecord& made_as() const { return record_; }  // `base` and `owner` of it may be out of date
+  std::uint32_t block_size() const { return block_size_; }
+  std::shared_ptr<Layer> base() const;
+  std::uint64_t size() const;
+  std::uint64_t stored() const;
+
+  // Layers that read from this one, and copies about to: while there are any, its content must not change.
+  void share() { shares_.fetch_add(1); }
+  void unshare() { shares_.fetch_sub(1); }
+  bool is_shared() const { return shares_.load() > 0; }
+
+  // Fills `out`; what lies beyond the size is zeros. `from_base` gets the parts that a base layer supplied.
+  Status read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base = nullptr);
+  // The first offset at or after `offset`, below the size, that is (not) known to read zero; the size if none.
+  Result<std::uint64_t> find_data(std::uint64_t offset);
+  Result<std::uint64_t> find_hole(std::uint64_t offset);
+
+  // Adds records to the transaction of a change (the image's times). May be empty.
+  using Touch = std::function<Status(catalog::WriteTxn&)>;
+  Status write(std::uint64_t offset, ByteView bytes, const Touch& touch);
+  Status resize(std::uint64_t size, const Touch& touch);
+  Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // within the size
+  // The content goes on as the base's, up to `size`, which a block border or the current size need not be.
+  Status extend_over_base(std::uint64_t size, const Touch& touch);
+  // Whole blocks of [offset, offset + size) become "from base".
+  Status take_from_base(std::uint64_t offset, std::uint64_t size, const Touch& touch);
+
+  // One step of making the layer independent of its base: up to `most` blocks from `first` on. How many blocks were
+  // done (holes and blocks it has already count); 0 at the end.
+  Result<std::uint64_t> fill(BlockIndex first, std::uint64_t most);
+  // Whether what readers get from the base is to be kept (a replica, not a clone).
+  void keep_reads(bool keep) { keeps_reads_.store(keep); }
+  bool keeps_reads() const { return keeps_reads_.load(); }
+  // Stores what a reader got from the base, where the entries still say so.
+  Status keep(std::uint64_t offset, ByteView plain);
+  std::uint64_t filled() const;        // blocks; where the filler goes on
+  void set_filled(BlockIndex next);
+  // Deleted: further changes answer Errc::stale.
+  void retire() { retired_.store(true); }
+  // True while every block is the base's: a layer made by a copy and never written.
+  bool is_all_base() const;
+  // The base is not needed any more (the caller has made everything durable and recorded it).
+  void drop_base();
+
+  Status sync_data() { return files_.sync(); }
+  bool needs_sync() const { return files_.needs_sync(); }
+
+  // Checkpoint, by one thread: begin under the lock, write without it, end when the catalog has committed.
+  struct Flush {
+    std::vector<BlockTable::PageWrite> pages;
+    std::string table_record;
+  };
+  Result<Flush> begin_flush();
+  Status write_flush(const Flush& flush);
+  Status sync_table();
+  // Gives slots back that no recovery from `first_segment` on can need.
+  void end_flush(bool committed, catalog::SegmentNumber first_segment);
+  std::size_t dirty_pages() const;
+
+  // Recovery: whether every block of a change found in the journal opens.
+  bool verifies(const LayerChange& change);
+  // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out.
+  Status replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify);
+
+ private:
+  BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
+  std::uint64_t offset_of(BlockIndex block) const { return block << record_.block_shift; }
+  BlockIndex end_block(std::uint64_t size) const { return (size + block_size_ - 1) >> record_.block_shift; }
+
+  Result<std::vector<BlockTable::Run>> runs_of(BlockIndex first, BlockIndex end);
+  Status read_data(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out);
+  Status read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
+  Result<BlockTable::Run> find(BlockIndex index);
+  Result<std::shared_ptr<Layer>> base_for(BlockIndex index);
+  std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
+  // How many bytes from `offset` on are known to be zeros, seen through all bases.
+  Result<std::uint64_t> zeros_at(std::uint64_t offset);
+
+  // Both with the range lock held.
+  Result<std::vector<BlockEntry>> store(BlockIndex first, ByteView plain);
+  Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);
+  Status zero_tail(std::uint64_t size);
+  Result<std::vector<Slot>> choose_slots(BlockIndex first, std::size_t count) EXCLUDES(mutex_);
+  Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
+  Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
+  void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
+  void mark_changed() REQUIRES(mutex_);
+
+  const LayerId id_;
+  const LayerRecord record_;
+  const std::uint32_t block_size_;
+  io::Storage& storage_;
+  catalog::Catalog& catalog_;
+  DirtyObserver& observer_;
+  const std::unique_ptr<LayerCipher> cipher_;
+  SlotFiles files_;
+  RangeLock ranges_;
+  std::atomic<int> shares_;
+  std::atomic<bool> retired_{false};
+  std::atomic<bool> keeps_reads_{false};
+
+  mutable SharedMutex mutex_;
+  std::shared_ptr<Layer> base_ GUARDED_BY(mutex_);
+  BlockTable table_ GUARDED_BY(mutex_);
+  std::uint64_t size_ GUARDED_BY(mutex_);
+  std::uint64_t stored_ GUARDED_BY(mutex_);
+  std::uint64_t filled_ GUARDED_BY(mutex_);
+  std::uint64_t next_spill_ GUARDED_BY(mutex_);
+  std::vector<Slot> free_spill_ GUARDED_BY(mutex_);
+  Limbo limbo_ GUARDED_BY(mutex_);
+  bool changed_ GUARDED_BY(mutex_) = false;  // since the last begin_flush()
+};
+
+}  // namespace rekeyfs::blocks

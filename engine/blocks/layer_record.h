@@ -1,0 +1,55 @@
+// What the catalog and the journal hold of a layer, and its bytes.
+#pragma once
+
+#include <optional>
+#include <variant>
+
+#include "engine/blocks/block_table.h"
+#include "engine/crypto/block_cipher.h"
+#include "engine/kms/key_service.h"
+
+namespace rekeyfs::blocks {
+
+// Table::layer: made with the layer; only `base` and `owner` change later.
+struct LayerRecord {
+  crypto::Suite suite = crypto::Suite::plain_gmac;
+  std::uint8_t block_shift = 14;  // block size is 2^shift bytes
+  std::optional<kms::KeyId> key;  // absent: a plain layer
+  kms::WrappedKey data_key;       // with `key`
+  LayerId base;                   // read where an entry says so; 0: none
+  Ino owner;                      // the image whose top layer it is; 0: kept for younger layers only
+
+  std::string encode() const;
+  static Result<LayerRecord> decode(std::string_view bytes);
+};
+
+// Table::layer_table: the state of the last checkpoint.
+struct LayerTableRecord {
+  std::uint64_t size = 0;  // bytes of content
+  TableRoot root;
+  std::uint64_t stored = 0;      // bytes of blocks in slots
+  std::uint64_t next_spill = 0;  // spill slots below were used
+  std::uint64_t filled = 0;      // blocks before this one hold nothing "from base" any more
+
+  std::string encode() const;
+  static Result<LayerTableRecord> decode(std::string_view bytes);
+};
+
+// A change of a layer's blocks, as the journal keeps it; absolute, so that replaying it twice is harmless.
+struct LayerChange {
+  enum class Kind : std::uint8_t {  // numbers on disk
+    blocks = 1,  // entries from block `first` on
+    range = 2,   // [first, end) becomes `state`
+  };
+  Kind kind = Kind::blocks;
+  std::uint64_t size = 0;  // of the content afterwards, bytes
+  BlockIndex first = 0;
+  BlockIndex end = 0;
+  BlockState state = BlockState::hole;
+  std::vector<BlockEntry> entries;
+
+  std::string encode() const;
+  static Result<LayerChange> decode(std::string_view bytes);
+};
+
+}  // namespace rekeyfs::blocks

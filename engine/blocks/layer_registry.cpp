@@ -1,0 +1,211 @@
+#include "engine/blocks/layer_registry.h"
+
+#include <algorithm>
+
+namespace rekeyfs::blocks {
+
+using catalog::Table;
+using catalog::make_key;
+
+namespace {
+constexpr std::size_t kMostRecent = 128;
+}
+
+std::shared_ptr<Layer> LayerRegistry::find_open(LayerId id) {
+  Lock lock(mutex_);
+  const auto found = open_.find(id);
+  return found == open_.end() ? nullptr : found->second.lock();
+}
+
+Result<std::shared_ptr<Layer>> LayerRegistry::get(LayerId id) {
+  if (std::shared_ptr<Layer> layer = find_open(id)) return layer;
+  Lock loading(loading_);
+  return get_locked(id);
+}
+
+Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId id) {
+  if (std::shared_ptr<Layer> layer = find_open(id)) return layer;
+  RK_TRY_ASSIGN(std::shared_ptr<Layer> layer, load(id));
+  Lock lock(mutex_);
+  if (open_.size() > 4 * kMostRecent) std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+  open_[id] = layer;
+  recent_.push_front(layer);
+  if (recent_.size() > kMostRecent) recent_.pop_back();
+  return layer;
+}
+
+Result<std::shared_ptr<Layer>> LayerRegistry::load(LayerId id) {
+  RK_TRY_ASSIGN(const LayerRecord record, record_of(id));
+  RK_TRY_ASSIGN(const auto table_bytes, catalog_.get(make_key(Table::layer_table, id.value())));
+  if (!table_bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
+  RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*table_bytes));
+  RK_TRY_ASSIGN(crypto::Key data_key, data_key_of(id, record));
+  RK_TRY_ASSIGN(std::unique_ptr<LayerCipher> cipher,
+                LayerCipher::create(record.suite, store_, id, std::move(data_key), catalog_.epochs()));
+  std::shared_ptr<Layer> base;
+  if (record.base) {
+    RK_TRY_ASSIGN(base, get_locked(record.base));
+  }
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
+  const Layer::Parts parts{storage_, catalog_, budget_, *this};
+  return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base),
+                                 static_cast<unsigned>(children.size()));
+}
+
+Result<LayerRecord> LayerRegistry::record_of(LayerId id) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer, id.value())));
+  if (!bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no record");
+  return LayerRecord::decode(*bytes);
+}
+
+Result<std::vector<LayerId>> LayerRegistry::children_of(LayerId id) const {
+  std::vector<LayerId> children;
+  RK_TRY(catalog_.scan(make_key(Table::child, id.value()), "", [&](std::string_view key, std::string_view) {
+    children.push_back(LayerId{Reader(key.substr(9)).get_be64()});
+    return true;
+  }));
+  return children;
+}
+
+std::string LayerRegistry::wrap_context(LayerId id) const {
+  return Writer().put_raw(as_bytes("rekeyfs data key")).put_raw(store_).put(id.value()).take();
+}
+
+// A plain layer's key serves its tags only; it comes from the store's root key.
+Result<crypto::Key> LayerRegistry::data_key_of(LayerId id, const LayerRecord& record) const {
+  const std::string context = wrap_context(id);
+  if (!record.key) return crypto::derive_key(root_, as_bytes(context), "rekeyfs plain layer");
+  return keys_.unwrap(*record.key, record.data_key, as_bytes(context));
+}
+
+Result<LayerRegistry::NewLayer> LayerRegistry::make(const Plan& plan) {
+  NewLayer layer;
+  layer.id = catalog_.new_layer();
+  layer.record.base = plan.base;
+  layer.record.owner = plan.owner;
+  layer.record.key = plan.key;
+  if (plan.key) {
+    layer.record.suite = crypto::Suite::aes_256_gcm;
+    RK_TRY_ASSIGN(const crypto::Key data_key, crypto::Key::random());
+    RK_TRY_ASSIGN(layer.record.data_key, keys_.wrap(*plan.key, data_key, as_bytes(wrap_context(layer.id))));
+  }
+  layer.table.size = plan.size;
+  if (plan.from_base) {
+    layer.table.root.state = TableRoot::State::base;
+    layer.table.root.levels = BlockTable::levels_for(plan.size / kBlockSize + 1);
+  }
+  return layer;
+}
+
+void LayerRegistry::put(catalog::WriteTxn& txn, const NewLayer& layer) {
+  txn.put(make_key(Table::layer, layer.id.value()), layer.record.encode());
+  txn.put(make_key(Table::layer_table, layer.id.value()), layer.table.encode());
+  if (layer.record.base) txn.put(make_key(Table::child, layer.record.base.value(), layer.id.value()), "");
+}
+
+Result<std::vector<LayerRegistry::Released>> LayerRegistry::release(catalog::WriteTxn& txn, LayerId id) {
+  std::vector<Released> out;
+  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
+  if (children.empty()) {
+    RK_TRY(bury(txn, id, record, out));
+  } else {
+    RK_TRY(disown(txn, id));
+  }
+  return out;
+}
+
+Status LayerRegistry::disown(catalog::WriteTxn& txn, LayerId id) const {
+  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+  record.owner = Ino{};
+  txn.put(make_key(Table::layer, id.value()), record.encode());
+  return {};
+}
+
+Result<std::vector<LayerRegistry::Released>> LayerRegistry::detach(catalog::WriteTxn& txn, LayerId id) {
+  std::vector<Released> out;
+  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+  const LayerId base = std::exchange(record.base, LayerId{});
+  txn.put(make_key(Table::layer, id.value()), record.encode());
+  RK_TRY(release_base(txn, base, id, out));
+  return out;
+}
+
+Status LayerRegistry::bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out) {
+  txn.erase(make_key(Table::layer, id.value()));
+  txn.erase(make_key(Table::layer_table, id.value()));
+  txn.put(make_key(Table::garbage, id.value()), "");
+  out.push_back({id, record.base});
+  return record.base ? release_base(txn, record.base, id, out) : Status{};
+}
+
+// `child` does not read from `base` any more.
+Status LayerRegistry::release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out) {
+  txn.erase(make_key(Table::child, base.value(), child.value()));
+  RK_TRY_ASSIGN(const LayerRecord record, record_of(base));
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(base));
+  const bool needed = record.owner || std::any_of(children.begin(), children.end(), [&](LayerId other) { return other != child; });
+  return needed ? Status{} : bury(txn, base, record, out);
+}
+
+void LayerRegistry::forget(const std::vector<Released>& released) {
+  for (const Released& gone : released) {
+    if (const std::shared_ptr<Layer> base = gone.base ? find_open(gone.base) : nullptr) base->unshare();
+    if (const std::shared_ptr<Layer> layer = find_open(gone.layer)) layer->retire();
+    Lock lock(mutex_);
+    changed_.erase(gone.layer);
+    unflushed_.erase(gone.layer);
+    open_.erase(gone.layer);
+    std::erase_if(recent_, [&](const auto& layer) { return layer->id() == gone.layer; });
+  }
+}
+
+void LayerRegistry::close_all() {
+  Lock lock(mutex_);
+  recent_.clear();
+  open_.clear();
+  unflushed_.clear();
+  changed_.clear();
+}
+
+Result<LayerRegistry::Sizes> LayerRegistry::sizes_of(LayerId id) {
+  if (const std::shared_ptr<Layer> layer = find_open(id)) return Sizes{layer->size(), layer->stored()};
+  RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer_table, id.value())));
+  if (!bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
+  RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*bytes));
+  return Sizes{table.size, table.stored};
+}
+
+void LayerRegistry::layer_changed(LayerId layer) {
+  Lock lock(mutex_);
+  changed_.insert(layer);
+  if (const auto found = open_.find(layer); found != open_.end())
+    if (std::shared_ptr<Layer> object = found->second.lock()) unflushed_.insert_or_assign(layer, std::move(object));
+}
+
+bool LayerRegistry::has_changed() const {
+  Lock lock(mutex_);
+  return !changed_.empty();
+}
+
+std::size_t LayerRegistry::dirty_pages() const {
+  std::vector<std::shared_ptr<Layer>> layers;
+  {
+    Lock lock(mutex_);
+    for (const auto& [id, layer] : unflushed_) layers.push_back(layer);
+  }
+  std::size_t pages = 0;
+  for (const auto& layer : layers) pages += layer->dirty_pages();
+  return pages;
+}
+
+std::vector<std::shared_ptr<Layer>> LayerRegistry::take_changed() {
+  Lock lock(mutex_);
+  std::vector<std::shared_ptr<Layer>> layers;
+  for (auto& [id, layer] : unflushed_) layers.push_back(std::move(layer));
+  unflushed_.clear();
+  changed_.clear();
+  return layers;
+}
+
+}  // namespace rekeyfs::blocks

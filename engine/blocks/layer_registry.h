@@ -1,0 +1,96 @@
+// LayerRegistry: makes, opens and forgets layers; one Layer object per layer at any time.
+//
+// Thread-safe. get() and make() use the key service, so they are not for inside a WriteTxn; put(), release() and
+// detach() are.
+#pragma once
+
+#include <list>
+#include <set>
+#include <unordered_map>
+
+#include "engine/blocks/layer.h"
+
+namespace rekeyfs::blocks {
+
+class LayerRegistry final : public DirtyObserver {
+ public:
+  // All outlive it.
+  LayerRegistry(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys, const crypto::Key& root, const Uuid& store)
+      : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store) {}
+
+  Result<std::shared_ptr<Layer>> get(LayerId id);
+
+  struct Plan {
+    std::optional<kms::KeyId> key;  // absent: plain
+    LayerId base;
+    std::uint64_t size = 0;
+    bool from_base = false;  // all content up to `size` is the base's; else it is a hole
+    Ino owner;
+  };
+  struct NewLayer {
+    LayerId id;
+    LayerRecord record;
+    LayerTableRecord table;
+  };
+  // Draws the number and the data key; before a transaction, as the key service may need one of its own.
+  Result<NewLayer> make(const Plan& plan);
+  // Puts the records of a new layer into the transaction.
+  static void put(catalog::WriteTxn& txn, const NewLayer& layer);
+  // The image that owned the layer does not need it any more. Puts its records, and those of bases that nobody needs
+  // then, into the transaction: a layer that others read from stays without an owner, the rest becomes garbage.
+  struct Released {
+    LayerId layer;
+    LayerId base;  // that it read from
+  };
+  Result<std::vector<Released>> release(catalog::WriteTxn& txn, LayerId id);
+  // The layer stays, for a younger one over it that takes its place.
+  Status disown(catalog::WriteTxn& txn, LayerId id) const;
+  // The layer's content is all its own: puts the records that say so. The base may become garbage.
+  Result<std::vector<Released>> detach(catalog::WriteTxn& txn, LayerId id);
+  // After the commit: deleted layers are not flushed any more; their files go with the next checkpoint.
+  void forget(const std::vector<Released>& released);
+
+  // Lets go of every layer object; none may be in use or changed.
+  void close_all();
+
+  // Bytes of content and bytes stored, without opening the layer.
+  struct Sizes {
+    std::uint64_t content, stored;
+  };
+  Result<Sizes> sizes_of(LayerId id);
+
+  std::vector<std::shared_ptr<Layer>> take_changed();  // since the last call
+  void layer_changed(LayerId layer) override;
+  bool has_changed() const;
+  std::size_t pages_in_memory() const { return budget_.pages.load(); }
+  std::size_t dirty_pages() const;
+
+  Result<LayerRecord> record_of(LayerId id) const;
+  // Layers whose base is `id`.
+  Result<std::vector<LayerId>> children_of(LayerId id) const;
+
+ private:
+  Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
+  std::string wrap_context(LayerId id) const;
+  Result<std::shared_ptr<Layer>> load(LayerId id) REQUIRES(loading_);
+  Result<std::shared_ptr<Layer>> get_locked(LayerId id) REQUIRES(loading_);
+  std::shared_ptr<Layer> find_open(LayerId id) EXCLUDES(mutex_);
+  Status release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out);
+  Status bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out);
+
+  io::Storage& storage_;
+  catalog::Catalog& catalog_;
+  kms::KeyService& keys_;
+  const crypto::Key& root_;
+  const Uuid store_;
+  PageBudget budget_;
+
+  Mutex loading_;  // taken before mutex_; held while a layer is opened
+  mutable Mutex mutex_;
+  std::unordered_map<LayerId, std::weak_ptr<Layer>> open_ GUARDED_BY(mutex_);
+  std::list<std::shared_ptr<Layer>> recent_ GUARDED_BY(mutex_);  // kept open, latest first
+  std::set<LayerId> changed_ GUARDED_BY(mutex_);
+  std::unordered_map<LayerId, std::shared_ptr<Layer>> unflushed_ GUARDED_BY(mutex_);
+};
+
+}  // namespace rekeyfs::blocks

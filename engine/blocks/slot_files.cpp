@@ -1,0 +1,119 @@
+#include "engine/blocks/slot_files.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace rekeyfs::blocks {
+namespace {
+constexpr std::uint64_t kSlotsPerFile = std::uint64_t{1} << 26;
+}
+
+std::string layer_directory(LayerId layer) {
+  char text[24];
+  std::snprintf(text, sizeof text, "layers/%02x", static_cast<unsigned>(layer.value() & 0xff));
+  return text;
+}
+
+std::string layer_path(LayerId layer) {
+  char text[24];
+  std::snprintf(text, sizeof text, "/%016llx", static_cast<unsigned long long>(layer.value()));
+  return layer_directory(layer) + text;
+}
+
+SlotFiles::Place SlotFiles::place_of(Slot slot) const {
+  const bool spill = (slot & kSpillBit) != 0;
+  const std::uint64_t number = slot & ~kSpillBit;
+  const std::uint64_t offset = number % kSlotsPerFile * block_size_;
+  return {(spill ? ".spill" : ".data") + std::to_string(number / kSlotsPerFile), offset, kSlotsPerFile * block_size_ - offset};
+}
+
+Result<io::File*> SlotFiles::file_of(const std::string& ending, bool write) {
+  Lock lock(mutex_);
+  Segment& segment = segments_[ending];
+  if (!segment.file) {
+    const std::string path = layer_path(layer_) + ending;
+    auto file = storage_.open(path, io::OpenMode::write);
+    if (!file && file.error().code == Errc::not_found && write) {
+      file = storage_.open(path, io::OpenMode::create);
+      new_names_ = true;
+    }
+    if (!file && file.error().code == Errc::not_found) return fail(Errc::corrupt, "the data file " + path + " is missing");
+    if (!file) return fail(file.error());
+    segment.file = std::move(*file);
+  }
+  if (write) segment.unsynced = true;
+  return segment.file.get();
+}
+
+Status SlotFiles::read(Slot first, ByteSpan out) {
+  while (!out.empty()) {
+    const Place place = place_of(first);
+    const std::size_t size = std::min<std::uint64_t>(out.size(), place.left);
+    RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, false));
+    RK_TRY_ASSIGN(const std::size_t got, file->read(place.offset, out.first(size)));
+    std::fill(out.begin() + static_cast<std::ptrdiff_t>(got), out.begin() + static_cast<std::ptrdiff_t>(size), std::byte{0});
+    out = out.subspan(size);
+    first += size / block_size_;
+  }
+  return {};
+}
+
+Status SlotFiles::write(Slot first, ByteView bytes) {
+  while (!bytes.empty()) {
+    const Place place = place_of(first);
+    const std::size_t size = std::min<std::uint64_t>(bytes.size(), place.left);
+    RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, true));
+    RK_TRY(file->write(place.offset, bytes.first(size)));
+    bytes = bytes.subspan(size);
+    first += size / block_size_;
+  }
+  return {};
+}
+
+Status SlotFiles::punch(const SlotRun& run) {
+  for (SlotRun left = run; left.count > 0;) {
+    const Place place = place_of(left.first);
+    const std::uint64_t count = std::min(left.count, place.left / block_size_);
+    RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, false));
+    RK_TRY(file->punch(place.offset, count * block_size_));
+    left.first += count;
+    left.count -= count;
+  }
+  return {};
+}
+
+bool SlotFiles::needs_sync() const {
+  Lock lock(mutex_);
+  return new_names_ || std::any_of(segments_.begin(), segments_.end(), [](const auto& s) { return s.second.unsynced; });
+}
+
+Status SlotFiles::sync() {
+  std::vector<io::File*> files;
+  bool names = false;
+  {
+    Lock lock(mutex_);
+    for (auto& [ending, segment] : segments_)
+      if (std::exchange(segment.unsynced, false)) files.push_back(segment.file.get());
+    names = std::exchange(new_names_, false);
+  }
+  for (io::File* file : files) RK_TRY(file->sync());
+  if (names) RK_TRY(storage_.sync_directory(layer_directory(layer_)));
+  return {};
+}
+
+Status SlotFiles::remove_all(io::Storage& storage, LayerId layer) {
+  const std::string path = layer_path(layer);
+  RK_TRY(storage.remove(path + ".table"));
+  for (const char* kind : {".data", ".spill"}) {
+    for (std::uint64_t number = 0;; ++number) {
+      const std::string name = path + kind + std::to_string(number);
+      RK_TRY_ASSIGN(const bool there, storage.exists(name));
+      // A sparse layer may lack early files: look a little beyond the last one found.
+      if (!there && number >= 16) break;
+      if (there) RK_TRY(storage.remove(name));
+    }
+  }
+  return {};
+}
+
+}  // namespace rekeyfs::blocks

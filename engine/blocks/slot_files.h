@@ -1,0 +1,57 @@
+// SlotFiles: the sparse data files in which the slots of one layer lie.
+//
+// Home slots in <layer>.data<N>, spill slots in <layer>.spill<N>, 2^26 slots a file (1 TiB of 16 KiB blocks; ext4
+// ends at 16 TiB). Files are opened, and made, when first needed. Thread-safe.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "engine/base/mutex.h"
+#include "engine/blocks/limbo.h"
+#include "engine/io/storage.h"
+
+namespace rekeyfs::blocks {
+
+// layers/<two digits>/<sixteen digits>, to which an ending is added.
+std::string layer_path(LayerId layer);
+std::string layer_directory(LayerId layer);
+
+class SlotFiles {
+ public:
+  SlotFiles(io::Storage& storage, LayerId layer, std::uint32_t block_size)
+      : storage_(storage), layer_(layer), block_size_(block_size) {}
+
+  // Slots [first, first + count), which must not cross from home to spill; at the end of a file the rest of `out`
+  // is zeroed (the last block of an image is stored short).
+  Status read(Slot first, ByteSpan out);
+  Status write(Slot first, ByteView bytes);
+  Status punch(const SlotRun& run);
+  // Makes all writes so far durable, and the names of new files.
+  Status sync();
+  bool needs_sync() const;
+
+  static Status remove_all(io::Storage& storage, LayerId layer);
+
+ private:
+  struct Segment {
+    std::unique_ptr<io::File> file;
+    bool unsynced = false;
+  };
+  struct Place {
+    std::string ending;
+    std::uint64_t offset;
+    std::uint64_t left;  // bytes to the end of that file
+  };
+  Place place_of(Slot slot) const;
+  Result<io::File*> file_of(const std::string& ending, bool write);
+
+  io::Storage& storage_;
+  const LayerId layer_;
+  const std::uint32_t block_size_;
+  mutable Mutex mutex_;
+  std::map<std::string, Segment> segments_ GUARDED_BY(mutex_);  // by ending; never removed while the object lives
+  bool new_names_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace rekeyfs::blocks

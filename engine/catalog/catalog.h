@@ -1,0 +1,128 @@
+// Catalog: every record of the store by key. LMDB holds the last checkpoint, a table in memory what changed
+// since, the journal makes those changes outlive the process.
+//
+// Reads (get, scan) come from any thread at any time. Writes are transactions (WriteTxn), one at a time, atomic in
+// the journal and in memory. Values are opaque here; their layouts belong to the folders that use them.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "engine/base/mutex.h"
+#include "engine/catalog/journal.h"
+#include "engine/catalog/lmdb.h"
+#include "engine/catalog/record_seal.h"
+#include "engine/catalog/tables.h"
+
+namespace rekeyfs::catalog {
+
+// One decoded step of a journal record.
+struct Op {
+  enum class Kind : std::uint8_t {  // numbers on disk
+    put = 1,
+    erase = 2,
+    layer = 3,  // a change of a layer's blocks; `value` is blocks/'s business
+    synced = 4,  // all data of the layer up to here is durable
+  };
+  Kind kind = Kind::put;
+  std::string key;  // put, erase
+  LayerId layer;    // layer, synced
+  std::string value;
+};
+Result<std::vector<Op>> decode_ops(std::string_view payload);
+
+class Catalog {
+ public:
+  // A new catalog in the empty `directory`, holding `records`; its first journal segment exists afterwards.
+  static Status create(io::Storage& storage, const std::string& directory, const crypto::Key& root, const Uuid& store,
+                       const std::vector<std::pair<std::string, std::string>>& records);
+  // Verifies, opens, and reads the journal's history; recover() and start() must follow. References outlive it.
+  static Result<std::unique_ptr<Catalog>> open(io::Storage& storage, const std::string& directory,
+                                               const crypto::Key& root, const Uuid& store);
+
+  // What the journal holds beyond the last checkpoint; empties it. Catalog ops are to be handed to recover_op().
+  Journal::History take_history();
+  void recover_op(const Op& op);
+  // A new epoch and a new journal. Until the next checkpoint has committed, nothing may be sealed under it.
+  Status start(SegmentNumber first_segment);
+
+  Result<std::optional<std::string>> get(std::string_view key) const;
+  // Pairs whose key starts with `prefix` and is at or after `from`, in order, until `visit` returns false. `visit`
+  // must not use the catalog.
+  using Visit = std::function<bool(std::string_view key, std::string_view value)>;
+  Status scan(std::string_view prefix, std::string_view from, const Visit& visit) const;
+
+  LayerId new_layer() { return LayerId{next_layer_.fetch_add(1)}; }  // a number never used before
+  const Epochs& epochs() const { return epochs_; }
+  std::uint64_t nodes() const { return nodes_.load(); }
+
+  Status sync_journal() { return journal_->sync(); }
+  Result<SegmentNumber> append_synced(const std::vector<LayerId>& layers);
+  std::uint64_t journal_bytes() const { return journal_->segment_bytes(); }
+  bool has_changes() const;
+
+  // Checkpoint, in three steps by one thread at a time: freeze() ends a journal segment and sets the changes
+  // so far aside; commit_frozen() makes them and `more` durable in LMDB and trims the journal; or thaw() takes
+  // them back when the checkpoint failed. Returns the segment that recovery would start from.
+  Result<SegmentNumber> freeze();
+  Status commit_frozen(SegmentNumber first_segment, const std::vector<std::pair<std::string, std::string>>& more);
+  void thaw();
+
+ private:
+  friend class WriteTxn;
+  using Changes = std::map<std::string, std::optional<std::string>, std::less<>>;  // nullopt: erased
+
+  Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& root, const Uuid& store);
+  Status load();
+  void apply(const Op& op) EXCLUDES(memory_);
+  Status commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
+                        SuperRecord& super);
+
+  io::Storage& storage_;
+  LmdbEnvironment env_;
+  const crypto::Key& root_;
+  const Uuid store_;
+  Epochs epochs_;
+  std::unique_ptr<RecordSeal> seal_;
+  std::unique_ptr<Journal> journal_;
+  Journal::History history_;
+  SuperRecord super_;  // of the last checkpoint; the checkpointing thread's
+
+  Mutex writer_;  // held by the one WriteTxn
+  std::atomic<std::uint64_t> next_ino_{2};
+  std::atomic<std::uint64_t> next_layer_{1};
+  std::atomic<std::uint64_t> nodes_{0};
+  std::uint64_t newest_ino_ GUARDED_BY(memory_) = 1;  // the highest that has a record or had one
+
+  mutable SharedMutex memory_;
+  Changes active_ GUARDED_BY(memory_);
+  std::shared_ptr<const Changes> frozen_ GUARDED_BY(memory_) = std::make_shared<const Changes>();  // being committed
+};
+
+// Holds the writer's lock from construction to destruction; nothing happens unless commit() succeeds.
+class SCOPED_CAPABILITY WriteTxn {
+ public:
+  explicit WriteTxn(Catalog& catalog) ACQUIRE(catalog.writer_);
+  ~WriteTxn() RELEASE();
+  WriteTxn(const WriteTxn&) = delete;
+  WriteTxn& operator=(const WriteTxn&) = delete;
+
+  Result<std::optional<std::string>> get(std::string_view key) const;  // sees its own changes
+  void put(std::string_view key, std::string_view value);
+  void erase(std::string_view key);
+  // A change of blocks that goes into the same journal record; the caller applies it to the layer after commit().
+  void change_layer(LayerId layer, std::string_view change);
+  Ino new_ino();
+  // In the journal and visible to readers; the segment it went to. Once.
+  Result<SegmentNumber> commit();
+
+ private:
+  Catalog& catalog_;
+  Writer record_;
+  std::vector<Op> ops_;
+};
+
+}  // namespace rekeyfs::catalog

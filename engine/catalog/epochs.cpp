@@ -1,0 +1,55 @@
+#include "engine/catalog/epochs.h"
+
+namespace rekeyfs::catalog {
+namespace {
+constexpr std::size_t kMostCached = 512;
+}
+
+void Epochs::add(EpochId epoch, const Salt& salt) {
+  Lock lock(mutex_);
+  salts_.insert_or_assign(epoch, salt);
+}
+
+void Epochs::set_current(EpochId epoch) {
+  Lock lock(mutex_);
+  current_ = epoch;
+}
+
+EpochId Epochs::current() const {
+  Lock lock(mutex_);
+  return current_;
+}
+
+EpochId Epochs::newest() const {
+  Lock lock(mutex_);
+  return salts_.empty() ? EpochId{} : salts_.rbegin()->first;
+}
+
+Result<Salt> Epochs::salt_of(EpochId epoch) const {
+  Lock lock(mutex_);
+  const auto found = salts_.find(epoch);
+  if (found == salts_.end())
+    return fail(Errc::corrupt, "no mount number " + std::to_string(epoch.value()) + " is on record");
+  return found->second;
+}
+
+Result<crypto::Aead> Epochs::make_aead(EpochId epoch, std::string_view purpose) const {
+  RK_TRY_ASSIGN(const Salt salt, salt_of(epoch));
+  RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(root_, salt, purpose));
+  return crypto::Aead::create(key, crypto::NonceSource::counting);
+}
+
+Result<std::shared_ptr<const crypto::Aead>> Epochs::aead_of(EpochId epoch, std::string_view purpose) const {
+  const std::pair<EpochId, std::string> which(epoch, purpose);
+  {
+    Lock lock(mutex_);
+    if (const auto found = aeads_.find(which); found != aeads_.end()) return found->second;
+  }
+  RK_TRY_ASSIGN(crypto::Aead aead, make_aead(epoch, purpose));
+  Lock lock(mutex_);
+  // The current mount's objects own the counters they seal with: there is one of each, and it stays.
+  if (aeads_.size() >= kMostCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current_; });
+  return aeads_.try_emplace(which, std::make_shared<const crypto::Aead>(std::move(aead))).first->second;
+}
+
+}  // namespace rekeyfs::catalog

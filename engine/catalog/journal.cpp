@@ -1,0 +1,180 @@
+#include "engine/catalog/journal.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+namespace rekeyfs::catalog {
+namespace {
+
+constexpr std::string_view kDirectory = "journal";
+constexpr std::string_view kMagic = "rkjrnl1\n";
+constexpr std::size_t kHeaderSize = 8 + 16 + 4 + 8 + 16;  // magic, store, epoch, segment, tag before
+constexpr std::size_t kMaxRecord = 16u << 20;
+
+std::string path_of(SegmentNumber number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "journal/%016llx", static_cast<unsigned long long>(number));
+  return name;
+}
+
+std::string encode_header(const Uuid& store, EpochId epoch, SegmentNumber number, const crypto::Tag& previous) {
+  Writer out;
+  out.put_raw(as_bytes(kMagic)).put_raw(store).put(epoch.value()).put(number).put_raw(previous);
+  return out.take();
+}
+
+// What a record authenticates besides its payload: its place and its predecessor.
+std::string context_of(SegmentNumber segment, std::uint64_t offset, const crypto::Tag& previous) {
+  Writer out;
+  out.put_raw(as_bytes("rekeyfs journal")).put(segment).put(offset).put_raw(previous);
+  return out.take();
+}
+
+crypto::Tag tag_of(std::string_view sealed) {
+  crypto::Tag tag;
+  std::memcpy(tag.data(), sealed.data() + sealed.size() - tag.size(), tag.size());
+  return tag;
+}
+
+Result<std::string> read_whole(io::File& file) {
+  RK_TRY_ASSIGN(const std::uint64_t size, file.size());
+  std::string bytes(size, '\0');
+  RK_TRY_ASSIGN(const std::size_t got, file.read(0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
+  bytes.resize(got);
+  return bytes;
+}
+
+Result<std::vector<SegmentNumber>> list_segments(io::Storage& storage) {
+  RK_TRY_ASSIGN(const std::vector<std::string> names, storage.list(kDirectory));
+  std::vector<SegmentNumber> numbers;
+  for (const std::string& name : names) {
+    SegmentNumber number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
+    if (error == std::errc{} && end == name.data() + name.size()) numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+}  // namespace
+
+struct Journal::Segment {
+  SegmentNumber number;
+  std::unique_ptr<io::File> file;
+  std::uint64_t size = kHeaderSize;  // guarded by the journal's mutex_
+};
+
+Journal::Journal(io::Storage& storage, const Uuid& store, EpochId epoch, crypto::Aead aead)
+    : storage_(storage), store_(store), epoch_(epoch), aead_(std::move(aead)) {}
+
+Result<std::unique_ptr<Journal>> Journal::start(io::Storage& storage, const Uuid& store, EpochId epoch,
+                                                crypto::Aead aead, SegmentNumber first, SegmentNumber oldest) {
+  std::unique_ptr<Journal> journal(new Journal(storage, store, epoch, std::move(aead)));
+  RK_TRY_ASSIGN(std::shared_ptr<Segment> segment, journal->make_segment(first, {}));
+  Lock lock(journal->mutex_);
+  journal->current_ = std::move(segment);
+  journal->oldest_ = oldest;
+  return journal;
+}
+
+Result<std::shared_ptr<Journal::Segment>> Journal::make_segment(SegmentNumber number, const crypto::Tag& previous) {
+  auto segment = std::make_shared<Segment>();
+  segment->number = number;
+  RK_TRY_ASSIGN(segment->file, storage_.open(path_of(number), io::OpenMode::create_new));
+  RK_TRY(segment->file->write(0, as_bytes(encode_header(store_, epoch_, number, previous))));
+  RK_TRY(storage_.sync_directory(kDirectory));
+  return segment;
+}
+
+Result<SegmentNumber> Journal::append(std::string_view payload) {
+  Lock lock(mutex_);
+  RK_TRY_ASSIGN(const std::string sealed,
+                aead_.seal(as_bytes(context_of(current_->number, current_->size, last_tag_)), as_bytes(payload)));
+  Writer record;
+  record.put_string(sealed);
+  RK_TRY(current_->file->write(current_->size, as_bytes(record.text())));
+  current_->size += record.text().size();
+  last_tag_ = tag_of(sealed);
+  return current_->number;
+}
+
+Status Journal::sync() {
+  std::vector<std::shared_ptr<Segment>> segments;
+  {
+    Lock lock(mutex_);
+    segments = unsynced_;
+    segments.push_back(current_);
+  }
+  for (const auto& segment : segments) RK_TRY(segment->file->sync());
+  Lock lock(mutex_);
+  std::erase_if(unsynced_, [&](const auto& old) { return std::find(segments.begin(), segments.end(), old) != segments.end(); });
+  return {};
+}
+
+Result<SegmentNumber> Journal::rotate() {
+  Lock lock(mutex_);
+  RK_TRY_ASSIGN(std::shared_ptr<Segment> next, make_segment(current_->number + 1, last_tag_));
+  unsynced_.push_back(std::move(current_));
+  current_ = std::move(next);
+  return current_->number;
+}
+
+Status Journal::remove_before(SegmentNumber first_kept) {
+  SegmentNumber number;
+  {
+    Lock lock(mutex_);
+    number = oldest_;
+    oldest_ = first_kept;
+    std::erase_if(unsynced_, [&](const auto& old) { return old->number < first_kept; });
+  }
+  for (; number < first_kept; ++number) RK_TRY(storage_.remove(path_of(number)));
+  return {};
+}
+
+std::uint64_t Journal::segment_bytes() const {
+  Lock lock(mutex_);
+  return current_->size;
+}
+
+Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, SegmentNumber first,
+                                       const AeadOfEpoch& aead_of) {
+  RK_TRY_ASSIGN(const std::vector<SegmentNumber> numbers, list_segments(storage));
+  if (!std::binary_search(numbers.begin(), numbers.end(), first))
+    return fail(Errc::corrupt, "the journal segment " + path_of(first) + " is missing: restore it from a backup, or run 'rekeyfs check'");
+  History history{{}, std::max(numbers.back(), first) + 1};
+
+  crypto::Tag previous{};
+  for (SegmentNumber number = first; std::binary_search(numbers.begin(), numbers.end(), number); ++number) {
+    RK_TRY_ASSIGN(std::unique_ptr<io::File> file, storage.open(path_of(number), io::OpenMode::read));
+    RK_TRY_ASSIGN(const std::string bytes, read_whole(*file));
+    Reader in(bytes);
+    const std::string_view magic = as_text(in.get_raw(kMagic.size()));
+    Uuid owner{};
+    in.get_into(owner);
+    const EpochId epoch{in.get<std::uint32_t>()};
+    const SegmentNumber self = in.get<std::uint64_t>();
+    crypto::Tag before{};
+    in.get_into(before);
+    // A header that was never written, or a successor whose predecessor lost its end in a power cut.
+    if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) break;
+
+    // A mount that is not on record never got as far as acknowledging anything.
+    const Result<std::shared_ptr<const crypto::Aead>> key = aead_of(epoch);
+    if (!key) break;
+    const std::shared_ptr<const crypto::Aead>& aead = *key;
+    while (in.left() > sizeof(std::uint32_t)) {
+      const std::uint64_t offset = bytes.size() - in.left();
+      const std::uint32_t size = in.get<std::uint32_t>();
+      if (size < crypto::Aead::kOverhead || size > kMaxRecord || size > in.left()) break;
+      const std::string_view sealed = as_text(in.get_raw(size));
+      auto payload = aead->open(as_bytes(context_of(number, offset, previous)), as_bytes(sealed));
+      if (!payload) break;
+      previous = tag_of(sealed);
+      history.records.push_back({number, std::move(*payload)});
+    }
+  }
+  return history;
+}
+
+}  // namespace rekeyfs::catalog

@@ -1,0 +1,67 @@
+// Journal: the one append-only log that every change goes through before its call is acknowledged.
+//
+// Segments are files journal/<16 hex digits>; a checkpoint starts a new one and removes those it made
+// superfluous. A record is sealed (AES-256-GCM under a key of this mount) and authenticates its place and the
+// tag of the record before it, across segments: nothing can be cut out, moved or replayed. Bytes: rekeyfs-format(5).
+// Thread-safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/base/mutex.h"
+#include "engine/crypto/aead.h"
+#include "engine/io/storage.h"
+
+namespace rekeyfs::catalog {
+
+using SegmentNumber = std::uint64_t;
+
+class Journal {
+ public:
+  // Starts segment `first`, which must not exist; older ones down to `oldest` are there until remove_before().
+  // `storage` outlives the journal.
+  static Result<std::unique_ptr<Journal>> start(io::Storage& storage, const Uuid& store, EpochId epoch,
+                                                crypto::Aead aead, SegmentNumber first, SegmentNumber oldest);
+
+  // In the page cache when it returns, and the segment it went to. On failure nothing was appended.
+  Result<SegmentNumber> append(std::string_view payload);
+  // Everything appended before the call is durable when it returns.
+  Status sync();
+  // Appends go to a new segment from now on; its number.
+  Result<SegmentNumber> rotate();
+  Status remove_before(SegmentNumber first_kept);
+  std::uint64_t segment_bytes() const;  // of the current segment
+
+  struct Record {
+    SegmentNumber segment;
+    std::string payload;
+  };
+  struct History {
+    std::vector<Record> records;  // in order, up to the first that is torn or was never written
+    SegmentNumber next_segment;   // no segment of this or a higher number exists
+  };
+  // What was appended since segment `first` was started. Errc::corrupt if that segment is missing.
+  using AeadOfEpoch = std::function<Result<std::shared_ptr<const crypto::Aead>>(EpochId)>;
+  static Result<History> read(io::Storage& storage, const Uuid& store, SegmentNumber first, const AeadOfEpoch& aead_of);
+
+ private:
+  struct Segment;
+  Journal(io::Storage& storage, const Uuid& store, EpochId epoch, crypto::Aead aead);
+  Result<std::shared_ptr<Segment>> make_segment(SegmentNumber number, const crypto::Tag& previous);
+
+  io::Storage& storage_;
+  const Uuid store_;
+  const EpochId epoch_;
+  const crypto::Aead aead_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<Segment> current_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Segment>> unsynced_ GUARDED_BY(mutex_);  // older, not known to be durable
+  SegmentNumber oldest_ GUARDED_BY(mutex_) = 0;
+  crypto::Tag last_tag_ GUARDED_BY(mutex_){};
+};
+
+}  // namespace rekeyfs::catalog

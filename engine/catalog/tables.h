@@ -1,0 +1,41 @@
+// The tables of the catalog and how their keys are made. A key is one letter for the table and the rest;
+// numbers in keys are big-endian, so that a range of keys is a range of numbers.
+#pragma once
+
+#include <string>
+
+#include "engine/base/bytes.h"
+#include "engine/base/ids.h"
+
+namespace rekeyfs::catalog {
+
+enum class Table : char {  // letters on disk, never reused
+  epoch = 'E',        // epoch number -> salt
+  super = 'S',        // "" -> the state of the last checkpoint
+  inode = 'I',        // ino -> InodeRecord
+  entry = 'D',        // parent ino, keyed hash of the name -> DirectoryEntryRecord
+  attribute = 'X',    // ino, keyed hash of the name -> name and value
+  orphan = 'O',       // ino of an unlinked image that is still open -> ""
+  layer = 'L',        // layer -> LayerRecord
+  layer_table = 'T',  // layer -> LayerTableRecord
+  child = 'C',        // base layer, layer -> "" (which layers read from a base)
+  garbage = 'G',      // layer whose files are to be removed -> ""
+  replication = 'R',  // ino of the target -> ReplicationRecord
+  master_key = 'K',   // key id -> key ring record
+};
+
+inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }
+inline std::string make_key(Table table, std::uint64_t number) {
+  return Writer().put(static_cast<std::uint8_t>(table)).put_be64(number).take();
+}
+inline std::string make_key(Table table, std::uint64_t first, std::uint64_t second) {
+  return Writer().put(static_cast<std::uint8_t>(table)).put_be64(first).put_be64(second).take();
+}
+inline std::string make_key(Table table, std::uint64_t number, ByteView hash) {
+  return Writer().put(static_cast<std::uint8_t>(table)).put_be64(number).put_raw(hash).take();
+}
+inline std::string make_key(Table table, ByteView id) {
+  return Writer().put(static_cast<std::uint8_t>(table)).put_raw(id).take();
+}
+
+}  // namespace rekeyfs::catalog

@@ -1,0 +1,114 @@
+#include "engine/catalog/verify.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "engine/catalog/lmdb.h"
+#include "engine/catalog/record_seal.h"
+#include "engine/catalog/tables.h"
+
+namespace rekeyfs::catalog {
+namespace {
+
+constexpr std::string_view kNextStep =
+    "; nothing was changed: run 'rekeyfs check' on the store, or restore its 'catalog' directory from a backup";
+
+Status load_epochs(const LmdbReadTxn& txn, const RecordSeal& seal, Epochs& epochs) {
+  Status status;
+  RK_TRY(txn.scan(make_key(Table::epoch), [&](std::string_view key, std::string_view sealed) {
+    if (key[0] != static_cast<char>(Table::epoch)) return false;
+    auto value = seal.open_by_root(key, sealed);
+    if (!value || value->size() != sizeof(Salt) || key.size() != 9) {
+      status = fail(Errc::corrupt, "a mount record does not verify");
+      return false;
+    }
+    Salt salt;
+    std::memcpy(salt.data(), value->data(), salt.size());
+    epochs.add(EpochId{static_cast<std::uint32_t>(Reader(key.substr(1)).get_be64())}, salt);
+    return true;
+  }));
+  return status;
+}
+
+Result<Census> walk(const std::string& directory, const crypto::Key& root, const Uuid& store) {
+  RK_TRY_ASSIGN(const LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_only));
+  RK_TRY_ASSIGN(const LmdbReadTxn txn, LmdbReadTxn::begin(env));
+  Epochs epochs(root);
+  RK_TRY_ASSIGN(const RecordSeal seal, RecordSeal::create(root, store, epochs));
+  RK_TRY(load_epochs(txn, seal, epochs));
+
+  Census census;
+  RecordSeal::MultisetDigest digest{};
+  Status status;
+  const std::string super_key = make_key(Table::super);
+  RK_TRY(txn.scan("", [&](std::string_view key, std::string_view sealed) {
+    if (!seal.open(key, sealed)) {
+      status = fail(Errc::corrupt, "a record does not verify");
+      return false;
+    }
+    if (key != super_key) seal.add(digest, key, sealed);
+    if (key[0] == static_cast<char>(Table::inode)) ++census.nodes;
+    return true;
+  }));
+  RK_TRY(status);
+  RK_TRY_ASSIGN(const auto sealed_super, txn.get(super_key));
+  if (!sealed_super) return fail(Errc::corrupt, "the super record is missing");
+  RK_TRY_ASSIGN(const std::string super_bytes, seal.open(super_key, *sealed_super));
+  RK_TRY_ASSIGN(const SuperRecord super, SuperRecord::decode(super_bytes));
+  if (super.digest != digest) return fail(Errc::corrupt, "a record is missing, or is not the one last written");
+  return census;
+}
+
+// The child: answers "+" and the census, or "-" and a sentence, and leaves without running anyone's destructors.
+[[noreturn]] void walk_and_tell(int out, const std::string& directory, const crypto::Key& root, const Uuid& store) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // Descriptors of the parent (the store's lock among them) must not outlive it here.
+  constexpr int kOut = 3;
+  if (out != kOut) dup2(out, kOut);
+  close_range(kOut + 1, ~0u, 0);
+  const Result<Census> census = walk(directory, root, store);
+  const std::string answer = census ? "+" + std::to_string(census->nodes) : "-" + describe(census.error());
+  const bool told = write(kOut, answer.data(), answer.size()) == static_cast<ssize_t>(answer.size());
+  _exit(told ? 0 : 1);
+}
+
+std::string read_all(int fd) {
+  std::string text;
+  char buffer[512];
+  for (;;) {
+    const ssize_t got = read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return text;
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
+}  // namespace
+
+Result<Census> verify_catalog(const std::string& directory, const crypto::Key& root, const Uuid& store) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(error_from_errno(errno, "verify the catalog"));
+  const pid_t child = fork();
+  if (child == 0) walk_and_tell(ends[1], directory, root, store);
+  close(ends[1]);
+  if (child < 0) {
+    close(ends[0]);
+    return fail(error_from_errno(errno, "verify the catalog"));
+  }
+  const std::string answer = read_all(ends[0]);
+  close(ends[0]);
+  int state = 0;
+  while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
+  }
+  if (!WIFEXITED(state) || WEXITSTATUS(state) != 0 || answer.empty())
+    return fail(Errc::corrupt, "the catalog is damaged: its pages cannot be read" + std::string(kNextStep));
+  if (answer[0] != '+') return fail(Errc::corrupt, "the catalog is damaged: " + answer.substr(1) + std::string(kNextStep));
+  return Census{std::stoull(answer.substr(1))};
+}
+
+}  // namespace rekeyfs::catalog

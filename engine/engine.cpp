@@ -1,0 +1,451 @@
+// The facade: puts the parts of an open store together and forwards to them.
+#include "engine/engine.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/images/attributes.h"
+#include "engine/images/images.h"
+#include "engine/replication/copy_on_read.h"
+#include "engine/replication/filler.h"
+#include "engine/store/store.h"
+
+namespace rekeyfs {
+
+using images::kOurPrefix;
+using names::InodeRecord;
+using names::Tree;
+
+std::string_view name_of(ImageState state) {
+  switch (state) {
+    case ImageState::creating: return "creating";
+    case ImageState::normal_uninitialized: return "normal-uninitialized";
+    case ImageState::normal: return "normal";
+    case ImageState::replicating: return "replicating";
+    case ImageState::error: return "error";
+  }
+  return "unknown";
+}
+
+namespace {
+
+constexpr std::size_t kMostAttributeName = 255;
+constexpr std::size_t kMostAttributeValue = 65536;
+constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
+
+std::string_view name_of(crypto::Suite suite) {
+  switch (suite) {
+    case crypto::Suite::aes_256_gcm: return "aes-256-gcm";
+    case crypto::Suite::chacha20_poly1305: return "chacha20-poly1305";
+    case crypto::Suite::plain_gmac: return "plain";
+  }
+  return "unknown";
+}
+
+KeyFacts facts_of(const kms::KeyInfo& info) {
+  KeyFacts facts;
+  facts.id = to_hex(info.id);
+  facts.alias = info.alias;
+  facts.state = kms::name_of(info.state);
+  facts.version = info.version;
+  facts.owner = info.owner;
+  facts.created = info.created;
+  return facts;
+}
+
+bool is_ours(std::string_view name) { return name.substr(0, kOurPrefix.size()) == kOurPrefix; }
+
+Status check_attribute_name(std::string_view name) {
+  if (name.substr(0, 5) != "user.") return fail(Errc::not_supported, "only user.* attributes are kept");
+  if (name.size() == 5) return fail(Errc::invalid, "an attribute needs a name");
+  if (name.size() > kMostAttributeName) return fail(Errc::small_buffer, "an attribute's name has at most 255 bytes");
+  return {};
+}
+
+bool is_below(const Tree& tree, Ino node, Ino ancestor) {
+  for (int depth = 0; depth < 4096; ++depth) {
+    if (node == ancestor) return true;
+    if (node == kRootIno) return false;
+    const auto inode = tree.get(node);
+    if (!inode) return false;
+    node = inode->parent;
+  }
+  return false;
+}
+
+class LocalEngine final : public Engine {
+ public:
+  LocalEngine(std::string path, std::unique_ptr<store::Store> store, Tree tree)
+      : path_(std::move(path)),
+        store_(std::move(store)),
+        tree_(std::move(tree)),
+        filler_(*store_, tree_),
+        images_(*store_, tree_, filler_, copy_on_read_, refusals_),
+        attributes_(*store_, tree_, images_, filler_) {
+    tree_.set_reaper(&images_);
+  }
+  ~LocalEngine() override { stop(); }
+
+  Status start(const OpenOptions& options) {
+    RK_TRY(images_.reap_orphans());
+    RK_TRY(filler_.resume());
+    store_->checkpointer().start();
+    copy_on_read_.start();
+    filler_.start(options.read_only ? 0 : options.filler_workers);
+    return {};
+  }
+
+  Status close() override {
+    stop();
+    return store_->close();
+  }
+  void set_observer(Observer* observer) override { images_.set_observer(observer); }
+  const std::string& store_path() const override { return path_; }
+
+  // --- names ---------------------------------------------------------------------------------------------------
+
+  Result<Attributes> lookup(Ino parent, std::string_view name) override {
+    RK_TRY_ASSIGN(const Ino ino, tree_.lookup(parent, name));
+    return get_attributes(ino);
+  }
+
+  Result<Attributes> get_attributes(Ino ino) override {
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+    return attributes_of(ino, inode);
+  }
+
+  Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller&, OpenFile* file) override {
+    RK_TRY(writable());
+    if (change.size) RK_TRY(images_.resize(ino, *change.size, file));
+    {
+      catalog::WriteTxn txn(store_->catalog());
+      RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+      RK_TRY(apply(change, ino, inode));
+      Tree::put(txn, ino, inode);
+      RK_TRY(txn.commit());
+    }
+    return get_attributes(ino);
+  }
+
+  Result<Ino> parent_of(Ino directory) override {
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(directory));
+    return inode.parent;
+  }
+  Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY_ASSIGN(const Ino ino, tree_.make_directory(parent, name, mode, caller));
+    return get_attributes(ino);
+  }
+  Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY_ASSIGN(const Ino ino, tree_.make_symlink(parent, name, target, caller));
+    return get_attributes(ino);
+  }
+  Result<std::string> read_symlink(Ino ino) override {
+    RK_TRY_ASSIGN(InodeRecord inode, tree_.get(ino));
+    if (inode.kind != NodeKind::symlink) return fail(Errc::invalid);
+    return std::move(inode.target);
+  }
+  Result<Attributes> link(Ino ino, Ino parent, std::string_view name) override {
+    RK_TRY(writable());
+    RK_TRY(tree_.link(ino, parent, name));
+    return get_attributes(ino);
+  }
+  Status unlink(Ino parent, std::string_view name) override {
+    RK_TRY(writable());
+    return tree_.unlink(parent, name);
+  }
+  Status remove_directory(Ino parent, std::string_view name) override {
+    RK_TRY(writable());
+    return tree_.remove_directory(parent, name);
+  }
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Rename how) override {
+    RK_TRY(writable());
+    return tree_.rename(parent, name, new_parent, new_name, how);
+  }
+  Result<std::vector<DirectoryEntry>> read_directory(Ino ino, std::uint64_t cookie, std::size_t most) override {
+    return tree_.list(ino, cookie, most);
+  }
+
+  // --- content -------------------------------------------------------------------------------------------------
+
+  Result<Created> create(Ino parent, std::string_view name, mode_t mode, int, const Caller& caller) override {
+    RK_TRY_ASSIGN(OpenFilePtr file, images_.create(parent, name, mode, caller));
+    RK_TRY_ASSIGN(const Attributes attributes, get_attributes(file->image->ino));
+    return Created{attributes, std::move(file)};
+  }
+  Result<OpenFilePtr> open_file(Ino ino, int flags, const Caller&) override { return images_.open(ino, flags); }
+  Result<std::size_t> read(OpenFile& file, std::uint64_t offset, ByteSpan out) override { return images_.read(file, offset, out); }
+  Result<std::size_t> write(OpenFile& file, std::uint64_t offset, ByteView bytes) override {
+    return images_.write(file, offset, bytes);
+  }
+  Status allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) override {
+    return images_.allocate(file, what, keep_size, offset, size);
+  }
+  Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what) override { return images_.seek(file, offset, what); }
+  Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
+                                   std::uint64_t size, const Caller& caller) override {
+    return images_.copy_range(in, offset_in, out, offset_out, size, caller);
+  }
+  Status flush(OpenFile& file) override { return images_.flush(file); }
+  Status sync(OpenFile& file) override { return images_.sync(file); }
+  Status sync_directory(Ino) override { return store_->checkpointer().sync_journal({}); }
+
+  // --- extended attributes -------------------------------------------------------------------------------------
+
+  Result<std::string> get_attribute(Ino ino, std::string_view name) override {
+    RK_TRY(check_attribute_name(name));
+    return is_ours(name) ? attributes_.get(ino, name.substr(kOurPrefix.size())) : tree_.get_attribute(ino, name);
+  }
+  Result<std::size_t> attribute_size(Ino ino, std::string_view name) override {
+    RK_TRY_ASSIGN(const std::string value, get_attribute(ino, name));
+    return is_ours(name) ? std::max(value.size(), kGrowingValue) : value.size();
+  }
+  Result<std::vector<std::string>> list_attributes(Ino ino) override {
+    RK_TRY(tree_.get(ino));
+    return tree_.list_attributes(ino);
+  }
+  Status set_attribute(Ino ino, std::string_view name, std::string_view value, SetAttribute how, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY(check_attribute_name(name));
+    if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, caller);
+    if (value.size() > kMostAttributeValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
+    return tree_.set_attribute(ino, name, value, how);
+  }
+  Status remove_attribute(Ino ino, std::string_view name, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY(check_attribute_name(name));
+    if (is_ours(name)) return attributes_.remove(ino, name.substr(kOurPrefix.size()), caller);
+    return tree_.remove_attribute(ino, name);
+  }
+
+  // --- facts and commands --------------------------------------------------------------------------------------
+
+  Result<Space> space() override {
+    RK_TRY_ASSIGN(const io::Space space, store_->storage().space());
+    return Space{space.total, space.available, store_->catalog().nodes()};
+  }
+
+  Result<Ino> resolve(std::string_view path) override {
+    Ino ino = kRootIno;
+    while (!path.empty()) {
+      const std::size_t slash = std::min(path.find('/'), path.size());
+      if (const std::string_view name = path.substr(0, slash); !name.empty()) {
+        RK_TRY_ASSIGN(ino, tree_.lookup(ino, name));
+      }
+      path.remove_prefix(std::min(slash + 1, path.size()));
+    }
+    return ino;
+  }
+
+  Result<NodeInfo> info(Ino ino) override {
+    NodeInfo info;
+    RK_TRY_ASSIGN(info.attributes, get_attributes(ino));
+    info.path = tree_.path_of(ino);
+    for (const std::string& name : attributes_.names_with_values(ino)) {
+      const auto value = get_attribute(ino, name);
+      if (value) info.ours.push_back({name, *value});
+    }
+    RK_TRY_ASSIGN(const std::vector<std::string> listed, list_attributes(ino));
+    for (const std::string& name : listed) {
+      const auto value = get_attribute(ino, name);
+      if (value) info.others.push_back({name, *value});
+    }
+    if (info.attributes.kind == NodeKind::image) RK_TRY(describe_layers(ino, info));
+    return info;
+  }
+
+  Result<std::vector<Replication>> replications(Ino under) override {
+    std::vector<Replication> all;
+    for (const auto& job : filler_.progress()) {
+      const auto inode = tree_.get(job.ino);
+      if (!inode || !is_below(tree_, job.ino, under)) continue;
+      Replication one;
+      one.ino = job.ino;
+      one.path = tree_.path_of(job.ino);
+      one.state = inode->image.state;
+      one.error = inode->image.error;
+      one.bytes_total = job.total;
+      one.bytes_done = job.done;
+      one.bytes_per_second = job.rate;
+      one.key_after = alias_of(store_->layers().record_of(inode->image.layer));
+      if (inode->image.lineage) one.key_before = alias_of(inode->image.lineage->key_before);
+      const auto bytes = store_->catalog().get(catalog::make_key(catalog::Table::replication, job.ino.value()));
+      if (!bytes || !*bytes) continue;  // it has just become normal
+      RK_TRY_ASSIGN(const auto record, replication::ReplicationRecord::decode(**bytes));
+      one.source = record.source;
+      one.started = record.started;
+      all.push_back(std::move(one));
+    }
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
+    return all;
+  }
+
+  std::vector<Refusal> refusals() override { return refusals_.latest(); }
+
+  Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY_ASSIGN(const kms::KeyInfo info, store_->keys().create(alias, caller.uid));
+    return facts_of(info);
+  }
+  Result<std::vector<KeyFacts>> list_keys() override {
+    RK_TRY_ASSIGN(const std::vector<kms::KeyInfo> keys, store_->keys().list());
+    std::vector<KeyFacts> facts;
+    for (const kms::KeyInfo& info : keys) facts.push_back(facts_of(info));
+    return facts;
+  }
+  Result<KeyFacts> find_key(std::string_view alias_or_id) override {
+    RK_TRY_ASSIGN(const kms::KeyInfo info, store_->keys().find(alias_or_id));
+    return facts_of(info);
+  }
+
+  Result<std::vector<KeyUse>> key_uses(std::string_view alias_or_id) override {
+    RK_TRY_ASSIGN(const kms::KeyInfo key, store_->keys().find(alias_or_id));
+    std::vector<std::pair<Ino, InodeRecord>> nodes;
+    RK_TRY(store_->catalog().scan(catalog::make_key(catalog::Table::inode), "", [&](std::string_view at, std::string_view value) {
+      if (auto inode = InodeRecord::decode(value); inode && inode->kind == NodeKind::image)
+        nodes.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, std::move(*inode));
+      return true;
+    }));
+    std::vector<KeyUse> uses;
+    for (const auto& [ino, inode] : nodes) {
+      RK_TRY_ASSIGN(const std::vector<LayerRecordAt> chain, chain_of(inode.image.layer));
+      for (std::size_t i = 0; i < chain.size(); ++i) {
+        if (chain[i].record.key != key.id) continue;
+        uses.push_back({tree_.path_of(ino), i == 0 ? "encrypted with it" : "source of a replication"});
+        break;
+      }
+    }
+    return uses;
+  }
+
+ private:
+  struct LayerRecordAt {
+    LayerId id;
+    blocks::LayerRecord record;
+  };
+
+  void stop() {
+    filler_.stop();
+    copy_on_read_.stop();
+    store_->checkpointer().stop();
+  }
+  Status writable() { return store_->health().may_write(); }
+
+  Result<Attributes> attributes_of(Ino ino, const InodeRecord& inode) {
+    Attributes out;
+    out.ino = ino;
+    out.kind = inode.kind;
+    out.permissions = inode.permissions;
+    out.links = inode.links;
+    out.uid = inode.uid;
+    out.gid = inode.gid;
+    out.accessed = inode.accessed;
+    out.modified = inode.modified;
+    out.changed = inode.changed;
+    if (inode.kind == NodeKind::symlink) out.size = inode.target.size();
+    if (inode.kind == NodeKind::directory) out.size = 4096;
+    if (inode.kind == NodeKind::image) {
+      RK_TRY_ASSIGN(out.size, images_.size_of(ino, inode));
+    }
+    return out;
+  }
+
+  Status apply(const AttributeChange& change, Ino ino, InodeRecord& inode) {
+    if (change.permissions) RK_TRY(change_permissions(*change.permissions & 07777, ino, inode));
+    if (change.uid) inode.uid = *change.uid;
+    if (change.gid) inode.gid = *change.gid;
+    if (change.accessed) inode.accessed = *change.accessed;
+    if (change.modified) inode.modified = *change.modified;
+    inode.changed = change.changed.value_or(now());
+    return {};
+  }
+
+  // An encrypted image cannot be shared. Copiers chmod right after writing and must not fail: until the image is
+  // normal the bits are left out; afterwards adding them is an error.
+  Status change_permissions(mode_t wanted, Ino ino, InodeRecord& inode) {
+    if (inode.kind == NodeKind::image && (wanted & ~images::kOwnerOnly)) {
+      RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_->layers().record_of(inode.image.layer));
+      if (layer.key) {
+        if (images_.state_of(ino, inode) == ImageState::normal)
+          return fail(Errc::not_permitted, "an encrypted image cannot be shared: copy it into a plain directory and share that");
+        wanted &= images::kOwnerOnly;
+      }
+    }
+    inode.permissions = wanted;
+    return {};
+  }
+
+  Result<std::vector<LayerRecordAt>> chain_of(LayerId id) {
+    std::vector<LayerRecordAt> chain;
+    while (id) {
+      RK_TRY_ASSIGN(blocks::LayerRecord record, store_->layers().record_of(id));
+      chain.push_back({id, record});
+      id = record.base;
+    }
+    return chain;
+  }
+
+  std::string alias_of(const std::optional<kms::KeyId>& key) {
+    if (!key) return "";
+    const auto info = store_->keys().find(*key);
+    return info ? info->alias : to_hex(*key);
+  }
+  std::string alias_of(const Result<blocks::LayerRecord>& layer) { return layer ? alias_of(layer->key) : ""; }
+
+  Status describe_layers(Ino ino, NodeInfo& info) {
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+    RK_TRY_ASSIGN(const std::vector<LayerRecordAt> chain, chain_of(inode.image.layer));
+    for (const LayerRecordAt& at : chain) {
+      LayerInfo layer;
+      layer.id = at.id;
+      layer.key = alias_of(at.record.key);
+      layer.key_id = at.record.key ? to_hex(*at.record.key) : "";
+      layer.key_version = at.record.data_key.version;
+      layer.suite = name_of(at.record.suite);
+      layer.block_size = 1u << at.record.block_shift;
+      RK_TRY_ASSIGN(const auto sizes, store_->layers().sizes_of(at.id));
+      layer.stored = sizes.stored;
+      if (!layer.key.empty() && std::find(info.keys_needed.begin(), info.keys_needed.end(), layer.key) == info.keys_needed.end())
+        info.keys_needed.push_back(layer.key);
+      info.layers.push_back(std::move(layer));
+    }
+    return {};
+  }
+
+  const std::string path_;
+  std::unique_ptr<store::Store> store_;
+  Tree tree_;
+  replication::Filler filler_;
+  replication::CopyOnRead copy_on_read_;
+  images::Refusals refusals_;
+  images::Images images_;
+  images::OurAttributes attributes_;
+};
+
+}  // namespace
+
+Status Engine::initialize(const std::string& store, const Credential& credential) {
+  crypto::secure_heap_init();
+  return store::Store::create(store, credential, Tree::initial_records(Caller{geteuid(), getegid()}));
+}
+
+Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {
+  RK_TRY_ASSIGN(const std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(store));
+  RK_TRY_ASSIGN(const store::Superblock superblock, store::read_superblock(*storage));
+  return superblock.kind;
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Credential& credential, const OpenOptions& options) {
+  if (!crypto::secure_heap_init()) log::info("keys are in memory that can be swapped out: raise the limit on locked memory");
+  RK_TRY_ASSIGN(std::unique_ptr<store::Store> store, store::Store::open(path, credential, options.read_only));
+  RK_TRY_ASSIGN(Tree tree, Tree::create(store->catalog(), store->root(), store->id()));
+  auto engine = std::make_unique<LocalEngine>(path, std::move(store), std::move(tree));
+  RK_TRY(engine->start(options));
+  return engine;
+}
+
+}  // namespace rekeyfs

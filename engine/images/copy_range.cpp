@@ -1,0 +1,243 @@
+// copy_file_range between images: what `cp` inside the mount calls, and what starts a replication.
+//
+// A copy to the same offset of a new image becomes a layer over the source's: O(1). The kernel asks for a large
+// copy in pieces of at most 4 GiB - 4 KiB, other tools extent by extent; the pieces of one open are stitched into one
+// replica of the source as it was at the first piece. Anything else is copied as bytes.
+#include "engine/images/images.h"
+
+#include <algorithm>
+
+namespace rekeyfs::images {
+
+using blocks::LayerRegistry;
+using catalog::Table;
+using catalog::WriteTxn;
+using catalog::make_key;
+using names::InodeRecord;
+using names::Tree;
+
+struct Images::Copy {
+  OpenFile& in;
+  OpenFile& out;
+  std::uint64_t offset_in, offset_out, size;
+  const Caller& caller;
+  bool placed = false;  // the target was made to the measure of this piece
+};
+
+namespace {
+constexpr std::size_t kCopyPiece = 1u << 20;
+}
+
+Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
+                                         std::uint64_t size, const Caller& caller) {
+  RK_TRY(may_change(out));
+  Copy copy{in, out, offset_in, offset_out, size, caller, false};
+  std::optional<Stitch> stitch;
+  {
+    Lock lock(out.mutex);
+    stitch = out.stitch;
+  }
+  const bool same_place = offset_in == offset_out && in.image->ino != out.image->ino;
+  const bool goes_on = same_place && stitch && stitch->source == in.image->ino;
+  std::uint64_t source_size = 0;
+  if (goes_on) {
+    source_size = stitch->base->size();
+  } else {
+    SharedLock lock(in.image->mutex);
+    source_size = in.image->truncating ? 0 : in.image->top->size();
+  }
+  if (offset_in >= source_size) return 0;
+  copy.size = std::min({size, source_size - offset_in, kMostSize - std::min(kMostSize, offset_out)});
+  if (copy.size == 0) return fail(Errc::too_large, "an image has at most 16 TiB");
+  mark_unflushed(out);
+
+  if (goes_on) {
+    RK_TRY(continue_stitch(copy, *stitch));
+  } else {
+    bool stitched = false;
+    if (same_place && !stitch) {
+      RK_TRY_ASSIGN(stitched, start_stitch(copy));
+    }
+    if (!stitched) RK_TRY(copy_bytes(copy, offset_in, offset_in + copy.size));
+  }
+  return copy.size;
+}
+
+std::optional<Refusal> Images::refusal_for(const Copy& copy, Ino source, const InodeRecord& from, const InodeRecord& to) {
+  Refusal refusal;
+  refusal.time = now();
+  refusal.source = tree_.path_of(source);
+  refusal.path = tree_.path_of(to.parent) + "/" + to.name;
+  refusal.uid = copy.caller.uid;
+  if (from.image.type == names::ImageType::full_ecs) {
+    refusal.rule = "a full-ECS image cannot be replicated";
+    refusal.code = Errc::wrong_medium;
+    return refusal;
+  }
+  const ImageState state = state_of(source, from);
+  if (state != ImageState::normal && state != ImageState::normal_uninitialized) {
+    refusal.rule = "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
+                   ": wait for it with 'rekeyfs status --wait'";
+    refusal.code = Errc::busy;
+    return refusal;
+  }
+  return std::nullopt;
+}
+
+Error Images::refuse(OpenFile& out, Refusal refusal) {
+  const Error error{refusal.code, refusal.rule};
+  refusals_.add(std::move(refusal));
+  {
+    Lock lock(out.mutex);
+    out.refused = error;
+  }
+  bool restored = false;
+  {
+    // What O_TRUNC was about to throw away stays.
+    UniqueLock lock(out.image->mutex);
+    restored = std::exchange(out.image->truncating, false);
+  }
+  if (restored && observer_) observer_->content_changed(out.image->ino);
+  return error;
+}
+
+// The first piece. False if the target has content of its own, so that bytes must be copied.
+Result<bool> Images::start_stitch(Copy& copy) {
+  constexpr int kMostAttempts = 8;  // the source's layer may be replaced while we look
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
+    RK_TRY_ASSIGN(const InodeRecord to, tree_.get(copy.out.image->ino));
+    {
+      SharedLock lock(copy.out.image->mutex);
+      const auto& top = copy.out.image->top;
+      const bool untouched = copy.out.image->truncating || (top->stored() == 0 && !top->base());
+      if (!untouched) return false;
+    }
+    if (auto refusal = refusal_for(copy, copy.in.image->ino, from, to)) return fail(refuse(copy.out, std::move(*refusal)));
+
+    Stitch stitch;
+    stitch.source = copy.in.image->ino;
+    {
+      // Exclusive: no write to the source is under way when its content is frozen.
+      UniqueLock lock(copy.in.image->mutex);
+      stitch.base = copy.in.image->top;
+      stitch.base->share();
+    }
+    const auto attached = attach(copy, from, stitch);
+    if (!attached || !*attached) stitch.base->unshare();
+    if (!attached) return fail(attached.error());
+    if (*attached) return true;
+  }
+  return false;
+}
+
+// Gives the target a layer over the source's and the piece's range of it. False if the source has moved on meanwhile.
+Result<bool> Images::attach(Copy& copy, const InodeRecord& from, const Stitch& stitch) {
+  {
+    UniqueLock lock(copy.out.image->mutex);
+    RK_TRY_ASSIGN(const bool attached, put_over(copy, from, stitch));
+    if (!attached) return false;
+  }
+  {
+    Lock lock(copy.out.mutex);
+    copy.out.stitch = stitch;
+  }
+  if (!copy.placed) RK_TRY(continue_stitch(copy, stitch));
+  return true;
+}
+
+Result<bool> Images::put_over(Copy& copy, const InodeRecord& from, const Stitch& stitch) {
+  Image& image = *copy.out.image;
+  const Ino ino = image.ino;
+  const std::shared_ptr<blocks::Layer>& base = stitch.base;
+  std::optional<kms::KeyId> key = image.top->made_as().key;
+  if (image.truncating) {
+    RK_TRY_ASSIGN(key, policy_key_of(ino));
+  }
+  const bool from_start = copy.offset_out == 0 && (image.truncating || image.top->size() == 0);
+  LayerRegistry::Plan plan;
+  plan.key = key;
+  plan.base = base->id();
+  plan.owner = ino;
+  plan.from_base = from_start;
+  plan.size = from_start ? copy.size : image.truncating ? 0 : image.top->size();
+  RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  const bool transforms = key != base->made_as().key;
+
+  std::vector<LayerRegistry::Released> released;
+  {
+    WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
+    if (source.image.layer != stitch.base->id()) return false;
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+    RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
+    LayerRegistry::put(txn, fresh);
+    inode.image.layer = fresh.id;
+    inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
+    inode.image.error.clear();
+    inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now()};
+    inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
+    if (key) inode.permissions &= kOwnerOnly;
+    inode.modified = inode.changed = now();
+    Tree::put(txn, ino, inode);
+    const replication::ReplicationRecord record{now(), tree_.path_of(stitch.source)};
+    if (transforms) txn.put(make_key(Table::replication, ino.value()), record.encode());
+    else txn.erase(make_key(Table::replication, ino.value()));
+    RK_TRY(txn.commit());
+  }
+  filler_.cancel(ino);
+  store_.layers().forget(released);
+  store_.checkpointer().must_precede_sync(base);
+  image.truncating = false;
+  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  if (transforms) filler_.add(ino, image.top, true);
+  copy.placed = from_start;
+  return true;
+}
+
+// A further piece: what lies within the target turns to "from base", what lies beyond extends it.
+Status Images::continue_stitch(Copy& copy, const Stitch& stitch) {
+  return with_writable(*copy.out.image, [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
+    const auto touched = touch(copy.out.image->ino);
+    const std::uint64_t from = copy.offset_out;
+    const std::uint64_t to = from + copy.size;
+    if (layer->base() != stitch.base) return copy_bytes_to(*layer, *stitch.base, from, to, touched);
+    if (from > layer->size()) RK_TRY(layer->resize(from, touched));
+    const std::uint64_t within = std::min(to, layer->size());
+    if (from < within) {
+      const std::uint64_t block = layer->block_size();
+      const std::uint64_t first = std::min(within, (from + block - 1) / block * block);
+      const std::uint64_t last = std::max(first, within / block * block);
+      RK_TRY(copy_bytes_to(*layer, *stitch.base, from, first, touched));
+      if (first < last) RK_TRY(layer->take_from_base(first, last - first, touched));
+      RK_TRY(copy_bytes_to(*layer, *stitch.base, last, within, touched));
+    }
+    return to > within ? layer->extend_over_base(to, touched) : Status{};
+  });
+}
+
+Status Images::copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
+                             const blocks::Layer::Touch& touched) {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, to - from));
+  for (; from < to; from += buffer.size()) {
+    const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), to - from));
+    RK_TRY(source.read(from, part));
+    RK_TRY(target.write(from, part, touched));
+  }
+  return {};
+}
+
+// A part, or to another place, or into an image with content of its own.
+Status Images::copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to) {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, to - from));
+  while (from < to) {
+    const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), to - from));
+    RK_TRY_ASSIGN(const std::size_t got, read(copy.in, from, part));
+    if (got == 0) return {};
+    RK_TRY(write(copy.out, copy.offset_out + (from - copy.offset_in), part.first(got)));
+    from += got;
+  }
+  return {};
+}
+
+}  // namespace rekeyfs::images

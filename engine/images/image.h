@@ -1,0 +1,61 @@
+// Image: what the open handles of one image share; OpenFile: one of those handles.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "engine/base/mutex.h"
+#include "engine/blocks/layer.h"
+#include "engine/engine.h"
+
+namespace rekeyfs {
+
+namespace images {
+
+class Images;
+
+struct Image {
+  explicit Image(Ino number) : ino(number) {}
+
+  const Ino ino;
+  // Shared by those who change content, exclusive for those who change which layer it is in.
+  SharedMutex mutex;
+  std::shared_ptr<blocks::Layer> top GUARDED_BY(mutex);
+  // Opened with O_TRUNC: reads as empty, but keeps its content until the first change or FLUSH, for a refusal
+  // restores it.
+  bool truncating GUARDED_BY(mutex) = false;
+  // Handles that have written since their last FLUSH; while there are any, the image is `creating`.
+  std::atomic<int> unflushed{0};
+
+  // Guarded by Images::opening().
+  unsigned opens = 0;
+  bool unlinked = false;
+};
+
+// A copy that arrives in pieces: all read the source as it was at the first one.
+struct Stitch {
+  Ino source;
+  std::shared_ptr<blocks::Layer> base;
+};
+
+}  // namespace images
+
+class OpenFile {
+ public:
+  OpenFile(images::Images& its_owner, std::shared_ptr<images::Image> its_image) : owner(its_owner), image(std::move(its_image)) {}
+
+  images::Images& owner;
+  const std::shared_ptr<images::Image> image;
+  bool created = false;  // by this open, under the name below
+  Ino parent;
+  std::string name;
+
+  // A descriptor may be used by several threads at once.
+  Mutex mutex;
+  bool unflushed GUARDED_BY(mutex) = false;
+  std::optional<Error> refused GUARDED_BY(mutex);  // what every later change through this handle answers
+  std::optional<images::Stitch> stitch GUARDED_BY(mutex);
+};
+
+}  // namespace rekeyfs

@@ -1,0 +1,404 @@
+#include "engine/images/images.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+
+namespace rekeyfs {
+
+void OpenFileDeleter::operator()(OpenFile* file) const { file->owner.release(file); }
+
+}  // namespace rekeyfs
+
+namespace rekeyfs::images {
+
+using blocks::LayerRegistry;
+using catalog::Table;
+using catalog::WriteTxn;
+using catalog::make_key;
+using names::InodeRecord;
+using names::Tree;
+
+namespace {
+
+Result<Uuid> random_uuid() {
+  Uuid id;
+  RK_TRY(crypto::fill_random(id));
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // RFC 4122, version 4
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  return id;
+}
+
+}  // namespace
+
+// --- opening and closing ---------------------------------------------------------------------------------------
+
+Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mode, const Caller& caller) {
+  RK_TRY(store_.health().may_write());
+  RK_TRY_ASSIGN(const InodeRecord directory, tree_.get(parent));
+  Plan plan;
+  plan.key = directory.policy.key;
+  RK_TRY_ASSIGN(LayerRegistry::NewLayer layer, store_.layers().make(plan));
+  InodeRecord inode;
+  inode.kind = NodeKind::image;
+  inode.permissions = mode & (plan.key ? kOwnerOnly : 07777);
+  inode.uid = caller.uid;
+  inode.gid = caller.gid;
+  inode.image.layer = layer.id;
+  inode.image.type = directory.policy.type;
+  RK_TRY_ASSIGN(inode.image.id, random_uuid());
+  Ino ino;
+  {
+    WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(ino, tree_.add(txn, parent, name, inode));
+    layer.record.owner = ino;
+    LayerRegistry::put(txn, layer);
+    RK_TRY(txn.commit());
+  }
+  RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
+  OpenFilePtr file(new OpenFile(*this, std::move(image)));
+  file->created = true;
+  file->parent = parent;
+  file->name = name;
+  mark_unflushed(*file);
+  return file;
+}
+
+Result<OpenFilePtr> Images::open(Ino ino, int flags) {
+  const bool truncate = (flags & O_TRUNC) != 0;
+  if ((flags & O_ACCMODE) != O_RDONLY || truncate) {
+    RK_TRY(store_.health().may_write());
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+    if (inode.image.is_protected)
+      return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
+  }
+  RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
+  OpenFilePtr file(new OpenFile(*this, image));
+  if (truncate) {
+    UniqueLock lock(image->mutex);
+    image->truncating = image->truncating || image->top->size() > 0;
+    mark_unflushed(*file);
+  }
+  return file;
+}
+
+Result<Images::ImagePtr> Images::open_image(Ino ino) {
+  Lock opening(opening_);
+  if (const auto found = open_.find(ino); found != open_.end()) {
+    ++found->second->opens;
+    return found->second;
+  }
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+  if (inode.kind == NodeKind::directory) return fail(Errc::is_directory);
+  if (inode.kind == NodeKind::symlink) return fail(Errc::invalid, "a symbolic link has no content");
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> layer, store_.layers().get(inode.image.layer));
+  auto image = std::make_shared<Image>(ino);
+  {
+    UniqueLock lock(image->mutex);
+    image->top = std::move(layer);
+  }
+  image->opens = 1;
+  open_.emplace(ino, image);
+  return image;
+}
+
+Images::ImagePtr Images::find_open(Ino ino) {
+  Lock opening(opening_);
+  const auto found = open_.find(ino);
+  return found == open_.end() ? nullptr : found->second;
+}
+
+void Images::release(OpenFile* raw) {
+  const std::unique_ptr<OpenFile> file(raw);
+  // FLUSH comes before: this is for those who never flush.
+  {
+    Lock lock(file->mutex);
+    if (file->unflushed) file->image->unflushed.fetch_sub(1);
+    if (file->stitch) filler_.let_go(file->image->ino);
+  }
+  Lock opening(opening_);
+  Image& image = *file->image;
+  if (--image.opens > 0) return;
+  if (image.unlinked) {
+    std::vector<LayerRegistry::Released> released;
+    WriteTxn txn(store_.catalog());
+    const Status reaped = reap(txn, image.ino, released);
+    if (reaped && txn.commit()) store_.layers().forget(released);
+    // Otherwise it stays an orphan on record and goes with the next mount.
+  }
+  open_.erase(image.ino);
+}
+
+// --- deleting --------------------------------------------------------------------------------------------------
+
+Status Images::reap(WriteTxn& txn, Ino ino, std::vector<LayerRegistry::Released>& released) {
+  RK_TRY_ASSIGN(const InodeRecord inode, Tree::get(txn, ino));
+  RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
+  RK_TRY(tree_.erase_attributes(txn, ino));
+  txn.erase(make_key(Table::replication, ino.value()));
+  txn.erase(make_key(Table::orphan, ino.value()));
+  txn.erase(make_key(Table::inode, ino.value()));
+  filler_.cancel(ino);
+  return {};
+}
+
+Status Images::image_unlinked(WriteTxn& txn, Ino ino, InodeRecord& inode) NO_THREAD_SAFETY_ANALYSIS {
+  RK_TRY(store_.health().may_write());
+  Tree::put(txn, ino, inode);
+  if (!open_.contains(ino)) return reap(txn, ino, released_);
+  txn.put(make_key(Table::orphan, ino.value()), "");
+  unlinking_ = ino;
+  return {};
+}
+
+void Images::unlink_committed(bool committed) NO_THREAD_SAFETY_ANALYSIS {
+  const std::vector<LayerRegistry::Released> released = std::exchange(released_, {});
+  const Ino unlinked = std::exchange(unlinking_, Ino{});
+  if (!committed) return;
+  store_.layers().forget(released);
+  if (const auto found = open_.find(unlinked); found != open_.end()) found->second->unlinked = true;
+}
+
+Status Images::reap_orphans() {
+  std::vector<Ino> orphans;
+  RK_TRY(store_.catalog().scan(make_key(Table::orphan), "", [&](std::string_view key, std::string_view) {
+    orphans.push_back(Ino{Reader(key.substr(1)).get_be64()});
+    return true;
+  }));
+  for (Ino ino : orphans) {
+    std::vector<LayerRegistry::Released> released;
+    WriteTxn txn(store_.catalog());
+    RK_TRY(reap(txn, ino, released));
+    RK_TRY(txn.commit());
+    store_.layers().forget(released);
+  }
+  return {};
+}
+
+// --- which layer a change goes to ------------------------------------------------------------------------------
+
+Status Images::with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change) {
+  for (;;) {
+    {
+      SharedLock lock(image.mutex);
+      if (!image.truncating && !image.top->is_shared()) return change(image.top);
+    }
+    UniqueLock lock(image.mutex);
+    RK_TRY(make_writable(image));
+  }
+}
+
+Status Images::make_writable(Image& image) {
+  if (image.truncating) {
+    RK_TRY_ASSIGN(const auto key, policy_key_of(image.ino));
+    RK_TRY(replace_content(image, key));
+    image.truncating = false;
+  }
+  return image.top->is_shared() ? put_overlay(image) : Status{};
+}
+
+// Others read from the top layer: it stays as it is, and the image goes on in a new one over it.
+Status Images::put_overlay(Image& image) {
+  Plan plan;
+  plan.key = image.top->made_as().key;
+  plan.base = image.top->id();
+  plan.size = image.top->size();
+  plan.from_base = true;
+  plan.owner = image.ino;
+  RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
+  {
+    WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
+    RK_TRY(store_.layers().disown(txn, image.top->id()));
+    LayerRegistry::put(txn, overlay);
+    inode.image.layer = overlay.id;
+    Tree::put(txn, image.ino, inode);
+    RK_TRY(txn.commit());
+  }
+  store_.checkpointer().must_precede_sync(image.top);
+  image.top->share();
+  RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
+  return {};
+}
+
+Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& key) {
+  Plan plan;
+  plan.key = key;
+  plan.owner = image.ino;
+  RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  std::vector<LayerRegistry::Released> released;
+  {
+    WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
+    RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
+    LayerRegistry::put(txn, fresh);
+    inode.image.layer = fresh.id;
+    inode.image.state = ImageState::normal;
+    inode.image.error.clear();
+    inode.image.lineage.reset();
+    if (key) inode.permissions &= kOwnerOnly;
+    inode.modified = inode.changed = now();
+    Tree::put(txn, image.ino, inode);
+    txn.erase(make_key(Table::replication, image.ino.value()));
+    RK_TRY(txn.commit());
+  }
+  filler_.cancel(image.ino);
+  store_.layers().forget(released);
+  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  return {};
+}
+
+Result<std::optional<kms::KeyId>> Images::policy_key_of(Ino image) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
+  RK_TRY_ASSIGN(const InodeRecord directory, tree_.get(inode.parent));
+  return directory.policy.key;
+}
+
+// --- content ---------------------------------------------------------------------------------------------------
+
+Status Images::may_change(OpenFile& file) {
+  RK_TRY(store_.health().may_write());
+  Lock lock(file.mutex);
+  if (file.refused) return fail(*file.refused);
+  return {};
+}
+
+void Images::mark_unflushed(OpenFile& file) {
+  Lock lock(file.mutex);
+  if (!std::exchange(file.unflushed, true)) file.image->unflushed.fetch_add(1);
+}
+
+blocks::Layer::Touch Images::touch(Ino ino) const {
+  return [ino](WriteTxn& txn) -> Status {
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+    inode.modified = inode.changed = now();
+    Tree::put(txn, ino, inode);
+    return {};
+  };
+}
+
+Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan out) {
+  std::shared_ptr<blocks::Layer> layer;
+  {
+    SharedLock lock(file.image->mutex);
+    if (file.image->truncating) return 0;
+    layer = file.image->top;
+  }
+  const std::uint64_t size = layer->size();
+  if (offset >= size) return 0;
+  out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
+  std::vector<blocks::Extent> from_base;
+  const bool keep = layer->keeps_reads();
+  RK_TRY(layer->read(offset, out, keep ? &from_base : nullptr));
+  for (const blocks::Extent& extent : from_base)
+    copy_on_read_.offer(layer, extent.offset, out.subspan(extent.offset - offset, extent.size));
+  return out.size();
+}
+
+Result<std::size_t> Images::write(OpenFile& file, std::uint64_t offset, ByteView bytes) {
+  RK_TRY(may_change(file));
+  if (offset > kMostSize || bytes.size() > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
+  if (bytes.empty()) return 0;
+  mark_unflushed(file);
+  RK_TRY(with_writable(*file.image, [&](const auto& layer) { return layer->write(offset, bytes, touch(file.image->ino)); }));
+  return bytes.size();
+}
+
+Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file) {
+  RK_TRY(store_.health().may_write());
+  if (size > kMostSize) return fail(Errc::too_large, "an image has at most 16 TiB");
+  if (file) {
+    RK_TRY(may_change(*file));
+    mark_unflushed(*file);
+  }
+  OpenFilePtr opened;
+  if (!file) {
+    RK_TRY_ASSIGN(opened, open(ino, O_RDWR));
+    file = opened.get();
+  }
+  Image& image = *file->image;
+  {
+    UniqueLock lock(image.mutex);
+    if (size == 0 && !image.truncating && image.top->size() > 0) return replace_content(image, image.top->made_as().key);
+  }
+  return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image.ino)); });
+}
+
+Status Images::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) {
+  RK_TRY(may_change(file));
+  if (size == 0) return fail(Errc::invalid, "a range must not be empty");
+  if (offset > kMostSize || size > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
+  mark_unflushed(file);
+  return with_writable(*file.image, [&](const auto& layer) -> Status {
+    const auto touched = touch(file.image->ino);
+    if (what != Allocate::reserve) RK_TRY(layer->zero(offset, size, touched));
+    if (!keep_size && offset + size > layer->size()) RK_TRY(layer->resize(offset + size, touched));
+    return {};
+  });
+}
+
+Result<std::uint64_t> Images::seek(OpenFile& file, std::uint64_t offset, Seek what) {
+  std::shared_ptr<blocks::Layer> layer;
+  {
+    SharedLock lock(file.image->mutex);
+    if (file.image->truncating) return fail(Errc::beyond_end);
+    layer = file.image->top;
+  }
+  const std::uint64_t size = layer->size();
+  if (offset >= size) return fail(Errc::beyond_end);
+  if (what == Seek::hole) return layer->find_hole(offset);
+  RK_TRY_ASSIGN(const std::uint64_t found, layer->find_data(offset));
+  if (found >= size) return fail(Errc::beyond_end);
+  return found;
+}
+
+Status Images::flush(OpenFile& file) {
+  bool refused = false;
+  {
+    Lock lock(file.mutex);
+    refused = file.refused.has_value();
+    if (std::exchange(file.unflushed, false)) file.image->unflushed.fetch_sub(1);
+    if (std::exchange(file.stitch, std::nullopt)) filler_.let_go(file.image->ino);
+  }
+  Image& image = *file.image;
+  if (!refused) {
+    UniqueLock lock(image.mutex);
+    return image.truncating ? make_writable(image) : Status{};
+  }
+  // A target that a refused copy made, and that is still empty, goes before the copier's close returns.
+  {
+    SharedLock lock(image.mutex);
+    if (!file.created || image.top->size() > 0) return {};
+  }
+  const auto named = tree_.lookup(file.parent, file.name);
+  if (!named || *named != image.ino) return {};
+  RK_TRY(tree_.unlink(file.parent, file.name));
+  if (observer_) observer_->entry_removed(file.parent, file.name);
+  return {};
+}
+
+Status Images::sync(OpenFile& file) {
+  std::shared_ptr<blocks::Layer> layer;
+  {
+    SharedLock lock(file.image->mutex);
+    layer = file.image->top;
+  }
+  return store_.checkpointer().sync_journal({layer});
+}
+
+Result<std::uint64_t> Images::size_of(Ino ino, const InodeRecord& inode) {
+  if (const ImagePtr image = find_open(ino)) {
+    SharedLock lock(image->mutex);
+    return image->truncating ? 0 : image->top->size();
+  }
+  RK_TRY_ASSIGN(const LayerRegistry::Sizes sizes, store_.layers().sizes_of(inode.image.layer));
+  return sizes.content;
+}
+
+ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
+  if (inode.image.state != ImageState::normal) return inode.image.state;
+  const ImagePtr image = find_open(ino);
+  return image && image->unflushed.load() > 0 ? ImageState::creating : ImageState::normal;
+}
+
+}  // namespace rekeyfs::images

@@ -1,0 +1,63 @@
+// InodeRecord: what the catalog keeps of a directory, an image or a symbolic link, and its bytes.
+#pragma once
+
+#include <optional>
+
+#include "engine/engine.h"
+#include "engine/kms/key_service.h"
+
+namespace rekeyfs::names {
+
+enum class ImageType : std::uint8_t {  // numbers on disk
+  none = 0,
+  system_disk = 1,
+  data_disk = 2,
+  full_ecs = 3,
+};
+std::string_view name_of(ImageType type);  // "" for none
+std::optional<ImageType> image_type_from(std::string_view name);
+
+// What a directory makes of images created in it. "Plain" is a decision, kept like any other.
+struct Policy {
+  std::optional<kms::KeyId> key;  // absent: plain
+  bool fast_create = false;
+  ImageType type = ImageType::none;
+  // Whether an image may move between the two as it is.
+  bool treats_alike(const Policy& other) const { return key == other.key && fast_create == other.fast_create; }
+};
+
+// Where a replica came from; kept for its life.
+struct Lineage {
+  Uuid source{};                       // the source image's id
+  std::optional<kms::KeyId> key_before;  // absent: it was plain
+  Timestamp replicated = 0;
+};
+
+struct ImageRecord {
+  Uuid id{};
+  LayerId layer;  // the top one
+  ImageState state = ImageState::normal;  // "creating" is never stored: it ends with the process
+  ImageType type = ImageType::none;
+  bool is_protected = false;
+  std::optional<Lineage> lineage;
+  std::string error;  // why `state` is error, and what to do
+};
+
+struct InodeRecord {
+  NodeKind kind = NodeKind::image;
+  mode_t permissions = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::uint32_t links = 1;
+  Timestamp accessed = 0, modified = 0, changed = 0;
+  Ino parent;        // where it was last seen, for paths in messages; exact for directories
+  std::string name;  // there
+  Policy policy;       // of a directory
+  ImageRecord image;   // of an image
+  std::string target;  // of a symbolic link
+
+  std::string encode() const;
+  static Result<InodeRecord> decode(std::string_view bytes);
+};
+
+}  // namespace rekeyfs::names

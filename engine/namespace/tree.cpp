@@ -1,0 +1,425 @@
+#include "engine/namespace/tree.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace rekeyfs::names {
+
+using catalog::Table;
+using catalog::WriteTxn;
+using catalog::make_key;
+
+namespace {
+
+Status check_name(std::string_view name) {
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+    return fail(Errc::invalid, "a name must not be empty, \".\" or \"..\", nor contain '/' or NUL");
+  if (name.size() > kMostName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
+  return {};
+}
+
+// The cookie of an entry is the first 63 bits of its hash, plus one so that 0 means the start.
+std::uint64_t cookie_of(std::string_view key) { return (Reader(key.substr(9)).get_be64() >> 1) + 1; }
+
+Result<InodeRecord> decode_or_stale(const std::optional<std::string>& bytes) {
+  if (!bytes) return fail(Errc::stale, "the file is gone");
+  return InodeRecord::decode(*bytes);
+}
+
+Status require_directory(const InodeRecord& inode) {
+  if (inode.kind != NodeKind::directory) return fail(Errc::not_directory);
+  return {};
+}
+
+}  // namespace
+
+Result<Tree> Tree::create(catalog::Catalog& catalog, const crypto::Key& root, const Uuid& store) {
+  RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(root, store, "rekeyfs names"));
+  RK_TRY_ASSIGN(crypto::Mac hash, crypto::Mac::create(key));
+  return Tree(catalog, std::move(hash));
+}
+
+std::vector<std::pair<std::string, std::string>> Tree::initial_records(const Caller& owner) {
+  InodeRecord root;
+  root.kind = NodeKind::directory;
+  root.permissions = 0755;
+  root.uid = owner.uid;
+  root.gid = owner.gid;
+  root.links = 2;
+  root.accessed = root.modified = root.changed = now();
+  root.parent = kRootIno;
+  return {{make_key(Table::inode, kRootIno.value()), root.encode()}};
+}
+
+// --- reading ---------------------------------------------------------------------------------------------------
+
+Result<InodeRecord> Tree::get(Ino ino) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_->get(make_key(Table::inode, ino.value())));
+  return decode_or_stale(bytes);
+}
+
+Result<InodeRecord> Tree::get(const WriteTxn& txn, Ino ino) {
+  RK_TRY_ASSIGN(const auto bytes, txn.get(make_key(Table::inode, ino.value())));
+  return decode_or_stale(bytes);
+}
+
+void Tree::put(WriteTxn& txn, Ino ino, const InodeRecord& inode) {
+  txn.put(make_key(Table::inode, ino.value()), inode.encode());
+}
+
+std::string Tree::entry_key(Ino parent, std::string_view name) const {
+  const std::string where = Writer().put_be64(parent.value()).take();
+  return make_key(Table::entry, parent.value(), name_hash_.tag(as_bytes(where), as_bytes(name)));
+}
+
+Result<Ino> Tree::lookup(Ino parent, std::string_view name) const {
+  if (name.size() > kMostName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
+  RK_TRY_ASSIGN(const auto bytes, catalog_->get(entry_key(parent, name)));
+  if (!bytes) return fail(Errc::not_found);
+  Reader in(*bytes);
+  return Ino{in.get<std::uint64_t>()};
+}
+
+Result<std::vector<DirectoryEntry>> Tree::list(Ino directory, std::uint64_t cookie, std::size_t most) const {
+  const std::string prefix = make_key(Table::entry, directory.value());
+  const std::string from = cookie == 0 ? prefix : prefix + Writer().put_be64(cookie << 1).take();
+  std::vector<DirectoryEntry> entries;
+  RK_TRY(catalog_->scan(prefix, from, [&](std::string_view key, std::string_view value) {
+    if (entries.size() >= most) return false;
+    Reader in(value);
+    DirectoryEntry entry;
+    entry.ino = Ino{in.get<std::uint64_t>()};
+    entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
+    entry.name = in.get_string();
+    entry.next = cookie_of(key);
+    entries.push_back(std::move(entry));
+    return true;
+  }));
+  return entries;
+}
+
+std::string Tree::path_of(Ino ino) const {
+  std::string path;
+  for (int depth = 0; ino != kRootIno && depth < 4096; ++depth) {
+    const auto inode = get(ino);
+    if (!inode) return "?" + path;
+    path = "/" + inode->name + path;
+    ino = inode->parent;
+  }
+  return path.empty() ? "/" : path;
+}
+
+Result<std::optional<Tree::Entry>> Tree::find(const WriteTxn& txn, Ino parent, std::string_view name) const {
+  RK_TRY_ASSIGN(const auto bytes, txn.get(entry_key(parent, name)));
+  if (!bytes) return std::optional<Entry>{};
+  Reader in(*bytes);
+  Entry entry;
+  entry.ino = Ino{in.get<std::uint64_t>()};
+  entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
+  entry.name = in.get_string();
+  return std::optional(std::move(entry));
+}
+
+Result<Tree::Entry> Tree::require(const WriteTxn& txn, Ino parent, std::string_view name) const {
+  RK_TRY(check_name(name));
+  RK_TRY_ASSIGN(std::optional<Entry> entry, find(txn, parent, name));
+  if (!entry) return fail(Errc::not_found);
+  return std::move(*entry);
+}
+
+Result<bool> Tree::is_empty(Ino directory) const {
+  RK_TRY_ASSIGN(const auto entries, list(directory, 0, 1));
+  return entries.empty();
+}
+
+Result<bool> Tree::is_below(Ino node, Ino ancestor) const {
+  while (node != ancestor) {
+    if (node == kRootIno) return false;
+    RK_TRY_ASSIGN(const InodeRecord inode, get(node));
+    node = inode.parent;
+  }
+  return true;
+}
+
+// --- changing --------------------------------------------------------------------------------------------------
+
+void Tree::put_entry(WriteTxn& txn, Ino parent, const Entry& entry) const {
+  Writer value;
+  value.put(entry.ino.value()).put(static_cast<std::uint8_t>(entry.kind)).put_string(entry.name);
+  txn.put(entry_key(parent, entry.name), value.text());
+}
+
+void Tree::erase_entry(WriteTxn& txn, Ino parent, std::string_view name) const { txn.erase(entry_key(parent, name)); }
+
+Status Tree::touch_directory(WriteTxn& txn, Ino directory, int links_delta) const {
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, directory));
+  inode.modified = inode.changed = now();
+  inode.links = static_cast<std::uint32_t>(static_cast<int>(inode.links) + links_delta);
+  put(txn, directory, inode);
+  return {};
+}
+
+Result<Ino> Tree::add(WriteTxn& txn, Ino parent, std::string_view name, InodeRecord& inode) const {
+  RK_TRY(check_name(name));
+  RK_TRY_ASSIGN(const InodeRecord directory, get(txn, parent));
+  RK_TRY(require_directory(directory));
+  if (directory.links == 0) return fail(Errc::not_found, "the directory was removed");
+  RK_TRY_ASSIGN(const std::optional<Entry> there, find(txn, parent, name));
+  if (there) return fail(Errc::exists);
+  inode.links = inode.kind == NodeKind::directory ? 2 : 1;
+  inode.accessed = inode.modified = inode.changed = now();
+  inode.parent = parent;
+  inode.name = name;
+  if (directory.permissions & S_ISGID) {  // as on any file system
+    inode.gid = directory.gid;
+    if (inode.kind == NodeKind::directory) inode.permissions |= S_ISGID;
+  }
+  const Ino ino = txn.new_ino();
+  put(txn, ino, inode);
+  put_entry(txn, parent, {std::string(name), ino, inode.kind});
+  RK_TRY(touch_directory(txn, parent, inode.kind == NodeKind::directory ? 1 : 0));
+  return ino;
+}
+
+Result<Ino> Tree::make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) {
+  WriteTxn txn(*catalog_);
+  RK_TRY_ASSIGN(const InodeRecord above, get(txn, parent));
+  InodeRecord inode;
+  inode.kind = NodeKind::directory;
+  inode.permissions = mode & 07777;
+  inode.uid = caller.uid;
+  inode.gid = caller.gid;
+  inode.policy = above.policy;
+  RK_TRY_ASSIGN(const Ino ino, add(txn, parent, name, inode));
+  RK_TRY(txn.commit());
+  return ino;
+}
+
+Result<Ino> Tree::make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
+  if (target.empty()) return fail(Errc::not_found, "a symbolic link needs a target");
+  if (target.size() > kMostTarget) return fail(Errc::name_too_long, "a symbolic link's target has at most 4095 bytes");
+  WriteTxn txn(*catalog_);
+  InodeRecord inode;
+  inode.kind = NodeKind::symlink;
+  inode.permissions = 0777;
+  inode.uid = caller.uid;
+  inode.gid = caller.gid;
+  inode.target = target;
+  RK_TRY_ASSIGN(const Ino ino, add(txn, parent, name, inode));
+  RK_TRY(txn.commit());
+  return ino;
+}
+
+Status Tree::link(Ino ino, Ino parent, std::string_view name) {
+  RK_TRY(check_name(name));
+  WriteTxn txn(*catalog_);
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
+  if (inode.kind == NodeKind::directory) return fail(Errc::not_permitted, "a directory has one name only");
+  if (inode.links == 0) return fail(Errc::not_found, "the file was deleted");
+  if (inode.links >= kMostLinks) return fail(Errc::too_many_links);
+  RK_TRY_ASSIGN(const InodeRecord to, get(txn, parent));
+  RK_TRY(require_directory(to));
+  if (to.links == 0) return fail(Errc::not_found, "the directory was removed");
+  if (inode.kind == NodeKind::image) {
+    RK_TRY_ASSIGN(const InodeRecord from, get(txn, inode.parent));
+    if (!from.policy.treats_alike(to.policy))
+      return fail(Errc::cross_policy, "an image cannot have names in directories of different policies: copy it instead");
+  }
+  RK_TRY_ASSIGN(const std::optional<Entry> there, find(txn, parent, name));
+  if (there) return fail(Errc::exists);
+  ++inode.links;
+  inode.changed = now();
+  put(txn, ino, inode);
+  put_entry(txn, parent, {std::string(name), ino, inode.kind});
+  RK_TRY(touch_directory(txn, parent, 0));
+  RK_TRY(txn.commit());
+  return {};
+}
+
+// Runs `change` in a transaction during which no image is opened or closed, and tells the reaper how it ended.
+Status Tree::in_unlinking_txn(const std::function<Status(WriteTxn&)>& change) {
+  Lock opening(reaper_->opening());
+  Status status;
+  {
+    WriteTxn txn(*catalog_);
+    status = change(txn);
+    if (status)
+      if (const auto committed = txn.commit(); !committed) status = fail(committed.error());
+  }
+  reaper_->unlink_committed(status.has_value());
+  return status;
+}
+
+// A name has gone; the node goes with its last one.
+Status Tree::drop_name(WriteTxn& txn, const Entry& entry) {
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, entry.ino));
+  inode.changed = now();
+  inode.links = entry.kind == NodeKind::directory ? 0 : inode.links - 1;
+  if (inode.links > 0) {
+    put(txn, entry.ino, inode);
+    return {};
+  }
+  if (entry.kind == NodeKind::image) return reaper_->image_unlinked(txn, entry.ino, inode);
+  RK_TRY(erase_attributes(txn, entry.ino));
+  txn.erase(make_key(Table::inode, entry.ino.value()));
+  return {};
+}
+
+Status Tree::unlink(Ino parent, std::string_view name) {
+  return in_unlinking_txn([&](WriteTxn& txn) -> Status {
+    RK_TRY_ASSIGN(const Entry entry, require(txn, parent, name));
+    if (entry.kind == NodeKind::directory) return fail(Errc::is_directory);
+    RK_TRY_ASSIGN(const InodeRecord inode, get(txn, entry.ino));
+    if (inode.image.is_protected)
+      return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
+    erase_entry(txn, parent, name);
+    RK_TRY(touch_directory(txn, parent, 0));
+    return drop_name(txn, entry);
+  });
+}
+
+Status Tree::remove_directory(Ino parent, std::string_view name) {
+  WriteTxn txn(*catalog_);
+  RK_TRY_ASSIGN(const Entry entry, require(txn, parent, name));
+  if (entry.kind != NodeKind::directory) return fail(Errc::not_directory);
+  RK_TRY_ASSIGN(const bool empty, is_empty(entry.ino));
+  if (!empty) return fail(Errc::not_empty);
+  erase_entry(txn, parent, name);
+  RK_TRY(touch_directory(txn, parent, -1));
+  RK_TRY(drop_name(txn, entry));
+  RK_TRY(txn.commit());
+  return {};
+}
+
+// An image moves only where it would be treated alike; directories move with their policy.
+Status Tree::check_move(const WriteTxn& txn, const Entry& entry, Ino from, Ino to) const {
+  if (from == to || entry.kind != NodeKind::image) return {};
+  RK_TRY_ASSIGN(const InodeRecord inode, get(txn, entry.ino));
+  RK_TRY_ASSIGN(const InodeRecord source, get(txn, from));
+  RK_TRY_ASSIGN(const InodeRecord target, get(txn, to));
+  if (source.policy.treats_alike(target.policy)) return {};
+  if (inode.image.is_protected)
+    return fail(Errc::not_permitted, "the image is protected and may not leave its policy: remove user.rekeyfs.protected first");
+  return fail(Errc::cross_policy, "the directories have different policies: copy the image instead");
+}
+
+Status Tree::move(WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const {
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, entry.ino));
+  inode.parent = to;
+  inode.name = new_name;
+  inode.changed = now();
+  put(txn, entry.ino, inode);
+  entry.name = new_name;
+  put_entry(txn, to, entry);
+  const int delta = entry.kind == NodeKind::directory && from != to ? 1 : 0;
+  RK_TRY(touch_directory(txn, from, -delta));
+  return touch_directory(txn, to, delta);
+}
+
+Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Engine::Rename how) {
+  return in_unlinking_txn([&](WriteTxn& txn) -> Status {
+    RK_TRY(check_name(new_name));
+    RK_TRY_ASSIGN(const Entry source, require(txn, parent, name));
+    RK_TRY_ASSIGN(const InodeRecord target_directory, get(txn, new_parent));
+    RK_TRY(require_directory(target_directory));
+    RK_TRY_ASSIGN(const std::optional<Entry> target, find(txn, new_parent, new_name));
+    if (target && how == Engine::Rename::no_replace) return fail(Errc::exists);
+    if (!target && how == Engine::Rename::exchange) return fail(Errc::not_found);
+    if (target && target->ino == source.ino) return {};
+    if (source.kind == NodeKind::directory) {
+      RK_TRY_ASSIGN(const bool into_itself, is_below(new_parent, source.ino));
+      if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
+    }
+    RK_TRY(check_move(txn, source, parent, new_parent));
+
+    if (how == Engine::Rename::exchange) {
+      if (target->kind == NodeKind::directory) {
+        RK_TRY_ASSIGN(const bool into_itself, is_below(parent, target->ino));
+        if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
+      }
+      RK_TRY(check_move(txn, *target, new_parent, parent));
+      RK_TRY(move(txn, source, parent, new_parent, new_name));
+      return move(txn, *target, new_parent, parent, name);
+    }
+    if (target) {
+      const bool to_directory = target->kind == NodeKind::directory;
+      if (to_directory && source.kind != NodeKind::directory) return fail(Errc::is_directory);
+      if (!to_directory && source.kind == NodeKind::directory) return fail(Errc::not_directory);
+      if (to_directory) {
+        RK_TRY_ASSIGN(const bool empty, is_empty(target->ino));
+        if (!empty) return fail(Errc::not_empty);
+        RK_TRY(touch_directory(txn, new_parent, -1));
+      } else {
+        RK_TRY_ASSIGN(const InodeRecord replaced, get(txn, target->ino));
+        if (replaced.image.is_protected)
+          return fail(Errc::not_permitted, "the image to be replaced is protected: remove user.rekeyfs.protected first");
+      }
+      RK_TRY(drop_name(txn, *target));
+    }
+    erase_entry(txn, parent, name);
+    return move(txn, source, parent, new_parent, new_name);
+  });
+}
+
+// --- extended attributes ---------------------------------------------------------------------------------------
+
+std::string Tree::attribute_key(Ino ino, std::string_view name) const {
+  return make_key(Table::attribute, ino.value(), name_hash_.tag(as_bytes("xattr"), as_bytes(name)));
+}
+
+Result<std::string> Tree::get_attribute(Ino ino, std::string_view name) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_->get(attribute_key(ino, name)));
+  if (!bytes) return fail(Errc::no_attribute);
+  Reader in(*bytes);
+  in.get_string();  // the name
+  return in.get_string();
+}
+
+Result<std::vector<std::string>> Tree::list_attributes(Ino ino) const {
+  std::vector<std::string> names;
+  RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view, std::string_view value) {
+    names.push_back(Reader(value).get_string());
+    return true;
+  }));
+  return names;
+}
+
+Status Tree::set_attribute(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how) {
+  WriteTxn txn(*catalog_);
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
+  const std::string key = attribute_key(ino, name);
+  RK_TRY_ASSIGN(const auto there, txn.get(key));
+  if (there && how == Engine::SetAttribute::create) return fail(Errc::exists);
+  if (!there && how == Engine::SetAttribute::replace) return fail(Errc::no_attribute);
+  txn.put(key, Writer().put_string(name).put_string(value).take());
+  inode.changed = now();
+  put(txn, ino, inode);
+  RK_TRY(txn.commit());
+  return {};
+}
+
+Status Tree::remove_attribute(Ino ino, std::string_view name) {
+  WriteTxn txn(*catalog_);
+  RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
+  const std::string key = attribute_key(ino, name);
+  RK_TRY_ASSIGN(const auto there, txn.get(key));
+  if (!there) return fail(Errc::no_attribute);
+  txn.erase(key);
+  inode.changed = now();
+  put(txn, ino, inode);
+  RK_TRY(txn.commit());
+  return {};
+}
+
+Status Tree::erase_attributes(WriteTxn& txn, Ino ino) const {
+  std::vector<std::string> keys;
+  RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view key, std::string_view) {
+    keys.emplace_back(key);
+    return true;
+  }));
+  for (const std::string& key : keys) txn.erase(key);
+  return {};
+}
+
+}  // namespace rekeyfs::names

@@ -1,0 +1,83 @@
+// Tree: the name space. Directories, names, links and attributes, as records of the catalog.
+//
+// Content is not its business: for the deletion of an image it asks Images. Thread-safe: every change is one
+// catalog transaction.
+#pragma once
+
+#include "engine/catalog/catalog.h"
+#include "engine/namespace/inode_record.h"
+
+namespace rekeyfs::names {
+
+inline constexpr std::size_t kMostName = 255;      // bytes of a name
+inline constexpr std::size_t kMostTarget = 4095;   // bytes of a symbolic link
+inline constexpr std::uint32_t kMostLinks = 65000;
+
+// What happens to an image that loses its last name. Called inside the transaction.
+class ImageReaper {
+ public:
+  virtual ~ImageReaper() = default;
+  // Held from before the transaction to after it: whether an image is open does not change meanwhile.
+  virtual Mutex& opening() = 0;
+  virtual Status image_unlinked(catalog::WriteTxn& txn, Ino ino, InodeRecord& inode) = 0;
+  virtual void unlink_committed(bool committed) = 0;
+};
+
+class Tree {
+ public:
+  static Result<Tree> create(catalog::Catalog& catalog, const crypto::Key& root, const Uuid& store);
+  // The records of a new store's name space: the root, owned by `owner`.
+  static std::vector<std::pair<std::string, std::string>> initial_records(const Caller& owner);
+  void set_reaper(ImageReaper* reaper) { reaper_ = reaper; }
+
+  Result<InodeRecord> get(Ino ino) const;  // Errc::stale if it is gone
+  static Result<InodeRecord> get(const catalog::WriteTxn& txn, Ino ino);
+  static void put(catalog::WriteTxn& txn, Ino ino, const InodeRecord& inode);
+  Result<Ino> lookup(Ino parent, std::string_view name) const;
+  Result<std::vector<DirectoryEntry>> list(Ino directory, std::uint64_t cookie, std::size_t most) const;
+  std::string path_of(Ino ino) const;  // for messages; "?" where a record is missing
+
+  // Adds a node to a directory within the caller's transaction; fills parent, name, links, times.
+  Result<Ino> add(catalog::WriteTxn& txn, Ino parent, std::string_view name, InodeRecord& inode) const;
+  Result<Ino> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller);
+  Result<Ino> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller);
+  Status link(Ino ino, Ino parent, std::string_view name);
+  Status unlink(Ino parent, std::string_view name);
+  Status remove_directory(Ino parent, std::string_view name);
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Engine::Rename how);
+
+  // Extended attributes that users own, whole names.
+  Result<std::string> get_attribute(Ino ino, std::string_view name) const;
+  Result<std::vector<std::string>> list_attributes(Ino ino) const;
+  Status set_attribute(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how);
+  Status remove_attribute(Ino ino, std::string_view name);
+  Status erase_attributes(catalog::WriteTxn& txn, Ino ino) const;
+
+ private:
+  struct Entry {
+    std::string name;
+    Ino ino;
+    NodeKind kind;
+  };
+  Tree(catalog::Catalog& catalog, crypto::Mac name_hash) : catalog_(&catalog), name_hash_(std::move(name_hash)) {}
+
+  std::string entry_key(Ino parent, std::string_view name) const;
+  std::string attribute_key(Ino ino, std::string_view name) const;
+  Result<std::optional<Entry>> find(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
+  Result<Entry> require(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
+  void put_entry(catalog::WriteTxn& txn, Ino parent, const Entry& entry) const;
+  void erase_entry(catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
+  Status touch_directory(catalog::WriteTxn& txn, Ino directory, int links_delta) const;
+  Result<bool> is_empty(Ino directory) const;
+  Result<bool> is_below(Ino node, Ino ancestor) const;
+  Status drop_name(catalog::WriteTxn& txn, const Entry& entry);
+  Status move(catalog::WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const;
+  Status check_move(const catalog::WriteTxn& txn, const Entry& entry, Ino from, Ino to) const;
+  Status in_unlinking_txn(const std::function<Status(catalog::WriteTxn&)>& change);
+
+  catalog::Catalog* catalog_;
+  crypto::Mac name_hash_;
+  ImageReaper* reaper_ = nullptr;
+};
+
+}  // namespace rekeyfs::names

@@ -1,0 +1,245 @@
+#include "engine/replication/filler.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::replication {
+
+using catalog::Table;
+using catalog::make_key;
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr std::uint64_t kStep = 64;  // blocks a worker takes at a time: 1 MiB
+constexpr auto kRetry = 1s;
+constexpr int kNice = 10;  // readers and writers go first
+
+}  // namespace
+
+Status Filler::resume() {
+  std::vector<Ino> targets;
+  RK_TRY(store_.catalog().scan(make_key(Table::replication), "", [&](std::string_view key, std::string_view) {
+    targets.push_back(Ino{Reader(key.substr(1)).get_be64()});
+    return true;
+  }));
+  for (Ino ino : targets) {
+    const auto inode = tree_.get(ino);
+    if (!inode) continue;
+    const auto layer = store_.layers().get(inode->image.layer);
+    if (layer) add(ino, *layer, false);
+    else log::error("{} cannot be filled: {}", tree_.path_of(ino), describe(layer.error()));
+  }
+  return {};
+}
+
+void Filler::start(unsigned workers) {
+  {
+    Lock lock(mutex_);
+    running_ = true;
+  }
+  for (unsigned i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+void Filler::stop() {
+  {
+    Lock lock(mutex_);
+    running_ = false;
+    changed_.notify_all();
+  }
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+}
+
+void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held) {
+  auto job = std::make_shared<Job>();
+  job->ino = ino;
+  job->layer = layer;
+  job->held = held;
+  job->next = layer->filled();
+  job->done_before = job->next * layer->block_size();
+  layer->keep_reads(true);
+  Lock lock(mutex_);
+  jobs_.insert_or_assign(ino, std::move(job));
+  changed_.notify_all();
+}
+
+void Filler::let_go(Ino ino) {
+  Lock lock(mutex_);
+  if (const auto found = jobs_.find(ino); found != jobs_.end()) found->second->held = false;
+  changed_.notify_all();
+}
+
+void Filler::cancel(Ino ino) {
+  Lock lock(mutex_);
+  jobs_.erase(ino);
+}
+
+std::uint64_t Filler::end_of(const Job& job) {
+  return (job.layer->size() + job.layer->block_size() - 1) / job.layer->block_size();
+}
+
+std::vector<Filler::Progress> Filler::progress() const {
+  std::vector<Progress> all;
+  Lock lock(mutex_);
+  for (const auto& [ino, job] : jobs_) {
+    Progress one;
+    one.ino = ino;
+    one.total = job->layer->size();
+    one.done = std::min(one.total, job->layer->filled() * job->layer->block_size());
+    const double seconds = std::chrono::duration<double>(Clock::now() - job->begun).count();
+    if (seconds > 0.05 && one.done > job->done_before) one.rate = static_cast<double>(one.done - job->done_before) / seconds;
+    one.error = job->error;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+// The job after the last one served that has something to do now.
+Filler::JobPtr Filler::next_job() {
+  auto at = jobs_.upper_bound(last_);
+  for (std::size_t i = 0; i < jobs_.size(); ++i, ++at) {
+    if (at == jobs_.end()) at = jobs_.begin();
+    const JobPtr& job = at->second;
+    if (job->finishing || job->retry_at > Clock::now()) continue;
+    if (job->next < end_of(*job) || (!job->held && job->in_hand.empty())) {
+      last_ = job->ino;
+      return job;
+    }
+  }
+  return nullptr;
+}
+
+void Filler::work() {
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+  for (;;) {
+    JobPtr job;
+    BlockIndex first = 0;
+    bool last = false;
+    {
+      Lock lock(mutex_);
+      while (running_ && !(job = next_job())) changed_.wait_for(mutex_, jobs_.empty() ? 1h : 20ms);
+      if (!running_) return;
+      first = job->next;
+      last = first >= end_of(*job);
+      if (last) {
+        job->finishing = true;
+      } else {
+        job->next += kStep;
+        job->in_hand.insert(first);
+      }
+    }
+    if (last) finish(job);
+    else fill_some(job, first);
+  }
+}
+
+void Filler::fill_some(const JobPtr& job, BlockIndex first) {
+  BlockIndex index = first;
+  Status status;
+  while (index < first + kStep) {
+    const auto done = job->layer->fill(index, first + kStep - index);
+    if (!done) {
+      status = fail(done.error());
+      break;
+    }
+    if (*done == 0) {
+      index = first + kStep;
+      break;
+    }
+    index += *done;
+  }
+  if (status) recovered(job);
+  else failed(job, status.error());
+  Lock lock(mutex_);
+  job->in_hand.erase(job->in_hand.find(first));
+  if (status) job->next = std::max(job->next, index);  // a run of holes is passed at once
+  else job->next = std::min(job->next, first);
+  const BlockIndex filled = job->in_hand.empty() ? job->next : std::min(job->next, *job->in_hand.begin());
+  job->layer->set_filled(std::min(filled, end_of(*job)));
+  changed_.notify_all();
+}
+
+void Filler::finish(const JobPtr& job) {
+  // Once more from the start: extents may have been copied in behind the workers. Passes what is done quickly.
+  Status status;
+  for (BlockIndex index = 0; status;) {
+    const auto done = job->layer->fill(index, kStep);
+    if (!done) status = fail(done.error());
+    else if (*done == 0) break;
+    else index += *done;
+  }
+  if (status) status = complete(*job);
+  if (!status) {
+    failed(job, status.error());
+    Lock lock(mutex_);
+    job->finishing = false;
+    return;
+  }
+  Lock lock(mutex_);
+  if (const auto found = jobs_.find(job->ino); found != jobs_.end() && found->second == job) jobs_.erase(found);
+}
+
+// From here on the image stands alone. Its blocks are durable before the record that says so, and the base goes
+// only after that record is.
+Status Filler::complete(const Job& job) {
+  RK_TRY(store_.checkpointer().sync_journal({job.layer}));
+  std::vector<blocks::LayerRegistry::Released> released;
+  std::string path;
+  {
+    catalog::WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
+    if (inode.image.layer != job.layer->id()) return {};  // its content was replaced meanwhile
+    inode.image.state = ImageState::normal;
+    inode.image.error.clear();
+    RK_TRY_ASSIGN(released, store_.layers().detach(txn, job.layer->id()));
+    names::Tree::put(txn, job.ino, inode);
+    txn.erase(make_key(Table::replication, job.ino.value()));
+    RK_TRY(txn.commit());
+  }
+  job.layer->keep_reads(false);
+  if (const std::shared_ptr<blocks::Layer> base = job.layer->base()) base->unshare();
+  job.layer->drop_base();
+  store_.layers().forget(released);
+  log::info("{} is complete", tree_.path_of(job.ino));
+  return {};
+}
+
+Status Filler::record_error(const Job& job, const std::string& message) {
+  catalog::WriteTxn txn(store_.catalog());
+  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
+  if (inode.image.layer != job.layer->id()) return {};
+  inode.image.state = message.empty() ? ImageState::replicating : ImageState::error;
+  inode.image.error = message;
+  names::Tree::put(txn, job.ino, inode);
+  RK_TRY(txn.commit());
+  return {};
+}
+
+void Filler::recovered(const JobPtr& job) {
+  {
+    Lock lock(mutex_);
+    if (job->error.empty()) return;
+    job->error.clear();
+  }
+  if (const Status status = record_error(*job, ""); !status) log::error("{}", describe(status.error()));
+}
+
+void Filler::failed(const JobPtr& job, const Error& error) {
+  if (error.code == Errc::stale) return cancel(job->ino);  // deleted
+  const std::string message = describe(error) + "; it goes on by itself once the cause is gone";
+  {
+    Lock lock(mutex_);
+    job->retry_at = Clock::now() + kRetry;
+    if (job->error == message) return;
+    job->error = message;
+  }
+  log::error("replication of {}: {}", tree_.path_of(job->ino), message);
+  if (const Status status = record_error(*job, message); !status) log::error("{}", describe(status.error()));
+}
+
+}  // namespace rekeyfs::replication

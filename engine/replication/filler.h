@@ -1,0 +1,79 @@
+// Filler: the background workers that make replicas independent of their sources.
+//
+// A job is one replicating image: its blocks are transformed in the image's order by all workers side by side; when
+// none is left "from base" the image is made durable, becomes `normal` and lets go of its base. A job that fails says
+// why in the image's `error` and is tried again every second until its cause has gone. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "engine/namespace/tree.h"
+#include "engine/replication/replication_record.h"
+#include "engine/store/store.h"
+
+namespace rekeyfs::replication {
+
+class Filler {
+ public:
+  // Both outlive it.
+  Filler(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
+  ~Filler() { stop(); }
+
+  // Takes up every replication on record. Before start().
+  Status resume();
+  void start(unsigned workers);
+  void stop();  // after the blocks in hand
+
+  // `held`: more of the image is still being copied; it does not become normal before let_go().
+  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held);
+  void let_go(Ino ino);
+  void cancel(Ino ino);  // deleted, or its content replaced
+
+  struct Progress {
+    Ino ino;
+    std::uint64_t done = 0, total = 0;  // bytes
+    double rate = 0;                    // bytes a second since the job was taken up
+    std::string error;
+  };
+  std::vector<Progress> progress() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Job {
+    Ino ino;
+    std::shared_ptr<blocks::Layer> layer;
+    bool held = false;
+    bool finishing = false;
+    BlockIndex next = 0;              // nobody has been given blocks from here on
+    std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
+    std::string error;
+    Clock::time_point retry_at{};
+    Clock::time_point begun = Clock::now();
+    std::uint64_t done_before = 0;  // bytes, when the job was taken up
+  };
+  using JobPtr = std::shared_ptr<Job>;
+
+  void work();
+  JobPtr next_job() REQUIRES(mutex_);
+  void fill_some(const JobPtr& job, BlockIndex first);
+  void finish(const JobPtr& job);
+  Status complete(const Job& job);
+  Status record_error(const Job& job, const std::string& message);
+  void failed(const JobPtr& job, const Error& error);
+  void recovered(const JobPtr& job);
+  static std::uint64_t end_of(const Job& job);
+
+  store::Store& store_;
+  const names::Tree& tree_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool running_ GUARDED_BY(mutex_) = false;
+  std::map<Ino, JobPtr> jobs_ GUARDED_BY(mutex_);
+  Ino last_ GUARDED_BY(mutex_);  // the job served last: the others get their turn
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace rekeyfs::replication

@@ -1,0 +1,26 @@
+// ReplicationRecord: a replication that is not done yet (Table::replication, by the target's ino). Authenticated like
+// every record: nobody can make a replica plain, or end it early, by writing to the disk.
+#pragma once
+
+#include "engine/base/bytes.h"
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+
+namespace rekeyfs::replication {
+
+struct ReplicationRecord {
+  Timestamp started = 0;
+  std::string source;  // its path when it was copied, for people
+
+  std::string encode() const { return Writer().put_time(started).put_string(source).take(); }
+  static Result<ReplicationRecord> decode(std::string_view bytes) {
+    Reader in(bytes);
+    ReplicationRecord record;
+    record.started = in.get_time();
+    record.source = in.get_string();
+    if (!in.finished()) return fail(Errc::corrupt, "a replication's record is malformed");
+    return record;
+  }
+};
+
+}  // namespace rekeyfs::replication

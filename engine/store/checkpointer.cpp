@@ -1,0 +1,132 @@
+#include "engine/store/checkpointer.h"
+
+#include <chrono>
+
+namespace rekeyfs::store {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto kInterval = 3s;   // unsynced changes are durable within 5 s
+constexpr auto kLook = 100ms;    // how often pressure is looked at
+constexpr std::uint64_t kJournalBytes = 32u << 20;
+constexpr std::size_t kPages = 2048;    // of block tables in memory, half the budget
+constexpr std::size_t kFewLayers = 8;   // up to here one sync per file costs less than syncing the file system
+
+}  // namespace
+
+void Checkpointer::start() { thread_ = std::thread([this] { loop(); }); }
+
+void Checkpointer::stop() {
+  {
+    Lock lock(mutex_);
+    stopping_ = true;
+    wake_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Checkpointer::loop() {
+  auto last = std::chrono::steady_clock::now();
+  for (;;) {
+    {
+      Lock lock(mutex_);
+      if (!stopping_) wake_.wait_for(mutex_, kLook);
+      if (stopping_) return;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!is_due() && (now - last < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) continue;
+    last = now;
+    if (const Status status = run(); !status) log::error("checkpoint: {}", describe(status.error()));
+  }
+}
+
+bool Checkpointer::is_due() const {
+  return catalog_.journal_bytes() > kJournalBytes || (layers_.pages_in_memory() > kPages && layers_.has_changed() && layers_.dirty_pages() > kPages);
+}
+
+Status Checkpointer::run() {
+  Lock once(running_);
+  RK_TRY(health_.is_sound());
+  RK_TRY_ASSIGN(const std::vector<LayerId> garbage, list_garbage());
+  RK_TRY_ASSIGN(const catalog::SegmentNumber first, catalog_.freeze());
+  const std::vector<std::shared_ptr<blocks::Layer>> changed = layers_.take_changed();
+  std::vector<std::shared_ptr<blocks::Layer>> flushed;
+  std::vector<std::pair<std::string, std::string>> records;
+  Status status = flush(changed, flushed, records);
+  if (status) status = health_.after_sync(catalog_.commit_frozen(first, records));
+  if (!status) catalog_.thaw();
+  for (const auto& layer : flushed) layer->end_flush(status.has_value(), first);
+  RK_TRY(status);
+  return remove_garbage(garbage);
+}
+
+// Everything of the changed layers that the records will name is durable when it returns.
+Status Checkpointer::flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
+                           std::vector<std::shared_ptr<blocks::Layer>>& flushed,
+                           std::vector<std::pair<std::string, std::string>>& records) {
+  for (const auto& layer : changed) {
+    const std::string layer_key = catalog::make_key(catalog::Table::layer, layer->id().value());
+    RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
+    if (!exists) continue;  // deleted meanwhile
+    auto snapshot = layer->begin_flush();
+    if (!snapshot) {
+      // Its table cannot be read: the image is damaged, the others must go on.
+      log::error("layer {}: {}", layer->id().value(), describe(snapshot.error()));
+      continue;
+    }
+    flushed.push_back(layer);
+    RK_TRY(layer->write_flush(*snapshot));
+    records.emplace_back(catalog::make_key(catalog::Table::layer_table, layer->id().value()), std::move(snapshot->table_record));
+  }
+  if (flushed.size() > kFewLayers) return health_.after_sync(storage_.sync_all());
+  for (const auto& layer : flushed) {
+    RK_TRY(health_.after_sync(layer->sync_data()));
+    RK_TRY(health_.after_sync(layer->sync_table()));
+  }
+  return {};
+}
+
+Result<std::vector<LayerId>> Checkpointer::list_garbage() const {
+  std::vector<LayerId> garbage;
+  RK_TRY(catalog_.scan(catalog::make_key(catalog::Table::garbage), "", [&](std::string_view key, std::string_view) {
+    garbage.push_back(LayerId{Reader(key.substr(1)).get_be64()});
+    return true;
+  }));
+  return garbage;
+}
+
+// The deletion of these layers is durable: nothing can need their files any more.
+Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
+  if (garbage.empty()) return {};
+  for (LayerId layer : garbage) RK_TRY(blocks::SlotFiles::remove_all(storage_, layer));
+  catalog::WriteTxn txn(catalog_);
+  for (LayerId layer : garbage) txn.erase(catalog::make_key(catalog::Table::garbage, layer.value()));
+  RK_TRY(txn.commit());
+  return {};
+}
+
+void Checkpointer::must_precede_sync(std::shared_ptr<blocks::Layer> base) {
+  Lock lock(mutex_);
+  before_sync_.push_back(std::move(base));
+}
+
+Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced) {
+  std::vector<std::shared_ptr<blocks::Layer>> layers = synced;
+  {
+    Lock lock(mutex_);
+    layers.insert(layers.end(), before_sync_.begin(), before_sync_.end());
+    before_sync_.clear();
+  }
+  std::vector<LayerId> ids;
+  for (auto layer : layers) {
+    for (; layer; layer = layer->base()) {
+      if (!layer->needs_sync()) continue;
+      RK_TRY(health_.after_sync(layer->sync_data()));
+      ids.push_back(layer->id());
+    }
+  }
+  RK_TRY(catalog_.append_synced(ids));
+  return health_.after_sync(catalog_.sync_journal());
+}
+
+}  // namespace rekeyfs::store

@@ -1,0 +1,53 @@
+// Checkpointer: brings the catalog and the block tables up to date with the journal, every few seconds or when
+// enough has come together, and trims the journal.
+//
+// The order is what crash safety rests on: changed pages and data durable first, then LMDB's commit (which names
+// the new tables and the journal segment to recover from), and only then anything is removed or reused.
+#pragma once
+
+#include <thread>
+
+#include "engine/blocks/layer_registry.h"
+#include "engine/store/health.h"
+
+namespace rekeyfs::store {
+
+class Checkpointer {
+ public:
+  // All outlive it.
+  Checkpointer(io::Storage& storage, catalog::Catalog& catalog, blocks::LayerRegistry& layers, Health& health)
+      : storage_(storage), catalog_(catalog), layers_(layers), health_(health) {}
+  ~Checkpointer() { stop(); }
+
+  void start();
+  void stop();  // fine if it never started
+  // One checkpoint now, in the caller's thread.
+  Status run();
+  // Makes a replica's source durable before the journal that names it is: see sync_journal().
+  void must_precede_sync(std::shared_ptr<blocks::Layer> base);
+  // The journal, and what it depends on, is durable when it returns.
+  Status sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced);
+
+ private:
+  void loop();
+  bool is_due() const;
+  Status flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
+               std::vector<std::shared_ptr<blocks::Layer>>& flushed,
+               std::vector<std::pair<std::string, std::string>>& records);
+  Result<std::vector<LayerId>> list_garbage() const;
+  Status remove_garbage(const std::vector<LayerId>& garbage);
+
+  io::Storage& storage_;
+  catalog::Catalog& catalog_;
+  blocks::LayerRegistry& layers_;
+  Health& health_;
+
+  Mutex running_;  // one checkpoint at a time
+  Mutex mutex_;
+  CondVar wake_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::vector<std::shared_ptr<blocks::Layer>> before_sync_ GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace rekeyfs::store

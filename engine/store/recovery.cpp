@@ -1,0 +1,72 @@
+#include "engine/store/recovery.h"
+
+#include <map>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::store {
+namespace {
+
+using catalog::Op;
+
+struct Marks {
+  std::map<LayerId, std::size_t> synced;  // the record of the layer's last sync
+  std::size_t last = 0;                   // records before this one were durable at some sync
+};
+
+bool all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops) {
+  for (const Op& op : ops) {
+    if (op.kind != Op::Kind::layer) continue;
+    const auto change = blocks::LayerChange::decode(op.value);
+    const auto layer = layers.get(op.layer);
+    // Layers that cannot be opened at all are damage, not a power cut: replay_layer() tells.
+    if (change && layer && !(*layer)->verifies(*change)) return false;
+  }
+  return true;
+}
+
+Status replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify) {
+  RK_TRY_ASSIGN(const blocks::LayerChange change, blocks::LayerChange::decode(op.value));
+  RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, layers.get(op.layer));
+  return layer->replay(change, segment, verify);
+}
+
+}  // namespace
+
+Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history) {
+  std::vector<std::vector<Op>> steps;
+  Marks marks;
+  for (const catalog::Journal::Record& record : history.records) {
+    RK_TRY_ASSIGN(std::vector<Op> ops, catalog::decode_ops(record.payload));
+    bool sync = ops.empty();  // a sync that found no data to write
+    for (const Op& op : ops) {
+      if (op.kind != Op::Kind::synced) continue;
+      marks.synced[op.layer] = steps.size();
+      sync = true;
+    }
+    steps.push_back(std::move(ops));
+    if (sync) marks.last = steps.size();
+  }
+
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    if (i >= marks.last && !all_blocks_open(layers, steps[i])) {
+      log::info("recovery: {} of {} journal records; the rest was never synced and is incomplete", i, steps.size());
+      return {};
+    }
+    for (const Op& op : steps[i]) {
+      if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase) {
+        catalog.recover_op(op);
+      } else if (op.kind == Op::Kind::layer) {
+        const auto synced = marks.synced.find(op.layer);
+        const bool verify = i < marks.last && (synced == marks.synced.end() || i >= synced->second);
+        const Status done = replay_layer(layers, op, history.records[i].segment, verify);
+        // One damaged image does not keep the others from being opened.
+        if (!done) log::error("recovery: layer {}: {}", op.layer.value(), describe(done.error()));
+      }
+    }
+  }
+  if (!steps.empty()) log::info("recovery: {} journal records", steps.size());
+  return {};
+}
+
+}  // namespace rekeyfs::store

@@ -1,0 +1,55 @@
+// Store: everything an open store consists of below the name space, made and taken down in the right order.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/base/credential.h"
+#include "engine/blocks/layer_registry.h"
+#include "engine/io/local_storage.h"
+#include "engine/io/store_lock.h"
+#include "engine/kms/key_ring.h"
+#include "engine/store/catalog_key_records.h"
+#include "engine/store/checkpointer.h"
+#include "engine/store/health.h"
+#include "engine/store/superblock.h"
+
+namespace rekeyfs::store {
+
+class Store {
+ public:
+  // Makes a store that holds `records` (the root of the name space). Leaves nothing behind when it fails.
+  static Status create(const std::string& directory, const Credential& credential,
+                       const std::vector<std::pair<std::string, std::string>>& records);
+  // Locks, unlocks, verifies, recovers; the journal's work is in the catalog and the tables when it returns. No thread
+  // runs yet. Forks (see verify.h): single-threaded callers only.
+  static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only);
+  // Everything durable, background stopped; the lock goes with the object.
+  Status close();
+
+  io::Storage& storage() { return *storage_; }
+  catalog::Catalog& catalog() { return *catalog_; }
+  kms::KeyService& keys() { return *keys_; }
+  blocks::LayerRegistry& layers() { return *layers_; }
+  Checkpointer& checkpointer() { return *checkpointer_; }
+  Health& health() { return health_; }
+  const crypto::Key& root() const { return unlocked_.root; }
+  const Uuid& id() const { return unlocked_.superblock.store_id; }
+
+ private:
+  Store(io::StoreLock lock, std::unique_ptr<io::Storage> storage, Unlocked unlocked, bool read_only)
+      : lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)), health_(read_only) {}
+  Status recover();
+
+  io::StoreLock lock_;
+  std::unique_ptr<io::Storage> storage_;
+  Unlocked unlocked_;
+  Health health_;
+  std::unique_ptr<catalog::Catalog> catalog_;
+  std::unique_ptr<CatalogKeyRecords> key_records_;
+  std::unique_ptr<kms::KeyRing> keys_;
+  std::unique_ptr<blocks::LayerRegistry> layers_;
+  std::unique_ptr<Checkpointer> checkpointer_;
+};
+
+}  // namespace rekeyfs::store

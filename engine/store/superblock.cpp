@@ -1,0 +1,234 @@
+#include "engine/store/superblock.h"
+
+#include <array>
+#include <cstring>
+#include <string_view>
+
+#include "engine/crypto/key_wrap.h"
+
+namespace rekeyfs::store {
+namespace {
+
+using crypto::Digest;
+using crypto::Key;
+using crypto::KeyWrap;
+using crypto::ScryptCost;
+
+// header (64 bytes) || wrapped root key (92) || SHA-256 of the bytes so far || HMAC under the root key of the
+// bytes so far. In every format version a superblock starts with magic and version and ends with these two
+// digests, so that a damaged one is told from one of a later version.
+constexpr std::string_view kMagic = "rekeyfs\n";
+constexpr std::size_t kSaltSize = 32;
+constexpr std::size_t kHeaderSize = 64;
+constexpr std::size_t kDigestSize = sizeof(Digest);
+constexpr std::size_t kSize = kHeaderSize + KeyWrap::kWrappedSize + 2 * kDigestSize;  // 220 bytes
+constexpr std::size_t kLeastSize = kMagic.size() + sizeof(std::uint32_t) + 2 * kDigestSize;
+constexpr std::size_t kMostSize = 4096;  // of any version
+constexpr std::string_view kNewName = "rekeyfs.store.new";
+
+constexpr std::string_view kRootPurpose = "rekeyfs v1 root key";
+constexpr std::string_view kMacInfo = "rekeyfs v1 superblock mac";
+constexpr std::string_view kKeyFileInfo = "rekeyfs v1 key file";
+
+constexpr std::size_t kLeastKeyFile = 32;
+constexpr std::size_t kMostKeyFile = 65536;
+
+// The superblock is read before anything can be authenticated, so whoever wrote it must not be able to make
+// this process use up the machine: 1 GiB of memory (128 * N * r) and 16 times the work of the default.
+constexpr std::uint64_t kMostScryptMemoryUnits = std::uint64_t{1} << 23;  // N * r
+constexpr std::uint64_t kMostScryptWorkUnits = std::uint64_t{1} << 24;    // N * r * p
+
+struct Header {
+  Superblock superblock;
+  ScryptCost cost;  // zeros for a key file
+  std::array<std::byte, kSaltSize> salt{};
+};
+
+Error damaged(std::string_view what) {
+  return Error{Errc::corrupt, "the superblock `" + std::string(kSuperblockName) + "` " + std::string(what) +
+                                  ": restore this file from a backup of the store"};
+}
+
+bool is_acceptable(ScryptCost cost) {
+  if (cost.log2_n < 10 || cost.log2_n > 22 || cost.r < 1 || cost.r > 32 || cost.p < 1 || cost.p > 16) return false;
+  const std::uint64_t memory = (std::uint64_t{1} << cost.log2_n) * cost.r;
+  return memory <= kMostScryptMemoryUnits && memory * cost.p <= kMostScryptWorkUnits;
+}
+
+Status check_credential(const Credential& credential) {
+  const std::size_t size = credential.expose_bytes().size();
+  if (credential.kind() == Credential::Kind::passphrase) {
+    if (size == 0) return fail(Errc::invalid, "the passphrase is empty: give one");
+  } else if (size < kLeastKeyFile || size > kMostKeyFile) {
+    return fail(Errc::invalid, "the key file has " + std::to_string(size) +
+                                   " bytes: it must have 32 to 65536, for example from `head -c 64 /dev/urandom`");
+  }
+  return {};
+}
+
+std::string encode(const Header& header) {
+  Writer out;
+  out.put_raw(as_bytes(kMagic)).put(header.superblock.version).put_raw(header.superblock.store_id);
+  out.put(static_cast<std::uint8_t>(header.superblock.kind));
+  out.put(header.cost.log2_n).put(header.cost.r).put(header.cost.p);
+  out.put_raw(header.salt);
+  return out.take();
+}
+
+Result<Header> decode_header(std::string_view bytes) {
+  Header header;
+  Reader in(bytes.substr(kMagic.size(), kHeaderSize - kMagic.size()));
+  header.superblock.version = in.get<std::uint32_t>();
+  in.get_into(header.superblock.store_id);
+  header.superblock.kind = static_cast<Credential::Kind>(in.get<std::uint8_t>());
+  header.cost.log2_n = in.get<std::uint8_t>();
+  header.cost.r = in.get<std::uint8_t>();
+  header.cost.p = in.get<std::uint8_t>();
+  in.get_into(header.salt);
+  switch (header.superblock.kind) {
+    case Credential::Kind::passphrase:
+      if (!is_acceptable(header.cost)) return fail(damaged("asks for a scrypt cost that rekeyfs never sets"));
+      return header;
+    case Credential::Kind::key_file:
+      if (header.cost.log2_n != 0 || header.cost.r != 0 || header.cost.p != 0)
+        return fail(damaged("gives a scrypt cost for a key file"));
+      return header;
+  }
+  return fail(damaged("names no known way to unlock the store"));
+}
+
+Digest sha256(std::string_view bytes) {
+  crypto::Sha256 hash;
+  hash.update(as_bytes(bytes));
+  return hash.finish();
+}
+
+// The whole file: undamaged as far as can be told without a key, and of this version.
+Result<std::string> load(io::Storage& storage) {
+  auto file = storage.open(kSuperblockName, io::OpenMode::read);
+  if (!file && file.error().code == Errc::not_found)
+    return fail(Errc::not_found, "this is no rekeyfs store: it has no `" + std::string(kSuperblockName) +
+                                     "`; give a store's directory, or make one with `rekeyfs init`");
+  if (!file) return fail(file.error());
+  std::string bytes(kMostSize + 1, '\0');
+  RK_TRY_ASSIGN(const std::size_t size, (*file)->read(0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
+  bytes.resize(size);
+  if (size < kLeastSize || size > kMostSize) return fail(damaged("has a size that no version of it has"));
+  if (!bytes.starts_with(kMagic)) return fail(damaged("does not start as one"));
+  const std::string_view checked = std::string_view(bytes).substr(0, size - 2 * kDigestSize);
+  if (std::memcmp(sha256(checked).data(), bytes.data() + checked.size(), kDigestSize) != 0)
+    return fail(damaged("does not match its checksum"));
+  const auto version = Reader(std::string_view(bytes).substr(kMagic.size())).get<std::uint32_t>();
+  if (version != kFormatVersion)
+    return fail(Errc::wrong_version, "the store has format version " + std::to_string(version) +
+                                         ", this rekeyfs knows version " + std::to_string(kFormatVersion) +
+                                         ": use the rekeyfs that made it, or a newer one");
+  if (size != kSize) return fail(damaged("has the wrong size"));
+  return bytes;
+}
+
+// The key that wraps the root key, committed to (so that a wrong secret is told from damage).
+Result<KeyWrap> root_wrap(const Header& header, const Credential& credential) {
+  const std::string& secret = credential.expose_bytes();
+  auto key = credential.kind() == Credential::Kind::passphrase
+                 ? crypto::derive_key_from_passphrase(secret, header.salt, header.cost)
+                 : crypto::derive_key(as_bytes(secret), header.salt, kKeyFileInfo);
+  if (!key) return fail(key.error());
+  return KeyWrap::create(*key, kRootPurpose);
+}
+
+Result<Digest> mac_of(const Key& root, std::string_view bytes) {
+  RK_TRY_ASSIGN(Key mac_key, crypto::derive_key(root, {}, kMacInfo));
+  RK_TRY_ASSIGN(crypto::Mac mac, crypto::Mac::create(mac_key));
+  return mac.digest(as_bytes(bytes));
+}
+
+// To a new name, synced and renamed, so that there is never half a superblock.
+Status publish(io::Storage& storage, std::string_view bytes) {
+  RK_TRY(storage.remove(kNewName));  // of an init that was interrupted
+  {
+    RK_TRY_ASSIGN(auto file, storage.open(kNewName, io::OpenMode::create_new));
+    RK_TRY(file->write(0, as_bytes(bytes)));
+    RK_TRY(file->sync());
+  }
+  RK_TRY(storage.rename(kNewName, kSuperblockName));
+  return storage.sync_directory("");
+}
+
+Result<Header> new_header(const Credential& credential, ScryptCost cost) {
+  Header header;
+  header.superblock.kind = credential.kind();
+  if (credential.kind() == Credential::Kind::passphrase) {
+    if (!is_acceptable(cost))
+      return fail(Errc::invalid,
+                  "the scrypt cost is out of bounds: at most 1 GiB of memory and 16 times the default work");
+    header.cost = cost;
+  } else {
+    header.cost = ScryptCost{0, 0, 0};
+  }
+  Uuid& id = header.superblock.store_id;
+  RK_TRY(crypto::fill_random(id));
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // RFC 4122 version 4
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  RK_TRY(crypto::fill_random(header.salt));
+  return header;
+}
+
+Error wrong_credential(Credential::Kind needed, const Credential& given) {
+  const bool passphrase = needed == Credential::Kind::passphrase;
+  if (needed != given.kind())
+    return Error{Errc::wrong_secret, passphrase
+                                         ? "this store is unlocked by a passphrase, not by a key file: give it by "
+                                           "--passphrase-file or on the terminal"
+                                         : "this store is unlocked by a key file, not by a passphrase: give it by "
+                                           "--key-file"};
+  return Error{Errc::wrong_secret, passphrase
+                                       ? "the passphrase is not the one of this store: check it and try again"
+                                       : "the key file is not the one of this store: check its name and try again"};
+}
+
+}  // namespace
+
+Result<Unlocked> create_superblock(io::Storage& storage, const Credential& credential, ScryptCost cost) {
+  RK_TRY(check_credential(credential));
+  RK_TRY_ASSIGN(const bool taken, storage.exists(kSuperblockName));
+  if (taken)
+    return fail(Errc::exists, "this directory is a rekeyfs store already: mount it, or choose another directory");
+  RK_TRY_ASSIGN(Header header, new_header(credential, cost));
+  RK_TRY_ASSIGN(Key root, Key::random());
+  RK_TRY_ASSIGN(KeyWrap wrap, root_wrap(header, credential));
+  std::string bytes = encode(header);
+  RK_TRY_ASSIGN(const std::string wrapped, wrap.wrap(as_bytes(bytes), root));
+  bytes += wrapped;
+  bytes += as_text(sha256(bytes));
+  RK_TRY_ASSIGN(const Digest mac, mac_of(root, bytes));
+  bytes += as_text(mac);
+  RK_TRY(publish(storage, bytes));
+  return Unlocked{header.superblock, std::move(root)};
+}
+
+Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credential) {
+  RK_TRY_ASSIGN(const std::string bytes, load(storage));
+  RK_TRY_ASSIGN(const Header header, decode_header(bytes));
+  const Credential::Kind needed = header.superblock.kind;
+  if (needed != credential.kind() || !check_credential(credential)) return fail(wrong_credential(needed, credential));
+  RK_TRY_ASSIGN(KeyWrap wrap, root_wrap(header, credential));
+  const std::string_view all = bytes;
+  auto root =
+      wrap.unwrap(as_bytes(all.substr(0, kHeaderSize)), as_bytes(all.substr(kHeaderSize, KeyWrap::kWrappedSize)));
+  if (!root && root.error().code == Errc::wrong_secret) return fail(wrong_credential(needed, credential));
+  if (!root && root.error().code == Errc::corrupt) return fail(damaged("holds a root key that does not verify"));
+  if (!root) return fail(root.error());
+  RK_TRY_ASSIGN(const Digest mac, mac_of(*root, all.substr(0, kSize - kDigestSize)));
+  if (!crypto::equal_constant_time(mac, as_bytes(all.substr(kSize - kDigestSize))))
+    return fail(damaged("does not verify"));
+  return Unlocked{header.superblock, std::move(*root)};
+}
+
+Result<Superblock> read_superblock(io::Storage& storage) {
+  RK_TRY_ASSIGN(const std::string bytes, load(storage));
+  RK_TRY_ASSIGN(const Header header, decode_header(bytes));
+  return header.superblock;
+}
+
+}  // namespace rekeyfs::store

@@ -1,0 +1,95 @@
+// Answer: the one guard round every operation. It catches, logs, maps and replies exactly once.
+//
+// An operation computes a Result of one of the types below; send() knows the reply of the protocol that carries each.
+#pragma once
+
+#include <exception>
+#include <new>
+#include <string>
+#include <type_traits>
+
+#include "fs/context.h"
+#include "fs/fuse_api.h"
+#include "fs/translate.h"
+
+namespace rekeyfs::fs {
+
+struct LinkTarget {
+  std::string text;
+};
+struct Bytes {
+  ByteView bytes;  // valid until the answer is sent
+};
+struct Text {
+  std::string text;
+};
+struct NeededSize {
+  std::size_t size;
+};
+struct Written {
+  std::size_t size;
+};
+struct Position {
+  std::uint64_t offset;
+};
+struct OpenedFile {
+  fuse_file_info info;
+};
+struct OpenedDirectory {
+  fuse_file_info info;
+};
+struct CreatedFile {
+  fuse_entry_param entry;
+  fuse_file_info info;
+};
+struct IoctlAnswer {
+  int result;  // or -errno
+  std::string out;
+};
+
+inline Context& context_of(fuse_req_t req) { return *static_cast<Context*>(fuse_req_userdata(req)); }
+inline Caller caller_of(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {.uid = context->uid, .gid = context->gid};
+}
+
+void send(fuse_req_t req, const fuse_entry_param& entry);
+void send(fuse_req_t req, const struct stat& attributes);
+void send(fuse_req_t req, const struct statvfs& space);
+void send(fuse_req_t req, const LinkTarget& target);
+void send(fuse_req_t req, const Bytes& bytes);
+void send(fuse_req_t req, const Text& text);
+void send(fuse_req_t req, const NeededSize& needed);
+void send(fuse_req_t req, const Written& written);
+void send(fuse_req_t req, const Position& position);
+void send(fuse_req_t req, const OpenedFile& opened);
+void send(fuse_req_t req, const OpenedDirectory& opened);
+void send(fuse_req_t req, const CreatedFile& created);
+void send(fuse_req_t req, const IoctlAnswer& answer);
+void send_error(fuse_req_t req, const char* operation, fuse_ino_t ino, const Error& error);
+
+template <typename Compute>
+std::invoke_result_t<Compute, Context&> compute_safely(Context& context, Compute& compute) {
+  try {
+    return compute(context);
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::no_memory, "the daemon ran out of memory");
+  } catch (const std::exception& exception) {
+    return fail(Errc::io, exception.what());
+  }
+}
+
+// `ino` is for the log only.
+template <typename Compute>
+void answer(fuse_req_t req, const char* operation, fuse_ino_t ino, Compute compute) {
+  auto result = compute_safely(context_of(req), compute);
+  if (!result) {
+    send_error(req, operation, ino, result.error());
+  } else if constexpr (std::is_void_v<typename decltype(result)::value_type>) {
+    fuse_reply_err(req, 0);
+  } else {
+    send(req, *result);
+  }
+}
+
+}  // namespace rekeyfs::fs

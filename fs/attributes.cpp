@@ -1,0 +1,160 @@
+// Operations on attributes: stat, chmod and their like, extended attributes, statfs, and the commands' ioctl.
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include <sys/xattr.h>
+
+#include "fs/answer.h"
+#include "fs/control.h"
+#include "fs/control_protocol.h"
+#include "fs/operations.h"
+#include "fs/privileges.h"
+
+namespace rekeyfs::fs {
+namespace {
+
+void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+  answer(req, "getattr", ino, [&](Context& context) -> Result<struct stat> {
+    RK_TRY_ASSIGN(const Attributes attributes, context.engine.get_attributes(Ino{ino}));
+    return to_stat(attributes);
+  });
+}
+
+bool takes_privileges_away(int to_set) {
+  if (to_set & FUSE_SET_ATTR_MODE) return false;  // the caller says which bits there shall be
+  if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) return true;
+  return (to_set & FUSE_SET_ATTR_SIZE) && Device::request_kills_privileges();
+}
+
+void set_attributes(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set, fuse_file_info* info) {
+  answer(req, "setattr", ino, [&](Context& context) -> Result<struct stat> {
+    AttributeChange change = to_change(*wanted, to_set);
+    if (takes_privileges_away(to_set)) RK_TRY(take_privileges_away(context.engine, Ino{ino}, change));
+    OpenFile* file = info != nullptr ? &HandleTable::file(info->fh).file() : nullptr;
+    RK_TRY_ASSIGN(const Attributes now, context.engine.set_attributes(Ino{ino}, change, caller_of(req), file));
+    return to_stat(now);
+  });
+}
+
+// Only the user's name space is the store's. The others are refused here, without a look into the engine: the kernel
+// asks for security.capability before a write, and an access control list that was accepted would bypass the
+// rule that an encrypted image is not shared.
+Status check_name_space(std::string_view name) {
+  if (name.starts_with("user.")) return {};
+  if (name == "security.capability") return fail(Errc::no_attribute);
+  return fail(Errc::not_supported, "only attributes whose name begins with user. are kept");
+}
+
+void get_attribute_size(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  answer(req, "getxattr", ino, [&](Context& context) -> Result<NeededSize> {
+    RK_TRY(check_name_space(name));
+    RK_TRY_ASSIGN(const std::size_t size, context.engine.attribute_size(Ino{ino}, name));
+    return NeededSize{size};
+  });
+}
+
+void get_attribute(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t room) {
+  if (room == 0) return get_attribute_size(req, ino, name);
+  answer(req, "getxattr", ino, [&](Context& context) -> Result<Text> {
+    RK_TRY(check_name_space(name));
+    RK_TRY_ASSIGN(std::string value, context.engine.get_attribute(Ino{ino}, name));
+    if (value.size() > room) return fail(Errc::small_buffer);
+    return Text{std::move(value)};
+  });
+}
+
+Result<std::string> joined_names(Engine& engine, Ino ino) {
+  RK_TRY_ASSIGN(const auto names, engine.list_attributes(ino));
+  std::string out;
+  for (const std::string& name : names) out.append(name).push_back('\0');
+  return out;
+}
+
+void list_attributes(fuse_req_t req, fuse_ino_t ino, std::size_t room) {
+  if (room == 0) {
+    return answer(req, "listxattr", ino, [&](Context& context) -> Result<NeededSize> {
+      RK_TRY_ASSIGN(const std::string names, joined_names(context.engine, Ino{ino}));
+      return NeededSize{names.size()};
+    });
+  }
+  answer(req, "listxattr", ino, [&](Context& context) -> Result<Text> {
+    RK_TRY_ASSIGN(std::string names, joined_names(context.engine, Ino{ino}));
+    if (names.size() > room) return fail(Errc::small_buffer);
+    return Text{std::move(names)};
+  });
+}
+
+Engine::SetAttribute to_set_attribute(int flags) {
+  if (flags & XATTR_CREATE) return Engine::SetAttribute::create;
+  return flags & XATTR_REPLACE ? Engine::SetAttribute::replace : Engine::SetAttribute::either;
+}
+
+void set_attribute(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size, int flags) {
+  answer(req, "setxattr", ino, [&](Context& context) -> Status {
+    if (!std::string_view(name).starts_with("user.")) return fail(Errc::not_supported);
+    return context.engine.set_attribute(Ino{ino}, name, {value, size}, to_set_attribute(flags), caller_of(req));
+  });
+}
+
+void remove_attribute(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  answer(req, "removexattr", ino, [&](Context& context) -> Status {
+    RK_TRY(check_name_space(name));
+    return context.engine.remove_attribute(Ino{ino}, name, caller_of(req));
+  });
+}
+
+void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
+  answer(req, "statfs", ino, [&](Context& context) { return context.engine.space().map(to_statvfs); });
+}
+
+Result<IoctlAnswer> call(Context& context, fuse_req_t req, Ino ino, DirectoryHandle& handle, std::string_view in) {
+  CallRequest request;
+  if (in.size() != sizeof(request)) return fail(Errc::invalid);
+  std::memcpy(&request, in.data(), sizeof(request));
+  if (request.size > kCallBytes) return fail(Errc::invalid);
+  const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
+  if (parsed.is_discarded()) return fail(Errc::invalid, "the request of a command is not JSON");
+  const nlohmann::json result = serve_command(context.engine, caller_of(req), ino, parsed);
+  context.notifier.settle();  // a key that was disabled: its images' pages have to be gone
+  handle.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return IoctlAnswer{.result = 0, .out = {}};
+}
+
+Result<IoctlAnswer> fetch(DirectoryHandle& handle, std::string_view in) {
+  FetchReply reply{};
+  if (in.size() != sizeof(reply)) return fail(Errc::invalid);
+  std::memcpy(&reply.offset, in.data(), sizeof(reply.offset));
+  const DirectoryHandle::Piece piece = handle.piece(reply.offset, kFetchBytes);
+  reply.total = static_cast<std::uint32_t>(piece.total);
+  reply.size = static_cast<std::uint32_t>(piece.text.size());
+  piece.text.copy(reply.text, piece.text.size());
+  return IoctlAnswer{.result = 0, .out = std::string(reinterpret_cast<const char*>(&reply), sizeof(reply))};
+}
+
+void control(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info* info, unsigned flags,
+             const void* in, std::size_t in_size, std::size_t) {
+  answer(req, "ioctl", ino, [&](Context& context) -> Result<IoctlAnswer> {
+    const std::string_view bytes(static_cast<const char*>(in), in_size);
+    if ((flags & FUSE_IOCTL_DIR) && command == RK_IOC_CALL)
+      return call(context, req, Ino{ino}, HandleTable::directory(info->fh), bytes);
+    if ((flags & FUSE_IOCTL_DIR) && command == RK_IOC_FETCH) return fetch(HandleTable::directory(info->fh), bytes);
+    return IoctlAnswer{.result = -ENOTTY, .out = {}};
+  });
+}
+
+}  // namespace
+
+void add_attribute_operations(fuse_lowlevel_ops& table) {
+  table.getattr = get_attributes;
+  table.setattr = set_attributes;
+  table.getxattr = get_attribute;
+  table.listxattr = list_attributes;
+  table.setxattr = set_attribute;
+  table.removexattr = remove_attribute;
+  table.statfs = stat_file_system;
+  table.ioctl = control;
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,363 @@
+#include "fs/control.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <ctime>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <unistd.h>
+
+namespace rekeyfs::fs {
+namespace {
+
+using nlohmann::json;
+
+struct Call {
+  Engine& engine;
+  const Caller& caller;
+  Ino directory;
+  const json& request;
+};
+
+// Text of users' making (names, attribute values) may be any bytes; JSON takes UTF-8 only.
+json text(std::string_view bytes) {
+  if (std::all_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
+    return bytes;
+  return json::parse(json(bytes).dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+bool is_utf8(std::string_view bytes) {
+  return text(bytes).get_ref<const std::string&>() == bytes;
+}
+
+// RFC 3339 in UTC, to the nanosecond.
+json time_text(Timestamp time) {
+  constexpr Timestamp kSecond = 1'000'000'000;
+  Timestamp seconds = time / kSecond, rest = time % kSecond;
+  if (rest < 0) {
+    rest += kSecond;
+    --seconds;
+  }
+  std::time_t clock = seconds;
+  std::tm parts{};
+  gmtime_r(&clock, &parts);
+  char date[32], fraction[16];
+  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(fraction, sizeof fraction, ".%09dZ", static_cast<int>(rest));
+  return std::string(date) + fraction;
+}
+
+json permissions_text(mode_t permissions) {
+  char octal[8];
+  std::snprintf(octal, sizeof octal, "%04o", static_cast<unsigned>(permissions & 07777));
+  return octal;
+}
+
+std::string_view kind_text(NodeKind kind) {
+  switch (kind) {
+    case NodeKind::directory:
+      return "directory";
+    case NodeKind::image:
+      return "image";
+    case NodeKind::symlink:
+      return "symlink";
+  }
+  return "unknown";
+}
+
+bool at_or_below(std::string_view path, std::string_view directory) {
+  if (directory == "/" || path == directory) return true;
+  return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
+}
+
+// Root, and whoever runs the program that has the store open: to them the store is an open book.
+bool is_operator(const Caller& caller) {
+  return caller.uid == 0 || caller.uid == geteuid();
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
+
+Result<std::string> from_hex(std::string_view hex) {
+  std::string bytes;
+  if (hex.size() % 2 != 0) return fail(Errc::invalid, "name_hex has an odd number of digits");
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    int high = hex_digit(hex[i]), low = hex_digit(hex[i + 1]);
+    if (high < 0 || low < 0) return fail(Errc::invalid, "name_hex is not made of the digits 0-9 and a-f");
+    bytes += static_cast<char>(high * 16 + low);
+  }
+  return bytes;
+}
+
+Result<std::string> required_text(const Call& call, const char* member) {
+  auto found = call.request.find(member);
+  if (found == call.request.end() || !found->is_string() || found->get_ref<const std::string&>().empty())
+    return fail(Errc::invalid, "the command needs \"" + std::string(member) + "\", a text");
+  return found->get<std::string>();
+}
+
+Result<std::optional<std::string>> requested_name(const Call& call) {
+  std::optional<std::string> name;
+  if (call.request.contains("name_hex")) {
+    RK_TRY_ASSIGN(std::string hex, required_text(call, "name_hex"));
+    RK_TRY_ASSIGN(name, from_hex(hex));
+  } else if (call.request.contains("name")) {
+    RK_TRY_ASSIGN(name, required_text(call, "name"));
+  }
+  if (name &&
+      (*name == "." || *name == ".." || name->find('/') != std::string::npos || name->find('\0') != std::string::npos))
+    return fail(Errc::invalid, "\"name\" is one name in the directory, without a path");
+  return name;
+}
+
+Result<Attributes> requested_node(const Call& call) {
+  RK_TRY_ASSIGN(std::optional<std::string> name, requested_name(call));
+  return name ? call.engine.lookup(call.directory, *name) : call.engine.get_attributes(call.directory);
+}
+
+// In tenths of a percent, rounded down: what is not finished is never shown as 100 %.
+double percent_of(const Replication& replication) {
+  if (replication.bytes_total == 0) return 0;
+  std::uint64_t tenths = replication.bytes_done * 1000 / replication.bytes_total;  // no overflow: files end at 16 TiB
+  return static_cast<double>(std::min<std::uint64_t>(tenths, 999)) / 10;
+}
+
+json seconds_left(const Replication& replication) {
+  if (replication.state != ImageState::replicating || replication.bytes_per_second <= 0) return nullptr;
+  std::uint64_t left = replication.bytes_total - std::min(replication.bytes_done, replication.bytes_total);
+  return std::ceil(static_cast<double>(left) / replication.bytes_per_second);
+}
+
+json facts_of(const Replication& replication) {
+  return {{"path", text(replication.path)},
+          {"source", text(replication.source)},
+          {"key_before", text(replication.key_before)},
+          {"key_after", text(replication.key_after)},
+          {"state", name_of(replication.state)},
+          {"error", text(replication.error)},
+          {"bytes_total", replication.bytes_total},
+          {"bytes_done", replication.bytes_done},
+          {"percent", percent_of(replication)},
+          {"bytes_per_second", replication.bytes_per_second},
+          {"seconds_left", seconds_left(replication)},
+          {"started", time_text(replication.started)}};
+}
+
+json facts_of(const Refusal& refusal) {
+  return {{"time", time_text(refusal.time)}, {"path", text(refusal.path)},    {"source", text(refusal.source)},
+          {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid}};
+}
+
+json facts_of(const KeyFacts& key) {
+  return {{"id", key.id},           {"alias", text(key.alias)}, {"state", key.state},
+          {"version", key.version}, {"owner", key.owner},       {"created", time_text(key.created)}};
+}
+
+json facts_of(const LayerInfo& layer) {
+  return {{"id", layer.id.value()}, {"key", text(layer.key)},
+          {"key_id", layer.key_id}, {"key_version", layer.key_version},
+          {"suite", layer.suite},   {"block_size", layer.block_size},
+          {"stored", layer.stored}};
+}
+
+template <typename Range>
+json array_of(const Range& range) {
+  json array = json::array();
+  for (const auto& item : range) array.push_back(facts_of(item));
+  return array;
+}
+
+json object_of(const std::vector<Attribute>& attributes) {
+  json object = json::object();
+  for (const Attribute& attribute : attributes)
+    object[text(attribute.name).get_ref<const std::string&>()] = text(attribute.value);
+  return object;
+}
+
+Result<json> session(const Call& call) {
+  return json{{"pid", getpid()}, {"store", text(call.engine.store_path())}, {"version", REKEYFS_VERSION}};
+}
+
+Result<json> progress_of(const Call& call, const Attributes& node) {
+  RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.replications(node.ino));
+  json answer{{"kind", kind_text(node.kind)}, {"replications", array_of(replications)}};
+  if (node.kind == NodeKind::image) {
+    RK_TRY_ASSIGN(std::string status, call.engine.get_attribute(node.ino, "user.rekeyfs.status"));
+    answer["status"] = std::move(status);
+  }
+  return answer;
+}
+
+Result<json> progress(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  return progress_of(call, node);
+}
+
+Result<json> status(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
+  RK_TRY_ASSIGN(json answer, progress_of(call, node));
+  answer["path"] = text(info.path);
+  std::vector<Refusal> refusals = call.engine.refusals();
+  std::erase_if(refusals, [&](const Refusal& refusal) { return !at_or_below(refusal.path, info.path); });
+  answer["refusals"] = array_of(refusals);
+  return answer;
+}
+
+Result<json> state(const Call& call) {
+  RK_TRY_ASSIGN(std::string path, required_text(call, "path"));
+  RK_TRY_ASSIGN(NodeInfo directory, call.engine.info(call.directory));
+  if (!at_or_below(path, directory.path))
+    return fail(Errc::access_denied, path + " is not below " + directory.path + "; ask through a directory above it");
+  RK_TRY_ASSIGN(Ino ino, call.engine.resolve(path));
+  RK_TRY_ASSIGN(std::string status, call.engine.get_attribute(ino, "user.rekeyfs.status"));
+  return json{{"path", text(path)}, {"status", status}};
+}
+
+json facts_of(const NodeInfo& info) {
+  const Attributes& attributes = info.attributes;
+  json keys = json::array();
+  for (const std::string& key : info.keys_needed) keys.push_back(text(key));
+  return {{"path", text(info.path)},
+          {"kind", kind_text(attributes.kind)},
+          {"ino", attributes.ino.value()},
+          {"permissions", permissions_text(attributes.permissions)},
+          {"links", attributes.links},
+          {"uid", attributes.uid},
+          {"gid", attributes.gid},
+          {"size", attributes.size},
+          {"accessed", time_text(attributes.accessed)},
+          {"modified", time_text(attributes.modified)},
+          {"changed", time_text(attributes.changed)},
+          {"attributes", object_of(info.ours)},
+          {"user_attributes", object_of(info.others)},
+          {"layers", array_of(info.layers)},
+          {"keys_needed", std::move(keys)}};
+}
+
+Result<json> info(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  RK_TRY_ASSIGN(NodeInfo facts, call.engine.info(node.ino));
+  json answer = facts_of(facts);
+  if (node.ino == kRootIno) {
+    RK_TRY_ASSIGN(Space space, call.engine.space());
+    answer["store"] = text(call.engine.store_path());
+    answer["space"] = {{"total", space.total}, {"available", space.available}, {"nodes", space.nodes}};
+  }
+  return answer;
+}
+
+Result<json> key_create(const Call& call) {
+  RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.create_key(alias, call.caller));
+  return facts_of(key);
+}
+
+Result<json> key_list(const Call& call) {
+  RK_TRY_ASSIGN(std::vector<KeyFacts> keys, call.engine.list_keys());
+  return json{{"keys", array_of(keys)}};
+}
+
+// The key's owner and an operator see every use; others those that they could list themselves.
+Result<json> key_show(const Call& call) {
+  RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.find_key(alias));
+  RK_TRY_ASSIGN(std::vector<KeyUse> uses, call.engine.key_uses(key.id));
+  RK_TRY_ASSIGN(NodeInfo directory, call.engine.info(call.directory));
+  bool all = is_operator(call.caller) || call.caller.uid == key.owner;
+  json shown = json::array();
+  std::size_t elsewhere = 0;
+  for (const KeyUse& use : uses) {
+    if (all || at_or_below(use.path, directory.path))
+      shown.push_back({{"path", text(use.path)}, {"reason", use.reason}});
+    else
+      ++elsewhere;
+  }
+  json answer = facts_of(key);
+  answer["uses"] = std::move(shown);
+  answer["uses_elsewhere"] = elsewhere;
+  return answer;
+}
+
+struct Row {
+  std::string_view command;
+  Result<json> (*serve)(const Call&);
+};
+
+constexpr std::array kRows{
+    Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
+    Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
+};
+
+Result<json> serve(const Call& call) {
+  if (!call.request.is_object()) return fail(Errc::invalid, "the request is not a JSON object");
+  RK_TRY_ASSIGN(std::string command, required_text(call, "command"));
+  for (const Row& row : kRows)
+    if (row.command == command) return row.serve(call);
+  return fail(Errc::not_supported, "the program that has the store open (rekeyfs " REKEYFS_VERSION
+                                   ") does not know the command \"" +
+                                       command + "\"; unmount, and mount again with the newer program");
+}
+
+json answer_of(const Error& error) {
+  return {{"error", {{"code", name_of(error.code)}, {"message", text(describe(error))}}}};
+}
+
+// The reason with that name; std::nullopt for one that this program does not know.
+std::optional<Errc> reason_named(std::string_view name) {
+  for (int number = 0; number < 256; ++number) {
+    auto code = static_cast<Errc>(number);
+    if (name_of(code) == name) return code;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+json serve_command(Engine& engine, const Caller& caller, Ino directory, const json& request) noexcept {
+  try {
+    Result<json> answer = serve(Call{engine, caller, directory, request});
+    return answer ? json{{"ok", std::move(*answer)}} : answer_of(answer.error());
+  } catch (const std::bad_alloc&) {
+    return answer_of(Error{Errc::no_memory, ""});
+  } catch (const std::exception& exception) {
+    return answer_of(Error{Errc::invalid, std::string("the request could not be served: ") + exception.what()});
+  }
+}
+
+void put_name(json& request, std::string_view name) {
+  if (is_utf8(name)) {
+    request["name"] = name;
+    return;
+  }
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (unsigned char byte : name) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
+  request["name_hex"] = hex;
+}
+
+Result<json> read_answer(json answer) {
+  if (answer.is_object() && answer.contains("ok")) return std::move(answer["ok"]);
+  if (!answer.is_object() || !answer.contains("error") || !answer["error"].is_object())
+    return fail(Errc::invalid,
+                "the answer of the daemon is not one that this program understands; are both of one version?");
+  const json& error = answer["error"];
+  auto part = [&](const char* member) {
+    auto found = error.find(member);
+    return found != error.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  return fail(reason_named(part("code")).value_or(Errc::io), part("message"));
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,41 @@
+// Control: the facts and commands of an open store, as JSON requests and answers.
+//
+// One implementation for a mounted store (the daemon calls it for the ioctl of fs/control_protocol.h) and for an
+// unmounted one (the command calls it on the Engine it opened). Thread-safe as the Engine is; it keeps nothing.
+//
+// A request is {"command": …} and the members the command takes; `name` is one name in the directory, absent for
+// the directory itself ("name_hex" carries a name that is not UTF-8). An answer is {"ok": …} or
+// {"error": {"code": …, "message": …}}, the code being rekeyfs::name_of(Errc). Text in answers is valid UTF-8: bytes
+// that are not become U+FFFD. Whoever can open a directory may see the status and facts of what is in it.
+//
+//   command     takes        answers
+//   session                  pid, store, version
+//   status      [name]       progress, path, and refusals: the latest below it
+//   progress    [name]       kind, status (an image's), replications at or below it
+//   state       path         status of an image below the directory, by its path in the store
+//   info        [name]       everything about one node; of the root also store and space
+//   key-create  alias        the new key; the caller owns it
+//   key-list                 keys
+//   key-show    alias        the key, uses: who needs it, uses_elsewhere: how many more the caller may not see
+#pragma once
+
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/base/result.h"
+#include "engine/engine.h"
+
+namespace rekeyfs::fs {
+
+// Never throws. `directory` is the one whose descriptor the request came through.
+nlohmann::json serve_command(Engine& engine, const Caller& caller, Ino directory,
+                             const nlohmann::json& request) noexcept;
+
+// The member of a request that names `name` in the directory.
+void put_name(nlohmann::json& request, std::string_view name);
+
+// The "ok" part of an answer, or its error. Errc::invalid for what is not an answer.
+Result<nlohmann::json> read_answer(nlohmann::json answer);
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,93 @@
+#include "fs/device.h"
+
+#include <cstring>
+
+#include <linux/fuse.h>
+#include <unistd.h>
+
+namespace rekeyfs::fs {
+namespace {
+
+// Set on receiving a request, read while serving it. Per thread because libfuse leaves no place in a request for it.
+thread_local bool current_request_kills_privileges = false;
+
+template <typename T>
+bool load(T& out, const std::byte* request, std::size_t size) {
+  if (size < sizeof(fuse_in_header) + sizeof(T)) return false;
+  std::memcpy(&out, request + sizeof(fuse_in_header), sizeof(T));
+  return true;
+}
+
+bool asks_to_kill_privileges(std::uint32_t opcode, const std::byte* request, std::size_t size) {
+  switch (opcode) {
+    case FUSE_WRITE: {
+      fuse_write_in in;
+      return load(in, request, size) && (in.write_flags & FUSE_WRITE_KILL_SUIDGID);
+    }
+    case FUSE_SETATTR: {
+      fuse_setattr_in in;
+      return load(in, request, size) && (in.valid & FATTR_KILL_SUIDGID);
+    }
+    case FUSE_OPEN: {
+      fuse_open_in in;
+      return load(in, request, size) && (in.open_flags & FUSE_OPEN_KILL_SUIDGID);
+    }
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+bool Device::request_kills_privileges() { return current_request_kills_privileges; }
+
+// libfuse cancels its threads inside this read when the loop ends: no lock may be held here, nothing be noexcept.
+ssize_t Device::receive(int descriptor, void* buffer, std::size_t size) {
+  const ssize_t got = ::read(descriptor, buffer, size);
+  if (got > 0) inspect(static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got));
+  return got;
+}
+
+ssize_t Device::send(int descriptor, iovec* pieces, int count) {
+  if (awaiting_init_reply_.load(std::memory_order_acquire)) extend_init_reply(pieces, count);
+  return ::writev(descriptor, pieces, count);
+}
+
+void Device::inspect(const std::byte* request, std::size_t size) {
+  fuse_in_header header;
+  if (size < sizeof(header)) return;
+  std::memcpy(&header, request, sizeof(header));
+  current_request_kills_privileges = asks_to_kill_privileges(header.opcode, request, size);
+  if (header.opcode == FUSE_INIT) {
+    init_request_ = header.unique;
+    note_offer(request, size);
+    awaiting_init_reply_.store(true, std::memory_order_release);
+  }
+}
+
+void Device::note_offer(const std::byte* request, std::size_t size) {
+  fuse_init_in in;
+  if (!load(in, request, size)) return;  // an old kernel, which sends the first members only
+  offered_ = in.flags;
+  if (in.flags & FUSE_INIT_EXT) offered_ |= static_cast<std::uint64_t>(in.flags2) << 32;
+}
+
+void Device::extend_init_reply(iovec* pieces, int count) {
+  fuse_out_header header;
+  fuse_init_out out;
+  if (count != 2 || pieces[0].iov_len != sizeof(header) || pieces[1].iov_len != sizeof(out)) return;
+  std::memcpy(&header, pieces[0].iov_base, sizeof(header));
+  if (header.unique != init_request_ || header.error != 0) return;
+  const std::uint64_t granted = offered_ & kWanted;
+  std::memcpy(&out, pieces[1].iov_base, sizeof(out));
+  out.flags |= static_cast<std::uint32_t>(granted);
+  if (offered_ & FUSE_INIT_EXT) {
+    out.flags |= FUSE_INIT_EXT;
+    out.flags2 |= static_cast<std::uint32_t>(granted >> 32);
+  }
+  std::memcpy(pieces[1].iov_base, &out, sizeof(out));
+  granted_.store(granted, std::memory_order_relaxed);
+  awaiting_init_reply_.store(false, std::memory_order_release);
+}
+
+}  // namespace rekeyfs::fs

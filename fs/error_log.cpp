@@ -1,0 +1,38 @@
+#include "fs/error_log.h"
+
+#include <chrono>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::fs {
+namespace {
+
+bool concerns_administrator(Errc code) { return code == Errc::io || code == Errc::corrupt || code == Errc::no_space; }
+
+std::int64_t seconds_now() {
+  using namespace std::chrono;
+  return duration_cast<seconds>(steady_clock::now().time_since_epoch()).count() + 1;  // never 0, which is "not yet"
+}
+
+}  // namespace
+
+int ErrorLog::report(std::string_view operation, std::uint64_t ino, const Error& error) {
+  if (concerns_administrator(error.code)) {
+    if (may_write_now()) {
+      const unsigned unwritten = unwritten_.exchange(0);
+      log::error("{} of node {}: {}{}", operation, ino, describe(error),
+                 unwritten > 0 ? " (and " + std::to_string(unwritten) + " more such errors before)" : "");
+    } else {
+      ++unwritten_;
+    }
+  }
+  return errno_of(error.code);
+}
+
+bool ErrorLog::may_write_now() {
+  const std::int64_t now = seconds_now();
+  std::int64_t last = last_second_.load();
+  return last != now && last_second_.compare_exchange_strong(last, now);
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,32 @@
+// Listing: one reply to readdir or readdirplus being filled, "." and ".." first.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.h"
+#include "fs/fuse_api.h"
+
+namespace rekeyfs::fs {
+
+class Listing {
+ public:
+  enum class Detail { names, attributes };
+  Listing(fuse_req_t req, std::size_t size, Detail detail);
+
+  // Fills the reply with what comes after `offset`, which is 0 or was given to the kernel in an earlier one.
+  Status fill(Engine& engine, Ino directory, off_t offset);
+  ByteView bytes() const { return {buffer_.data(), used_}; }
+
+ private:
+  bool add_dot(std::string_view name, Ino ino, off_t next);
+  bool add(Engine& engine, const DirectoryEntry& entry);
+  bool put(const char* name, const fuse_entry_param& entry, off_t next);
+
+  const fuse_req_t req_;
+  const Detail detail_;
+  std::vector<std::byte> buffer_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,216 @@
+#include "fs/mount.h"
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "engine/base/log.h"
+#include "fs/context.h"
+#include "fs/fuse_api.h"
+#include "fs/operations.h"
+#include "fs/readahead.h"
+#include "fs/stop_signals.h"
+#include "fs/unmount.h"
+
+namespace rekeyfs::fs {
+namespace {
+
+// Each holds two buffers of 1 MiB once it has served large requests; more than cores did not measure faster.
+constexpr unsigned kDefaultThreads = 8;
+
+void log_from_libfuse(fuse_log_level level, const char* format, va_list arguments) {
+  char line[1024];
+  std::vsnprintf(line, sizeof(line), format, arguments);
+  std::string_view text(line);
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  if (level <= FUSE_LOG_ERR) {
+    log::error("{}", text);
+  } else if (level <= FUSE_LOG_NOTICE) {
+    log::warn("{}", text);
+  } else {
+    log::debug("{}", text);
+  }
+}
+
+// In a list of mount options a comma ends a value unless a backslash stands before it.
+std::string escape_option(const std::string& value) {
+  std::string out;
+  for (char c : value) {
+    if (c == ',' || c == '\\') out.push_back('\\');
+    out.push_back(c);
+  }
+  return out;
+}
+
+std::string mount_options(const MountOptions& options) {
+  std::string out = "default_permissions,subtype=rekeyfs,fsname=" + escape_option(options.fsname);
+  if (options.allow_other) out += ",allow_other";
+  if (options.read_only) out += ",ro";
+  return out;
+}
+
+struct SessionDeleter {
+  void operator()(fuse_session* session) const { fuse_session_destroy(session); }
+};
+using SessionPtr = std::unique_ptr<fuse_session, SessionDeleter>;
+
+SessionPtr new_session(Context& context) {
+  std::string name = "rekeyfs", flag = "-o", options = mount_options(context.options);
+  char* arguments[] = {name.data(), flag.data(), options.data(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, arguments);
+  const fuse_lowlevel_ops table = operations();
+  SessionPtr session(fuse_session_new(&args, &table, sizeof(table), &context));
+  fuse_opt_free_args(&args);
+  return session;
+}
+
+ssize_t receive(int descriptor, void* buffer, std::size_t size, void* userdata) {
+  return static_cast<Context*>(userdata)->device.receive(descriptor, buffer, size);
+}
+
+ssize_t send(int descriptor, iovec* pieces, int count, void* userdata) {
+  return static_cast<Context*>(userdata)->device.send(descriptor, pieces, count);
+}
+
+// A mounted session: unmounted when it goes, detached where it is in use.
+class Mounted {
+ public:
+  static Result<std::unique_ptr<Mounted>> create(fuse_session* session, const std::string& mountpoint) {
+    if (fuse_session_mount(session, mountpoint.c_str()) != 0)
+      return fail(Errc::io, "cannot mount at " + mountpoint +
+                                ": the lines above say why; check that /dev/fuse can be opened, that the mount point is "
+                                "yours, and for allow_other that /etc/fuse.conf has user_allow_other");
+    auto mounted = std::unique_ptr<Mounted>(new Mounted(session));
+    const fuse_custom_io io{.writev = send, .read = receive, .splice_receive = nullptr, .splice_send = nullptr};
+    if (fuse_session_custom_io(session, &io, fuse_session_fd(session)) != 0)
+      return fail(Errc::no_memory, "cannot set up the session at " + mountpoint);
+    return mounted;
+  }
+  ~Mounted() { fuse_session_unmount(session_); }
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+
+ private:
+  explicit Mounted(fuse_session* session) : session_(session) {}
+  fuse_session* const session_;
+};
+
+// Beside the loop: says when the mount answers, then waits for the order to stop.
+class Attendant {
+ public:
+  Attendant(Context& context, fuse_session* session, std::string mountpoint, std::function<void()> ready)
+      : context_(context),
+        session_(session),
+        mountpoint_(std::move(mountpoint)),
+        ready_(std::move(ready)),
+        loop_thread_(::pthread_self()),
+        thread_([this] { run(); }) {}
+  ~Attendant() { thread_.join(); }
+  Attendant(const Attendant&) = delete;
+  Attendant& operator=(const Attendant&) = delete;
+
+  void loop_has_ended() {
+    loop_ended_.store(true);
+    signals_.release();
+  }
+
+ private:
+  void run() {
+    announce();
+    signals_.wait();
+    if (!loop_ended_.load()) stop();
+  }
+
+  // Waits for the answer to INIT and to one GETATTR, which also tells the mount's device number.
+  void announce() {
+    struct statx status {};
+    if (::statx(AT_FDCWD, mountpoint_.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &status) != 0) return;
+    raise_readahead(status.stx_dev_major, status.stx_dev_minor);
+    ready_();
+  }
+
+  void stop() {
+    if (unmount_if_unused(mountpoint_)) return;  // the loop finds its device gone and ends
+    if (loop_ended_.load()) return;              // somebody else was faster
+    log::warn("{} is in use: detaching it, what still uses it gets errors", mountpoint_);
+    write_back(mountpoint_);
+    context_.notifier.stop();  // one that waits for a request would wait for ever once nothing is served
+    fuse_session_exit(session_);
+    while (!loop_ended_.load()) {  // again and again: the first may come just before the loop falls asleep
+      ::pthread_kill(loop_thread_, SIGTERM);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+
+  Context& context_;
+  fuse_session* const session_;
+  const std::string mountpoint_;
+  const std::function<void()> ready_;
+  const pthread_t loop_thread_;
+  std::atomic<bool> loop_ended_{false};
+  StopSignals signals_;
+  std::thread thread_;  // last: it uses the members above
+};
+
+struct LoopConfigDeleter {
+  void operator()(fuse_loop_config* config) const { fuse_loop_cfg_destroy(config); }
+};
+
+int loop(fuse_session* session, unsigned threads) {
+  const std::unique_ptr<fuse_loop_config, LoopConfigDeleter> config(fuse_loop_cfg_create());
+  fuse_loop_cfg_set_clone_fd(config.get(), 0);  // a descriptor per thread measured no faster
+  fuse_loop_cfg_set_max_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
+  fuse_loop_cfg_set_idle_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
+  return fuse_session_loop_mt(session, config.get());
+}
+
+Result<std::string> resolve(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
+  if (!resolved) return fail(error_from_errno(errno, "look at the mount point " + path));
+  return std::string(resolved.get());
+}
+
+// Lets the engine forget the observer before the observer goes.
+class Observing {
+ public:
+  Observing(Engine& engine, Observer& observer) : engine_(engine) { engine_.set_observer(&observer); }
+  ~Observing() { engine_.set_observer(nullptr); }
+  Observing(const Observing&) = delete;
+  Observing& operator=(const Observing&) = delete;
+
+ private:
+  Engine& engine_;
+};
+
+}  // namespace
+
+Status serve(Engine& engine, const MountOptions& options, std::function<void()> ready) {
+  fuse_set_log_func(log_from_libfuse);
+  // The daemon may change its working directory while it serves, so a relative path would mean another place.
+  RK_TRY_ASSIGN(const std::string mountpoint, resolve(options.mountpoint));
+  Context context{engine, options};
+  const SessionPtr session = new_session(context);
+  if (!session) return fail(Errc::invalid, "libfuse refused the mount options; the lines above say which");
+  context.notifier.start(session.get());
+  const Observing observing(engine, context.notifier);
+  RK_TRY_ASSIGN(auto mounted, Mounted::create(session.get(), mountpoint));
+  Attendant attendant(context, session.get(), mountpoint, std::move(ready));
+  const int ended = loop(session.get(), options.threads);
+  context.notifier.stop();  // before its descriptor is closed, whose number may then mean another file
+  attendant.loop_has_ended();
+  mounted.reset();  // before the attendant is waited for: it may itself be waiting for an answer
+  if (ended < 0) return fail(error_from_errno(-ended, "serve the mount at " + mountpoint));
+  return {};
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,63 @@
+// Notifier: tells the kernel what its caches cannot see coming, on a thread of its own.
+//
+// A notification takes locks in the kernel that the request being served may hold (its parent directory, its pages),
+// so one sent by a thread that serves requests can wait for itself. Here they are queued, and a request that must not be
+// answered before the kernel knows (a close, a command) waits in settle() for a bounded time: were all serving threads to
+// wait for one another, they would go on a second later instead of never.
+#pragma once
+
+#include <chrono>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "engine/base/mutex.h"
+#include "engine/engine.h"
+
+struct fuse_session;
+
+namespace rekeyfs::fs {
+
+class Notifier final : public Observer {
+ public:
+  Notifier() = default;
+  ~Notifier() override;
+  Notifier(const Notifier&) = delete;
+  Notifier& operator=(const Notifier&) = delete;
+
+  void start(fuse_session* session);
+  // Finishes the notification under way and drops the others. Call it while requests are still being served, or none can
+  // come any more; may be called twice.
+  void stop() EXCLUDES(stop_mutex_, mutex_);
+
+  void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);
+  void content_changed(Ino ino) override EXCLUDES(mutex_);
+
+  // Returns when everything queued before has reached the kernel, or after a second.
+  void settle() EXCLUDES(mutex_);
+
+ private:
+  // Sets, so that what is said often waits once and the queue stays as small as the store.
+  struct Batch {
+    std::set<std::pair<Ino, std::string>> removed;
+    std::set<Ino> changed;
+    bool empty() const { return removed.empty() && changed.empty(); }
+  };
+
+  void run() EXCLUDES(mutex_);
+  void deliver(const Batch& batch);
+
+  fuse_session* session_ = nullptr;
+  std::thread thread_;
+  Mutex stop_mutex_;  // taken before mutex_: two may stop it at once
+  Mutex mutex_;
+  CondVar work_;
+  CondVar delivered_;
+  Batch queued_ GUARDED_BY(mutex_);
+  std::uint64_t batches_taken_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t batches_delivered_ GUARDED_BY(mutex_) = 0;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace rekeyfs::fs

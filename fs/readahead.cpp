@@ -1,0 +1,27 @@
+#include "fs/readahead.h"
+
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::fs {
+
+void raise_readahead(unsigned device_major, unsigned device_minor) {
+  static constexpr char kKibibytes[] = "512";
+  const std::string path =
+      "/sys/class/bdi/" + std::to_string(device_major) + ":" + std::to_string(device_minor) + "/read_ahead_kb";
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    log::debug("readahead stays as it is: cannot open {}: {}", path, std::strerror(errno));
+    return;
+  }
+  if (::write(descriptor, kKibibytes, sizeof(kKibibytes) - 1) < 0)
+    log::debug("readahead stays as it is: cannot write {}: {}", path, std::strerror(errno));
+  ::close(descriptor);
+}
+
+}  // namespace rekeyfs::fs

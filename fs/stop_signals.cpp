@@ -1,0 +1,48 @@
+#include "fs/stop_signals.h"
+
+#include <atomic>
+#include <cerrno>
+
+namespace rekeyfs::fs {
+namespace {
+
+// The one global of this layer: the handler has no other way to learn it.
+std::atomic<sem_t*> raised_by_handler{nullptr};
+
+void on_signal(int) {
+  const int saved = errno;
+  if (sem_t* raised = raised_by_handler.load()) ::sem_post(raised);
+  errno = saved;
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+  ::sem_init(&raised_, 0, 0);
+  raised_by_handler.store(&raised_);
+  struct sigaction action {};
+  action.sa_handler = on_signal;  // without SA_RESTART: the loop's sleep ends with it
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    ::sigaction(kSignals[i], nullptr, &before_[i]);
+    if (before_[i].sa_handler == SIG_DFL) ::sigaction(kSignals[i], &action, nullptr);  // nohup's stays ignored
+  }
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &ignore, &pipe_before_);
+}
+
+StopSignals::~StopSignals() {
+  for (std::size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
+  ::sigaction(SIGPIPE, &pipe_before_, nullptr);
+  raised_by_handler.store(nullptr);
+  ::sem_destroy(&raised_);
+}
+
+void StopSignals::wait() {
+  while (::sem_wait(&raised_) < 0 && errno == EINTR) {
+  }
+}
+
+void StopSignals::release() { ::sem_post(&raised_); }
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,15 @@
+// Unmount: taking a mount away in order, which fails while somebody uses it.
+#pragma once
+
+#include <string>
+
+namespace rekeyfs::fs {
+
+// True when it is gone. With root's rights directly, otherwise through fusermount3. Call it while requests are still served:
+// the kernel writes back what it holds.
+bool unmount_if_unused(const std::string& mountpoint);
+
+// Has the kernel send every page it still holds, those of shared mappings included.
+void write_back(const std::string& mountpoint);
+
+}  // namespace rekeyfs::fs

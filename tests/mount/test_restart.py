@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Restarts: umount and mount, and kill -9 at moments nobody chose. What was acknowledged is there afterwards."""
+import os
+import random
+import threading
+import time
+import unittest
+
+from harness import TestCase, attribute, rekeyfs, run
+from images import KIB, MIB
+
+STORE_IN_USE, BUSY = 4, 8  # exit codes, rekeyfs(1)
+
+
+class Remount(TestCase):
+    def test_everything_is_there_after_a_remount(self):
+        folder = self.store.encrypted("folder", "tenant")
+        original = self.store.original("original", 20 * MIB)
+        run("cp", original, folder / "image")
+        (folder / "link").symlink_to("image")
+        for _ in range(3):
+            self.store.remount()
+            self.assertSame(original, folder / "image")
+            self.assertEqual(os.readlink(folder / "link"), "image")
+            self.assertEqual(attribute(folder, "key"), "tenant")
+            self.assertIn("tenant", rekeyfs("key", "list", self.mnt).stdout)
+
+    def test_umount_does_not_wait_for_replications_which_resume(self):
+        plain, target = self.store.plain("plain"), self.store.encrypted("folder", "tenant") / "replica"
+        original = self.store.original("original", 256 * MIB)
+        run("cp", original, plain / "image")
+        self.store.wait_normal(plain / "image")
+        run("cp", plain / "image", target)
+        self.store.remount()
+        self.assertIn(self.store.status(target), ("replicating", "normal"))
+        self.assertSame(original, target)
+        self.store.wait_normal(target)
+        self.assertSame(original, target)
+
+    def test_a_busy_mount_is_not_detached(self):
+        with open(self.mnt / "open", "wb") as file:
+            done = rekeyfs("umount", self.mnt, check=False)
+            self.assertEqual(done.returncode, BUSY, done.stderr)
+            file.write(b"still mounted")
+        self.assertEqual((self.mnt / "open").read_bytes(), b"still mounted")
+
+
+class Lock(TestCase):
+    def second_mount(self):
+        elsewhere = self.store.folder / "elsewhere"
+        elsewhere.mkdir(exist_ok=True)
+        return rekeyfs("mount", self.store.store, elsewhere, "-f", "--key-file", self.store.key_file, check=False,
+                       timeout=30)
+
+    def test_a_second_mount_is_refused_and_told_who_has_the_store(self):
+        done = self.second_mount()
+        self.assertEqual(done.returncode, STORE_IN_USE, done.stderr)
+        self.assertIn(str(self.store.process.pid), done.stderr)
+        (self.mnt / "file").write_bytes(b"not disturbed")
+        self.assertEqual((self.mnt / "file").read_bytes(), b"not disturbed")
+
+    def test_no_process_keeps_the_lock_of_a_killed_daemon(self):
+        for _ in range(5):
+            self.store.kill9()
+            self.store.mount()
+
+
+class Killed(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.rng = random.Random(int(os.environ.get("REKEYFS_TEST_SEED", "1")))
+        self.plain = self.store.plain("plain")
+        self.encrypted = self.store.encrypted("encrypted", "tenant")
+
+    def kill_during(self, work):
+        """Runs `work` until the daemon, killed at a random moment, ends it; then mounts again."""
+        def until_killed():
+            try:
+                work()
+            except OSError:
+                pass
+        worker = threading.Thread(target=until_killed)
+        worker.start()
+        time.sleep(self.rng.uniform(0.0, 0.4))
+        self.store.process.kill()
+        worker.join(timeout=30)
+        self.assertFalse(worker.is_alive(), "a call to a dead daemon hangs")
+        self.store.kill9()
+        self.store.mount()
+
+    def test_acknowledged_writes(self):
+        for number in range(8):
+            path = self.encrypted / f"image-{number}"
+            acknowledged = []
+
+            def write():
+                with open(path, "wb", buffering=0) as file:
+                    rng = random.Random(number)
+                    while True:
+                        offset, data = rng.randrange(8 * MIB), rng.randbytes(rng.choice((100, 4096, 16 * KIB, 200_000)))
+                        acknowledged.append([offset, data, False])
+                        os.pwrite(file.fileno(), data, offset)
+                        acknowledged[-1][2] = True
+
+            self.kill_during(write)
+            self.check_writes(path, acknowledged)
+
+    def check_writes(self, path, writes):
+        """Only the last write, which was not acknowledged, may be there in part."""
+        if not writes:
+            return
+        last = None if writes[-1][2] else writes.pop()
+        model = bytearray()
+        for offset, data, _ in writes:
+            model.extend(bytes(max(0, offset + len(data) - len(model))))
+            model[offset:offset + len(data)] = data
+        got = bytearray(path.read_bytes())
+        if last:
+            offset, data = last[0], last[1]
+            self.assertLessEqual(len(got), max(len(model), offset + len(data)))
+            model.extend(bytes(len(got) - len(model)))
+            for at in range(offset, min(offset + len(data), len(got))):
+                if got[at] == data[at - offset]:
+                    got[at] = model[at]
+        self.assertEqual(len(got), len(model))
+        wrong = next((at for at in range(len(got)) if got[at] != model[at]), None) if got != model else None
+        self.assertIsNone(wrong, f"{path} after {len(writes)} acknowledged writes")
+
+    def test_acknowledged_names(self):
+        for number in range(8):
+            folder = self.plain / f"folder-{number}"
+            folder.mkdir()
+            present, pending = set(), []
+
+            def change():
+                rng = random.Random(number)
+                for step in range(1_000_000):
+                    name = f"file-{step}"
+                    what = rng.choice(("create", "create", "unlink", "rename"))
+                    if what == "create" or not present:
+                        pending[:] = [set(present) | {name}]
+                        os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                    else:
+                        old = rng.choice(sorted(present))
+                        after = present - {old} | ({name} if what == "rename" else set())
+                        pending[:] = [after]
+                        os.unlink(folder / old) if what == "unlink" else os.rename(folder / old, folder / name)
+                    present.clear()
+                    present.update(pending[0])
+
+            self.kill_during(change)
+            self.assertIn(set(os.listdir(folder)), [present, *pending])
+
+    def test_during_an_import_by_cp(self):
+        original = self.store.original("original", 128 * MIB)
+        for number in range(4):
+            target = self.encrypted / f"image-{number}"
+            self.kill_during(lambda: run("cp", original, target, check=False))
+            if target.exists():  # a beginning of it, right as far as it goes
+                size = os.stat(target).st_size
+                self.assertEqual(run("cmp", "-n", size, original, target, check=False).returncode, 0)
+        self.assertSame(original, self.redone(original))
+
+    def redone(self, original):
+        target = self.encrypted / "again"
+        run("cp", original, target)
+        return target
+
+    def test_during_replication(self):
+        original = self.store.original("original", 192 * MIB)
+        run("cp", original, self.plain / "image")
+        self.store.wait_normal(self.plain / "image")
+        for number in range(4):
+            target = self.encrypted / f"replica-{number}"
+            run("cp", self.plain / "image", target)
+            for _ in range(2):
+                self.kill_during(lambda: target.read_bytes())
+            self.assertIn(self.store.status(target), ("replicating", "normal"))
+            self.assertSame(original, target)
+            self.store.wait_normal(target)
+        os.unlink(self.plain / "image")
+        self.store.remount()
+        for number in range(4):
+            self.assertSame(original, self.encrypted / f"replica-{number}")
+
+    def test_replica_of_a_source_deleted_just_before(self):
+        original = self.store.original("original", 96 * MIB)
+        for number in range(3):
+            run("cp", original, self.plain / "image")
+            run("cp", self.plain / "image", self.encrypted / "replica")
+            os.unlink(self.plain / "image")
+            self.kill_during(lambda: None)
+            self.assertSame(original, self.encrypted / "replica")
+            self.store.wait_normal(self.encrypted / "replica")
+            os.unlink(self.encrypted / "replica")
+
+    def test_keys_and_policies(self):
+        self.store.key("another")
+        folder = self.store.policy("another", "another")
+        self.store.kill9()
+        self.store.mount()
+        self.assertEqual(attribute(folder, "key"), "another")
+        (folder / "file").write_bytes(b"x")
+        self.assertEqual(attribute(folder / "file", "key"), "another")
+
+
+if __name__ == "__main__":
+    unittest.main()

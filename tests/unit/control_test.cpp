@@ -1,0 +1,243 @@
+// The commands of fs/control.h on a real store.
+#include <memory>
+#include <string>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "fs/control.h"
+#include "tests/unit/temp_directory.h"
+
+namespace rekeyfs::fs {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr Caller kRoot{0, 0};
+constexpr Caller kAlice{64001, 64001}, kBob{64002, 64002};  // whoever runs the tests is neither
+
+class ControlTest : public test::TempDirectory {
+ protected:
+  void SetUp() override {
+    const Credential credential(Credential::Kind::key_file, std::string(32, 'k'));
+    ASSERT_TRUE(Engine::initialize(path("store"), credential));
+    OpenOptions options;
+    options.filler_workers = 0;  // a replication stays one until somebody reads
+    auto engine = Engine::open(path("store"), credential, options);
+    ASSERT_TRUE(engine) << describe(engine.error());
+    engine_ = std::move(*engine);
+  }
+  void TearDown() override {
+    if (engine_) {
+      EXPECT_TRUE(engine_->close());
+    }
+  }
+
+  Result<json> call(json request, Ino directory = kRootIno, const Caller& caller = kRoot) {
+    return read_answer(serve_command(*engine_, caller, directory, request));
+  }
+  Errc error_of(json request, Ino directory = kRootIno, const Caller& caller = kRoot) {
+    Result<json> answer = call(std::move(request), directory, caller);
+    EXPECT_FALSE(answer) << answer->dump();
+    return answer ? Errc::invalid : answer.error().code;
+  }
+
+  Ino make_directory(const std::string& name) {
+    return engine_->make_directory(kRootIno, name, 0755, kRoot).value().ino;
+  }
+  // A directory whose images are encrypted with a key of Alice's.
+  Ino make_encrypted(const std::string& name) {
+    EXPECT_TRUE(call({{"command", "key-create"}, {"alias", name}}, kRootIno, kAlice));
+    Ino directory = make_directory(name);
+    EXPECT_TRUE(engine_->set_attribute(directory, "user.rekeyfs.key", name, Engine::SetAttribute::either, kRoot));
+    return directory;
+  }
+  Ino make_image(Ino parent, const std::string& name, std::size_t size = kSize) {
+    Engine::Created created = engine_->create(parent, name, 0600, O_RDWR, kRoot).value();
+    const std::string content(size, 'x');
+    EXPECT_EQ(engine_->write(*created.file, 0, as_bytes(content)).value(), size);
+    EXPECT_TRUE(engine_->flush(*created.file));
+    return created.attributes.ino;
+  }
+  // What cp(1) does. True if it was let.
+  bool copy(Ino source, Ino directory, const std::string& name) {
+    OpenFilePtr in = engine_->open_file(source, O_RDONLY, kRoot).value();
+    Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, kRoot).value();
+    bool copied = engine_->copy_range(*in, 0, *out.file, 0, kSize, kRoot).has_value();
+    bool flushed = engine_->flush(*out.file).has_value();
+    return copied && flushed;
+  }
+
+  static constexpr std::size_t kSize = 1 << 20;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(ControlTest, SessionNamesTheProcessAndTheStore) {
+  json session = call({{"command", "session"}}).value();
+  EXPECT_EQ(session.at("pid"), getpid());
+  EXPECT_EQ(session.at("store"), engine_->store_path());
+  EXPECT_THAT(session.at("version").get<std::string>(), HasSubstr("."));
+}
+
+TEST_F(ControlTest, WhatIsNoRequestIsRefusedInWords) {
+  EXPECT_EQ(error_of({{"command", "fly"}}), Errc::not_supported);
+  EXPECT_EQ(error_of(json::array()), Errc::invalid);
+  EXPECT_EQ(error_of(json::object()), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", 7}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"name", 7}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "key-create"}}), Errc::invalid);
+  EXPECT_THAT(call({{"command", "fly"}}).error().message, HasSubstr("\"fly\""));
+}
+
+TEST_F(ControlTest, ANameIsOneNameInTheDirectory) {
+  Ino directory = make_directory("a");
+  make_image(directory, "x");
+  EXPECT_TRUE(call({{"command", "info"}, {"name", "x"}}, directory));
+  for (const char* name : {".", "..", "a/x", "/a", ""})
+    EXPECT_EQ(error_of({{"command", "info"}, {"name", name}}), Errc::invalid) << name;
+  EXPECT_EQ(error_of({{"command", "info"}, {"name", std::string("a\0x", 3)}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"name", "missing"}}), Errc::not_found);
+}
+
+TEST_F(ControlTest, ANameNeedNotBeUtf8) {
+  const std::string latin =
+      "gr\xf6\xdf"
+      "e";
+  Ino ino = make_image(kRootIno, latin);
+  json request{{"command", "info"}};
+  put_name(request, latin);
+  json info = call(json::parse(request.dump())).value();
+  EXPECT_EQ(info.at("ino"), ino.value());
+  EXPECT_EQ(info.at("path"),
+            "/gr\ufffd\ufffd"
+            "e");
+  EXPECT_EQ(error_of({{"command", "info"}, {"name_hex", "6g"}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"name_hex", "616"}}), Errc::invalid);
+}
+
+TEST_F(ControlTest, InfoOfTheRootTellsOfTheStore) {
+  json info = call({{"command", "info"}}).value();
+  EXPECT_EQ(info.at("path"), "/");
+  EXPECT_EQ(info.at("kind"), "directory");
+  EXPECT_EQ(info.at("store"), engine_->store_path());
+  EXPECT_GT(info.at("space").at("total"), info.at("space").at("available"));
+}
+
+TEST_F(ControlTest, InfoOfAnImageTellsEverything) {
+  Ino directory = make_encrypted("tenant-a");
+  make_image(directory, "x");
+  json info = call({{"command", "info"}, {"name", "x"}}, directory).value();
+  EXPECT_EQ(info.at("path"), "/tenant-a/x");
+  EXPECT_EQ(info.at("kind"), "image");
+  EXPECT_EQ(info.at("size"), kSize);
+  EXPECT_EQ(info.at("permissions"), "0600");
+  EXPECT_EQ(info.at("attributes").at("user.rekeyfs.encryption"), "kms");
+  EXPECT_EQ(info.at("keys_needed"), json::array({"tenant-a"}));
+  ASSERT_EQ(info.at("layers").size(), 1U);
+  EXPECT_EQ(info.at("layers")[0].at("key"), "tenant-a");
+  EXPECT_FALSE(info.contains("store"));
+}
+
+TEST_F(ControlTest, AnAttributeOfAnyBytesStaysValidJson) {
+  Ino ino = make_image(kRootIno, "x");
+  ASSERT_TRUE(engine_->set_attribute(ino, "user.bin", "\xff\x01", Engine::SetAttribute::either, kRoot));
+  json info = call({{"command", "info"}, {"name", "x"}}).value();
+  EXPECT_EQ(info.at("user_attributes").at("user.bin"), "\ufffd\x01");
+  EXPECT_NO_THROW(static_cast<void>(info.dump()));
+}
+
+TEST_F(ControlTest, AReplicationIsShownWithItsKeysAndNeverAsFinished) {
+  Ino source = make_image(make_directory("public"), "x");
+  Ino target = make_encrypted("tenant-a");
+  ASSERT_TRUE(copy(source, target, "y"));
+  for (json status : {call({{"command", "status"}}).value(), call({{"command", "status"}}, target).value(),
+                      call({{"command", "status"}, {"name", "y"}}, target).value()}) {
+    ASSERT_EQ(status.at("replications").size(), 1U);
+    const json& replication = status.at("replications")[0];
+    EXPECT_EQ(replication.at("path"), "/tenant-a/y");
+    EXPECT_EQ(replication.at("source"), "/public/x");
+    EXPECT_EQ(replication.at("key_before"), "");
+    EXPECT_EQ(replication.at("key_after"), "tenant-a");
+    EXPECT_EQ(replication.at("state"), "replicating");
+    EXPECT_EQ(replication.at("bytes_total"), kSize);
+    EXPECT_LT(replication.at("percent"), 100);
+  }
+  EXPECT_EQ(call({{"command", "progress"}, {"name", "y"}}, target).value().at("status"), "replicating");
+  json elsewhere = call({{"command", "progress"}, {"name", "public"}}).value();
+  EXPECT_TRUE(elsewhere.at("replications").empty());
+  EXPECT_FALSE(elsewhere.contains("status"));
+}
+
+TEST_F(ControlTest, StateIsToldOfWhatLiesBelowTheDirectory) {
+  Ino directory = make_directory("a");
+  make_image(directory, "x");
+  make_directory("ab");
+  json state = call({{"command", "state"}, {"path", "/a/x"}}, directory).value();
+  EXPECT_EQ(state.at("status"),
+            engine_->get_attribute(engine_->resolve("/a/x").value(), "user.rekeyfs.status").value());
+  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/ab"}}, directory), Errc::access_denied);
+  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/a/y"}}, directory), Errc::not_found);
+}
+
+TEST_F(ControlTest, ARefusalIsShownWhereItHappened) {
+  Ino full = make_directory("full");
+  ASSERT_TRUE(engine_->set_attribute(full, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+  Ino source = make_image(full, "x");
+  Ino target = make_directory("target");
+  ASSERT_FALSE(copy(source, target, "y"));
+  json refusals = call({{"command", "status"}}, target).value().at("refusals");
+  ASSERT_EQ(refusals.size(), 1U);
+  EXPECT_EQ(refusals[0].at("path"), "/target/y");
+  EXPECT_EQ(refusals[0].at("source"), "/full/x");
+  EXPECT_EQ(refusals[0].at("code"), name_of(Errc::wrong_medium));
+  EXPECT_TRUE(call({{"command", "status"}}, full).value().at("refusals").empty());
+}
+
+TEST_F(ControlTest, WhoCreatesAKeyOwnsIt) {
+  json key = call({{"command", "key-create"}, {"alias", "a"}}, kRootIno, kAlice).value();
+  EXPECT_EQ(key.at("alias"), "a");
+  EXPECT_EQ(key.at("owner"), kAlice.uid);
+  EXPECT_EQ(key.at("state"), "enabled");
+  EXPECT_EQ(key.at("version"), 1);
+  EXPECT_EQ(error_of({{"command", "key-create"}, {"alias", "a"}}), Errc::exists);
+  json keys = call({{"command", "key-list"}}, kRootIno, kBob).value().at("keys");
+  EXPECT_EQ(keys, json::array({key}));
+}
+
+TEST_F(ControlTest, AKeyIsShownWithItsUsesToThoseWhoMaySeeThem) {
+  Ino directory = make_encrypted("tenant-a");
+  make_image(directory, "x");
+  Ino other = make_directory("other");
+  const json request{{"command", "key-show"}, {"alias", "tenant-a"}};
+  for (const Caller& caller : {kRoot, kAlice}) {
+    json key = call(request, other, caller).value();
+    ASSERT_EQ(key.at("uses").size(), 1U);
+    EXPECT_EQ(key.at("uses")[0].at("path"), "/tenant-a/x");
+    EXPECT_EQ(key.at("uses_elsewhere"), 0);
+  }
+  json hidden = call(request, other, kBob).value();
+  EXPECT_TRUE(hidden.at("uses").empty());
+  EXPECT_EQ(hidden.at("uses_elsewhere"), 1);
+  EXPECT_EQ(call(request, directory, kBob).value().at("uses").size(), 1U);
+  EXPECT_EQ(error_of({{"command", "key-show"}, {"alias", "none"}}), Errc::no_key);
+}
+
+TEST(ControlAnswerTest, ErrorsKeepTheirReasonOnTheWay) {
+  for (Errc code : {Errc::not_found, Errc::corrupt, Errc::io, Errc::locked, Errc::busy, Errc::too_many_files}) {
+    Result<json> answer = read_answer({{"error", {{"code", name_of(code)}, {"message", "why"}}}});
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code, code);
+    EXPECT_EQ(answer.error().message, "why");
+  }
+  EXPECT_EQ(read_answer({{"error", {{"code", "of a later version"}}}}).error().code, Errc::io);
+  EXPECT_EQ(read_answer(json(json::value_t::discarded)).error().code, Errc::invalid);
+  EXPECT_EQ(read_answer(json::array({1})).error().code, Errc::invalid);
+  EXPECT_EQ(read_answer({{"error", "text"}}).error().code, Errc::invalid);
+}
+
+}  // namespace
+}  // namespace rekeyfs::fs

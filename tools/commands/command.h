@@ -1,0 +1,36 @@
+// Command: each command of `rekeyfs` is one file here that adds itself to the command line.
+//
+// Parsing fills the command's own options and notes what to run; it runs after the whole line was understood.
+#pragma once
+
+#include <functional>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/outcome.h"
+
+namespace rekeyfs::tools {
+
+using Run = std::function<Outcome<ExitCode>()>;
+
+class Chosen {
+ public:
+  void on(CLI::App& command, Run run) {
+    command.callback([this, run = std::move(run)] { run_ = run; });
+  }
+  bool any() const { return run_ != nullptr; }
+  Outcome<ExitCode> run() const { return run_(); }
+
+ private:
+  Run run_;
+};
+
+void add_init(CLI::App& parent, Chosen& chosen);
+void add_mount(CLI::App& parent, Chosen& chosen);
+void add_umount(CLI::App& parent, Chosen& chosen);
+void add_key(CLI::App& parent, Chosen& chosen);
+void add_status(CLI::App& parent, Chosen& chosen);
+void add_info(CLI::App& parent, Chosen& chosen);
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,107 @@
+// `rekeyfs status`: what replicates, how far it is, and what was refused lately.
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "tools/commands/command.h"
+#include "tools/human.h"
+#include "tools/progress_bar.h"
+#include "tools/table.h"
+#include "tools/target.h"
+#include "tools/watch.h"
+
+namespace rekeyfs::tools {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string path;
+  UnlockOptions unlock;
+  bool watch = false, wait = false, as_json = false;
+};
+
+std::string key_text(const json& replication, const char* member) {
+  std::string key = replication.value(member, "");
+  return key.empty() ? "plain" : key;
+}
+
+void print_replications(const json& list) {
+  if (list.empty()) {
+    std::puts("nothing is replicating");
+    return;
+  }
+  Table table({"PATH", "DONE", "BYTES", "RATE", "LEFT", "KEYS", "STATE"});
+  for (const json& replication : list) {
+    Progress progress = progress_of(replication);
+    table.add({progress.path, percent_text(progress.percent),
+               bytes_text(progress.bytes_done) + " of " + bytes_text(progress.bytes_total),
+               rate_text(progress.bytes_per_second),
+               progress.seconds_left ? duration_text(*progress.seconds_left) : "-",
+               key_text(replication, "key_before") + " -> " + key_text(replication, "key_after"),
+               progress.failed() ? "error: " + progress.error : progress.state});
+  }
+  std::fputs(table.text().c_str(), stdout);
+}
+
+void print_refusals(const json& list) {
+  if (list.empty()) return;
+  std::puts("\nrefused lately:");
+  Table table({"TIME", "TARGET", "SOURCE", "UID", "WHY"});
+  for (const json& refusal : list)
+    table.add({moment_text(refusal.value("time", "")), refusal.value("path", ""), refusal.value("source", ""),
+               refusal.at("uid").dump(), refusal.value("rule", "")});
+  std::fputs(table.text().c_str(), stdout);
+}
+
+void print_status(const json& status) {
+  if (status.contains("status"))
+    std::printf("%s is %s\n", printable(status.value("path", "")).c_str(), status.value("status", "").c_str());
+  print_replications(status.at("replications"));
+  print_refusals(status.at("refusals"));
+}
+
+Outcome<ExitCode> show(Target& target, bool as_json, bool silent) {
+  RK_TRY_ASSIGN(json status, target.call({{"command", "status"}}));
+  if (as_json)
+    std::printf("%s\n", status.dump(2).c_str());
+  else if (!silent)
+    print_status(status);
+  return ExitCode::ok;
+}
+
+Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& interrupt) {
+  Until until = options.wait ? Until::settled : Until::nothing_replicates;
+  Outcome<json> last = options.watch ? watch(target, interrupt, until) : wait_until_settled(target, interrupt);
+  if (!last) return tl::unexpected(std::move(last).error());
+  if (options.watch && last->at("replications").empty()) std::puts("nothing is replicating");
+  RK_TRY(show(target, options.as_json, true));
+  return verdict(*last);
+}
+
+Outcome<ExitCode> run(const Options& options) {
+  bool follows = options.watch || options.wait;
+  if (!follows) {
+    RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
+    return show(*target, options.as_json, false);
+  }
+  Interrupt interrupt;  // outlives the target, so that Ctrl-C frees the store first
+  RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock, Filling::go_on));
+  return follow(options, *target, interrupt);
+}
+
+}  // namespace
+
+void add_status(CLI::App& parent, Chosen& chosen) {
+  auto options = std::make_shared<Options>();
+  CLI::App* app = parent.add_subcommand("status", "Show replications with their progress, and recent refusals");
+  app->add_option("PATH", options->path, "A path inside a mount, or a store")->required()->type_name("");
+  CLI::Option* watch = app->add_flag("--watch", options->watch, "Show progress until nothing replicates any more");
+  app->add_flag("--wait", options->wait,
+                "Return when nothing replicates any more; an image: when it is normal or in error");
+  app->add_flag("--json", options->as_json, "Print JSON")->excludes(watch);
+  add_unlock_options(*app, options->unlock);
+  chosen.on(*app, [options] { return run(*options); });
+}
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,146 @@
+// `rekeyfs umount`: unmounts, and returns when everything is durable and the store is free.
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/commands/command.h"
+#include "tools/daemon_call.h"
+#include "tools/descriptor.h"
+#include "tools/holders.h"
+#include "tools/mounts.h"
+#include "tools/process_handle.h"
+
+namespace rekeyfs::tools {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kSilence{5000};  // how long nothing is said of a daemon that takes its time
+
+Outcome<std::string> mountpoint_of(const std::string& path) {
+  RK_TRY_ASSIGN(std::string mountpoint, absolute_path(path));
+  RK_TRY_ASSIGN(std::optional<Mount> mount, mount_at(mountpoint));
+  if (!mount)
+    return fail(ExitCode::not_mounted, path + " is not a mount point; name the directory that the store is mounted on");
+  if (!mount->is_rekeyfs())
+    return fail(ExitCode::not_mounted,
+                path + " is a mount of type " + mount->type + ", not a rekeyfs mount; use umount(8)");
+  return mountpoint;
+}
+
+// Nothing if the daemon has died already: what is left is the mount itself.
+Outcome<std::optional<ProcessHandle>> daemon_behind(const std::string& mountpoint) {
+  Descriptor root(open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root && errno == ENOTCONN) return std::nullopt;
+  if (!root && errno == EACCES)
+    return fail(ExitCode::denied,
+                mountpoint + " was mounted by another user and is not open to others; unmount it as that user");
+  if (!root) return unreachable(errno, mountpoint);
+  RK_TRY_ASSIGN(nlohmann::json session, call_daemon(root.get(), mountpoint, {{"command", "session"}}));
+  RK_TRY_ASSIGN(ProcessHandle daemon, ProcessHandle::open(session.at("pid").get<pid_t>()));
+  return daemon;
+}
+
+tl::unexpected<Failure> busy(const std::string& mountpoint) {
+  std::string who;
+  for (const Holder& holder : holders_of(mountpoint))
+    who += (who.empty() ? "" : ", ") + holder.command + " (process " + std::to_string(holder.process) + ")";
+  if (who.empty()) who = "a process that this user cannot see, or another mount below it";
+  return fail(ExitCode::busy,
+              mountpoint + " is in use by " + who + "; nothing was detached: end what uses it, then unmount again");
+}
+
+Outcome<void> unmount_as_root(const std::string& mountpoint) {
+  if (umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW) == 0) return {};
+  if (errno == EBUSY) return busy(mountpoint);
+  return tl::unexpected<Failure>(error_from_errno(errno, "unmount " + mountpoint));
+}
+
+std::string read_to_end(int descriptor) {
+  std::string text;
+  char piece[512];
+  for (ssize_t got; (got = read(descriptor, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR);)
+    if (got > 0) text.append(piece, static_cast<std::size_t>(got));
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+struct Ended {
+  int status;
+  std::string errors;
+};
+
+Outcome<Ended> run_fusermount(const std::string& mountpoint) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "run fusermount3"));
+  Descriptor errors_in(ends[0]), errors_out(ends[1]);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, errors_out.get(), STDERR_FILENO);
+  std::string words[] = {"fusermount3", "-u", "--", mountpoint};
+  char* arguments[] = {words[0].data(), words[1].data(), words[2].data(), words[3].data(), nullptr};
+  std::string c_locale = "LC_ALL=C", path = "PATH=/usr/bin:/bin:/usr/local/bin";  // its message is looked into below
+  char* environment[] = {c_locale.data(), path.data(), nullptr};
+  pid_t child = 0;
+  int failed = posix_spawnp(&child, "fusermount3", &actions, nullptr, arguments, environment);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0)
+    return fail(ExitCode::failure,
+                std::string("fusermount3 cannot be run (") + strerror(failed) + "); install the package fuse3");
+  errors_out.reset();
+  Ended ended{0, read_to_end(errors_in.get())};
+  while (waitpid(child, &ended.status, 0) < 0 && errno == EINTR) {
+  }
+  return ended;
+}
+
+Outcome<void> unmount_as_user(const std::string& mountpoint) {
+  RK_TRY_ASSIGN(Ended ended, run_fusermount(mountpoint));
+  if (ended.status == 0) return {};
+  if (ended.errors.find("busy") != std::string::npos) return busy(mountpoint);
+  return fail(ExitCode::failure, "unmount " + mountpoint + ": " + ended.errors);
+}
+
+// The daemon makes everything durable before it ends, however long that takes.
+Outcome<void> wait_for_end(const ProcessHandle& daemon) {
+  if (!daemon.ended_within(kSilence)) {
+    if (isatty(STDERR_FILENO)) std::fputs("rekeyfs: unmounted; waiting for everything to be durable\n", stderr);
+    while (!daemon.ended_within(milliseconds(60'000))) {
+    }
+  }
+  std::optional<int> code = daemon.exit_code();
+  if (code.value_or(0) != 0)
+    return fail(ExitCode::failure, "unmounted, but the daemon ended with code " + std::to_string(*code) +
+                                       ": the latest writes may not be durable; its log says why");
+  return {};
+}
+
+Outcome<ExitCode> run(const std::string& path) {
+  RK_TRY_ASSIGN(std::string mountpoint, mountpoint_of(path));
+  RK_TRY_ASSIGN(std::optional<ProcessHandle> daemon, daemon_behind(mountpoint));
+  RK_TRY(geteuid() == 0 ? unmount_as_root(mountpoint) : unmount_as_user(mountpoint));
+  if (daemon) RK_TRY(wait_for_end(*daemon));
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+void add_umount(CLI::App& parent, Chosen& chosen) {
+  auto mountpoint = std::make_shared<std::string>();
+  CLI::App* app = parent.add_subcommand("umount", "Finish pending writes and unmount");
+  app->add_option("MOUNTPOINT", *mountpoint, "The directory that the store is mounted on")->required()->type_name("");
+  chosen.on(*app, [mountpoint] { return run(*mountpoint); });
+}
+
+}  // namespace rekeyfs::tools

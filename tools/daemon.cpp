@@ -1,0 +1,78 @@
+#include "tools/daemon.h"
+
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/descriptor.h"
+
+namespace rekeyfs::tools {
+namespace {
+
+constexpr int kReadyDescriptor = 3;  // the first after stdin, stdout and stderr
+
+// Whatever else the caller had open would otherwise stay open as long as the mount does.
+void inherit_only(int ready) {
+  if (ready != kReadyDescriptor) dup2(ready, kReadyDescriptor);
+  close_range(kReadyDescriptor + 1, UINT_MAX, 0);
+  fcntl(kReadyDescriptor, F_SETFD, FD_CLOEXEC);
+}
+
+void leave_terminal() {
+  setsid();
+  Descriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), standard);
+  if (chdir("/") != 0) return;  // "/" is always there; a working directory elsewhere only keeps that place busy
+}
+
+// A caller that has gone (Ctrl-C, a time limit) does not want the mount any more.
+void announce_ready() {
+  leave_terminal();
+  char ready = 1;
+  if (write(kReadyDescriptor, &ready, 1) != 1) kill(getpid(), SIGTERM);
+  close(kReadyDescriptor);
+}
+
+[[noreturn]] void be_daemon(const Serve& serve, int ready) {
+  inherit_only(ready);
+  signal(SIGPIPE, SIG_IGN);
+  ExitCode code = serve(announce_ready);
+  std::exit(static_cast<int>(code));
+}
+
+Outcome<ExitCode> exit_code_of_child(pid_t child) {
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status)) return static_cast<ExitCode>(WEXITSTATUS(status));
+  return fail(ExitCode::failure, "the daemon was ended by signal " + std::to_string(WTERMSIG(status)) +
+                                     " before the mount was ready; its log may say why");
+}
+
+}  // namespace
+
+Outcome<ExitCode> run_daemon(const Serve& serve) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
+  Descriptor ready_in(ends[0]), ready_out(ends[1]);
+  std::fflush(nullptr);  // or the child would print it a second time
+  pid_t child = fork();
+  if (child < 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
+  if (child == 0) be_daemon(serve, ready_out.get());
+  ready_out.reset();
+  char ready = 0;
+  ssize_t got;
+  while ((got = read(ready_in.get(), &ready, 1)) < 0 && errno == EINTR) {
+  }
+  if (got == 1) return ExitCode::ok;
+  return exit_code_of_child(child);
+}
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,16 @@
+// DaemonCall: one command sent to the daemon of a mounted store, through a directory of the mount.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "tools/outcome.h"
+
+namespace rekeyfs::tools {
+
+// The "ok" part of the answer. `directory` is an open descriptor; ExitCode::not_mounted if it is in no rekeyfs
+// mount. `path` is how messages call it.
+Outcome<nlohmann::json> call_daemon(int directory, const std::string& path, const nlohmann::json& request);
+
+}  // namespace rekeyfs::tools

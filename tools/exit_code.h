@@ -1,0 +1,43 @@
+// ExitCode: what a command's exit code says. The table is printed by `rekeyfs --help` and in rekeyfs(1).
+//
+// The numbers are a contract with scripts: never reused, new ones at the end.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "engine/base/result.h"
+
+namespace rekeyfs::tools {
+
+enum class ExitCode : int {
+  ok = 0,
+  failure = 1,
+  usage = 2,
+  wrong_secret = 3,
+  store_in_use = 4,
+  not_a_store = 5,
+  unknown_version = 6,
+  damaged = 7,
+  busy = 8,
+  replication_failed = 9,
+  no_key = 10,
+  key_revoked = 11,
+  bad_mountpoint = 12,
+  not_mounted = 13,
+  not_found = 14,
+  exists = 15,
+  denied = 16,
+  no_space = 17,
+  refused = 18,
+};
+
+struct ExitCodeRow {
+  ExitCode code;
+  std::string_view meaning;
+};
+
+std::span<const ExitCodeRow> exit_codes();
+ExitCode exit_code_of(Errc code);
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,40 @@
+#include "tools/mount_helper.h"
+
+#include <filesystem>
+#include <string>
+
+#include <getopt.h>
+
+namespace rekeyfs::tools {
+namespace {
+
+constexpr const char* kUsage =
+    "the mount helper takes: mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]; by hand, use rekeyfs mount";
+
+}  // namespace
+
+bool is_mount_helper(const char* program) {
+  return std::filesystem::path(program).filename() == "mount.rekeyfs";
+}
+
+// -f is mount(8)'s "do all but the mount itself"; -n (no mtab), -v, -N and -t ask for nothing that applies here.
+Outcome<MountRequest> parse_mount_helper(int count, char** arguments) {
+  MountRequest request;
+  UnknownOption unknown = UnknownOption::refuse;
+  std::string joined;
+  optind = 1;
+  opterr = 0;
+  for (int option; (option = getopt(count, arguments, "sfnvN:o:t:")) != -1;) {
+    if (option == '?') return fail(ExitCode::usage, kUsage);
+    if (option == 'o') joined += std::string(optarg) + ",";
+    if (option == 's') unknown = UnknownOption::ignore;
+    if (option == 'f') request.only_check = true;
+  }
+  if (count - optind != 2) return fail(ExitCode::usage, kUsage);
+  request.store = arguments[optind];
+  request.mountpoint = arguments[optind + 1];
+  RK_TRY_ASSIGN(request.options, parse_mount_options(joined, unknown));
+  return request;
+}
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,24 @@
+// MountOptionList: the comma-separated list after -o, as mount(8), fstab and `rekeyfs mount` give it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/outcome.h"
+
+namespace rekeyfs::tools {
+
+struct MountOptionList {
+  bool read_only = false;
+  bool allow_other = false;
+  bool writeback_cache = false;
+  std::optional<std::string> key_file, passphrase_file, log;
+};
+
+enum class UnknownOption { refuse, ignore };  // mount(8) -s ignores
+
+// "\," is a comma in a value. Options of mount(8) and fstab that are none of ours are accepted and ignored.
+Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOption unknown = UnknownOption::refuse);
+
+}  // namespace rekeyfs::tools

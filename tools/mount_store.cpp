@@ -1,0 +1,109 @@
+#include "tools/mount_store.h"
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+#include "engine/engine.h"
+#include "fs/mount.h"
+#include "tools/daemon.h"
+#include "tools/log_target.h"
+#include "tools/mounts.h"
+
+namespace rekeyfs::tools {
+namespace {
+
+// The files named after -o and those of the command's own options are the same thing said in two ways.
+Outcome<void> merge_unlock(MountRequest& request) {
+  UnlockOptions& unlock = request.unlock;
+  if (request.options.key_file) unlock.key_file = *request.options.key_file;
+  if (request.options.passphrase_file) unlock.passphrase_file = *request.options.passphrase_file;
+  if (!unlock.key_file.empty() && !unlock.passphrase_file.empty())
+    return fail(ExitCode::usage, "a key file and a passphrase file are given; a store is unlocked with one of them");
+  return {};
+}
+
+bool is_inside(const std::string& path, const std::string& directory) {
+  return path == directory || path.starts_with(directory + "/");
+}
+
+// The daemon leaves the working directory behind, so every path becomes absolute.
+Outcome<void> check_places(MountRequest& request) {
+  RK_TRY_ASSIGN(request.store, absolute_path(request.store));
+  if (Status status = fs::check_mountpoint(request.mountpoint); !status)
+    return fail(ExitCode::bad_mountpoint, describe(status.error()));
+  RK_TRY_ASSIGN(request.mountpoint, absolute_path(request.mountpoint));
+  if (is_inside(request.mountpoint, request.store) || is_inside(request.store, request.mountpoint))
+    return fail(ExitCode::bad_mountpoint, "the mount point " + request.mountpoint + " and the store " + request.store +
+                                              " are one inside the other; mount it on a directory elsewhere");
+  return {};
+}
+
+Outcome<void> direct_log(const MountRequest& request) {
+  if (request.options.log) return log_to_file(*request.options.log);
+  if (request.foreground)
+    log_to_stderr(LogDetail::everything);
+  else
+    log_to_syslog();
+  return {};
+}
+
+Outcome<void> serve(const MountRequest& request, std::optional<Credential>& credential,
+                    const std::function<void()>& ready) {
+  RK_TRY(direct_log(request));
+  OpenOptions open_options;
+  open_options.read_only = request.options.read_only;
+  RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(request.store, *credential, open_options));
+  credential.reset();  // the secret has done its work
+  fs::MountOptions mount;
+  mount.mountpoint = request.mountpoint;
+  mount.fsname = request.store;
+  mount.read_only = request.options.read_only;
+  mount.writeback_cache = request.options.writeback_cache;
+  mount.allow_other = request.options.allow_other || geteuid() == 0;
+  bool mounted = false;
+  Status served = fs::serve(*engine, mount, [&] {
+    mounted = true;
+    log::info("mounted {} on {}", request.store, request.mountpoint);
+    ready();
+  });
+  Status closed = engine->close();
+  if (!served && !mounted) return fail(ExitCode::bad_mountpoint, describe(served.error()));
+  RK_TRY(served);
+  RK_TRY(closed);
+  log::info("unmounted {}; the store {} is free", request.mountpoint, request.store);
+  return {};
+}
+
+// Through the log, which is on stderr, too, until the daemon detaches: nobody but the log sees what comes later.
+ExitCode serve_and_report(const MountRequest& request, std::optional<Credential>& credential,
+                          const std::function<void()>& ready) {
+  Outcome<void> served = serve(request, credential, ready);
+  if (served) return ExitCode::ok;
+  log::error("{}", served.error().message);
+  return served.error().code;
+}
+
+}  // namespace
+
+Outcome<ExitCode> mount_store(MountRequest request) {
+  RK_TRY(merge_unlock(request));
+  RK_TRY(check_places(request));
+  RK_TRY_ASSIGN(Credential unlocked, credential_for(request.store, request.unlock));
+  if (request.only_check) return ExitCode::ok;
+  std::error_code ignored;  // only an unreadable working directory has no absolute form, and opening then says so
+  if (request.options.log) request.options.log = std::filesystem::absolute(*request.options.log, ignored).string();
+  umask(077);  // what the daemon makes in the store is its owner's
+  std::optional<Credential> credential(std::move(unlocked));
+  auto body = [&](const std::function<void()>& ready) { return serve_and_report(request, credential, ready); };
+  return request.foreground ? body([] {}) : run_daemon(body);
+}
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,23 @@
+// MountStore: unlocks a store, starts its daemon and returns when the mount is ready; `rekeyfs mount` and mount(8)'s
+// helper differ only in their command lines.
+#pragma once
+
+#include <string>
+
+#include "tools/mount_options.h"
+#include "tools/outcome.h"
+#include "tools/unlock.h"
+
+namespace rekeyfs::tools {
+
+struct MountRequest {
+  std::string store, mountpoint;
+  MountOptionList options;
+  UnlockOptions unlock;
+  bool foreground = false;
+  bool only_check = false;  // mount(8) -f
+};
+
+Outcome<ExitCode> mount_store(MountRequest request);
+
+}  // namespace rekeyfs::tools

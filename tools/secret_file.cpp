@@ -1,0 +1,99 @@
+#include "tools/secret_file.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/descriptor.h"
+
+namespace rekeyfs::tools {
+namespace {
+
+constexpr std::size_t kLargest = 65536, kKeyBytes = 32;
+
+tl::unexpected<Failure> unreadable(const std::string& path, const std::string& why) {
+  return fail(ExitCode::wrong_secret, "the secret in " + path + " cannot be used: " + why);
+}
+
+void warn_if_open_to_others(int file, const std::string& path) {
+  struct stat facts {};
+  if (fstat(file, &facts) == 0 && S_ISREG(facts.st_mode) && (facts.st_mode & 077) != 0)
+    std::fprintf(stderr, "rekeyfs: warning: other users may read or change %s; run: chmod 600 %s\n", path.c_str(),
+                 path.c_str());
+}
+
+// One buffer for good, so that no copy of the secret is left behind by a reallocation.
+Outcome<std::string> read_up_to(int file, const std::string& path, std::size_t most) {
+  std::string bytes(most, '\0');
+  std::size_t size = 0;
+  while (size < most) {
+    ssize_t got = read(file, bytes.data() + size, most - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return unreadable(path, strerror(errno));
+    if (got == 0) break;
+    size += static_cast<std::size_t>(got);
+  }
+  bytes.resize(size);
+  return bytes;
+}
+
+void keep_first_line(std::string& bytes) {
+  std::size_t end = bytes.find('\n');
+  if (end == std::string::npos) return;
+  explicit_bzero(bytes.data() + end, bytes.size() - end);
+  bytes.resize(end);
+}
+
+Outcome<void> write_random(int file, const std::string& path) {
+  std::array<char, kKeyBytes> key{};
+  bool done = getrandom(key.data(), key.size(), 0) == static_cast<ssize_t>(key.size()) &&
+              write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size()) && fsync(file) == 0;
+  explicit_bzero(key.data(), key.size());
+  if (!done) return tl::unexpected<Failure>(error_from_errno(errno, "write the key file " + path));
+  return {};
+}
+
+// A key file whose name a power cut takes away would leave a store that nobody can open.
+Outcome<void> sync_parent(const std::string& path) {
+  std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  Descriptor directory(open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory || fsync(directory.get()) != 0)
+    return tl::unexpected<Failure>(error_from_errno(errno, "make the key file " + path + " durable"));
+  return {};
+}
+
+}  // namespace
+
+Outcome<std::string> read_secret_file(const std::string& path, SecretPart part) {
+  Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return unreadable(path, strerror(errno));
+  warn_if_open_to_others(file.get(), path);
+  RK_TRY_ASSIGN(std::string bytes, read_up_to(file.get(), path, kLargest + 1));
+  if (bytes.size() > kLargest) return unreadable(path, "it is larger than 64 KiB");
+  if (part == SecretPart::first_line) keep_first_line(bytes);
+  if (bytes.empty()) return unreadable(path, "it is empty");
+  return bytes;
+}
+
+Outcome<NewKeyFile> NewKeyFile::make_if_missing(const std::string& path) {
+  Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file && errno == EEXIST) return NewKeyFile({});
+  if (!file) return tl::unexpected<Failure>(error_from_errno(errno, "make the key file " + path));
+  NewKeyFile made(path);
+  RK_TRY(write_random(file.get(), path));
+  RK_TRY(sync_parent(path));
+  return made;
+}
+
+NewKeyFile::~NewKeyFile() {
+  if (!made_.empty()) unlink(made_.c_str());
+}
+
+}  // namespace rekeyfs::tools

@@ -1,0 +1,27 @@
+// Unlock: where the secret of a store comes from: a key file, a passphrase file or the terminal.
+//
+// Bytes of a secret are held only in a Credential and in buffers that are wiped.
+#pragma once
+
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/base/credential.h"
+#include "tools/outcome.h"
+
+namespace rekeyfs::tools {
+
+struct UnlockOptions {
+  std::string key_file;         // empty: not given
+  std::string passphrase_file;  // empty: not given
+};
+void add_unlock_options(CLI::App& app, UnlockOptions& options);
+
+// The secret of the store at `store`, which must be one: a passphrase is asked for only if it takes one.
+Outcome<Credential> credential_for(const std::string& store, const UnlockOptions& options);
+
+// The secret of a store to be made: of the files given, or asked for twice. ExitCode::usage if it is too short.
+Outcome<Credential> new_credential(const UnlockOptions& options);
+
+}  // namespace rekeyfs::tools
