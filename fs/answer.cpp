@@ -4,14 +4,30 @@
 
 namespace rekeyfs::fs {
 
-void send(fuse_req_t req, const fuse_entry_param& entry) { fuse_reply_entry(req, &entry); }
-void send(fuse_req_t req, const struct stat& attributes) { fuse_reply_attr(req, &attributes, kCacheSeconds); }
-void send(fuse_req_t req, const struct statvfs& space) { fuse_reply_statfs(req, &space); }
-void send(fuse_req_t req, const LinkTarget& target) { fuse_reply_readlink(req, target.text.c_str()); }
-void send(fuse_req_t req, const Text& text) { fuse_reply_buf(req, text.text.data(), text.text.size()); }
-void send(fuse_req_t req, const NeededSize& needed) { fuse_reply_xattr(req, needed.size); }
-void send(fuse_req_t req, const Written& written) { fuse_reply_write(req, written.size); }
-void send(fuse_req_t req, const Position& position) { fuse_reply_lseek(req, static_cast<off_t>(position.offset)); }
+void send(fuse_req_t req, const fuse_entry_param& entry) {
+  fuse_reply_entry(req, &entry);
+}
+void send(fuse_req_t req, const Stat& attributes) {
+  fuse_reply_attr(req, &attributes, kCacheSeconds);
+}
+void send(fuse_req_t req, const struct statvfs& space) {
+  fuse_reply_statfs(req, &space);
+}
+void send(fuse_req_t req, const LinkTarget& target) {
+  fuse_reply_readlink(req, target.text.c_str());
+}
+void send(fuse_req_t req, const Text& text) {
+  fuse_reply_buf(req, text.text.data(), text.text.size());
+}
+void send(fuse_req_t req, const NeededSize& needed) {
+  fuse_reply_xattr(req, needed.size);
+}
+void send(fuse_req_t req, const Written& written) {
+  fuse_reply_write(req, written.size);
+}
+void send(fuse_req_t req, const Position& position) {
+  fuse_reply_lseek(req, static_cast<off_t>(position.offset));
+}
 
 void send(fuse_req_t req, const Bytes& bytes) {
   fuse_reply_buf(req, reinterpret_cast<const char*>(bytes.bytes.data()), bytes.bytes.size());

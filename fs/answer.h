@@ -47,14 +47,16 @@ struct IoctlAnswer {
   std::string out;
 };
 
-inline Context& context_of(fuse_req_t req) { return *static_cast<Context*>(fuse_req_userdata(req)); }
+inline Context& context_of(fuse_req_t req) {
+  return *static_cast<Context*>(fuse_req_userdata(req));
+}
 inline Caller caller_of(fuse_req_t req) {
   const fuse_ctx* context = fuse_req_ctx(req);
   return {.uid = context->uid, .gid = context->gid};
 }
 
 void send(fuse_req_t req, const fuse_entry_param& entry);
-void send(fuse_req_t req, const struct stat& attributes);
+void send(fuse_req_t req, const Stat& attributes);
 void send(fuse_req_t req, const struct statvfs& space);
 void send(fuse_req_t req, const LinkTarget& target);
 void send(fuse_req_t req, const Bytes& bytes);

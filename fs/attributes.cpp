@@ -16,7 +16,7 @@ namespace rekeyfs::fs {
 namespace {
 
 void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
-  answer(req, "getattr", ino, [&](Context& context) -> Result<struct stat> {
+  answer(req, "getattr", ino, [&](Context& context) -> Result<Stat> {
     RK_TRY_ASSIGN(const Attributes attributes, context.engine.get_attributes(Ino{ino}));
     return to_stat(attributes);
   });
@@ -28,8 +28,8 @@ bool takes_privileges_away(int to_set) {
   return (to_set & FUSE_SET_ATTR_SIZE) && Device::request_kills_privileges();
 }
 
-void set_attributes(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set, fuse_file_info* info) {
-  answer(req, "setattr", ino, [&](Context& context) -> Result<struct stat> {
+void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fuse_file_info* info) {
+  answer(req, "setattr", ino, [&](Context& context) -> Result<Stat> {
     AttributeChange change = to_change(*wanted, to_set);
     if (takes_privileges_away(to_set)) RK_TRY(take_privileges_away(context.engine, Ino{ino}, change));
     OpenFile* file = info != nullptr ? &HandleTable::file(info->fh).file() : nullptr;

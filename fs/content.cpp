@@ -1,5 +1,8 @@
 // Operations on content: creating and opening images, reading, writing, copying, closing.
 
+#include <cstdlib>
+#include <memory>
+
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <unistd.h>
@@ -20,7 +23,8 @@ int engine_flags(const Context& context, int flags) {
   return flags & ~O_APPEND;
 }
 
-fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const fuse_file_info& asked, bool starts_empty) {
+fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const fuse_file_info& asked,
+                             bool starts_empty) {
   fuse_file_info info = asked;
   info.fh = context.handles.add_file(ino, std::move(file), caching_of(context, asked.flags, starts_empty),
                                      is_opened_for_writing(asked.flags));
@@ -73,8 +77,8 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, std::size_t size, o
   answer(req, "write", ino, [&](Context& context) -> Result<Written> {
     const FileHandle& handle = HandleTable::file(info->fh);
     if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
-    RK_TRY_ASSIGN(const std::size_t written, context.engine.write(handle.file(), static_cast<std::uint64_t>(offset),
-                                                                  as_bytes({data, size})));
+    RK_TRY_ASSIGN(const std::size_t written,
+                  context.engine.write(handle.file(), static_cast<std::uint64_t>(offset), as_bytes({data, size})));
     after_write(context, handle);
     return Written{written};
   });
@@ -100,8 +104,7 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
 
 // fdatasync is fsync here: an image's size is part of what it must find again.
 void sync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info* info) {
-  answer(req, "fsync", ino,
-         [&](Context& context) { return context.engine.sync(HandleTable::file(info->fh).file()); });
+  answer(req, "fsync", ino, [&](Context& context) { return context.engine.sync(HandleTable::file(info->fh).file()); });
 }
 
 Result<Allocate> to_allocate(int mode) {
@@ -119,7 +122,8 @@ Result<Allocate> to_allocate(int mode) {
   }
 }
 
-// Nothing marks an allocation or a copy of somebody without CAP_FSETID, as it does a write: root stands for those who have it.
+// Nothing marks an allocation or a copy of somebody without CAP_FSETID, as it does a write: root stands for those who
+// have it.
 Status lose_privileges(Context& context, Ino ino, const Caller& caller) {
   if (caller.uid == 0) return {};
   return take_privileges_away(context.engine, ino, caller);
@@ -138,9 +142,9 @@ void allocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t leng
 void seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* info) {
   answer(req, "lseek", ino, [&](Context& context) -> Result<Position> {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Errc::invalid, "this kind of seek is not known");
-    RK_TRY_ASSIGN(const std::uint64_t found, context.engine.seek(HandleTable::file(info->fh).file(),
-                                                                 static_cast<std::uint64_t>(offset),
-                                                                 whence == SEEK_DATA ? Seek::data : Seek::hole));
+    RK_TRY_ASSIGN(const std::uint64_t found,
+                  context.engine.seek(HandleTable::file(info->fh).file(), static_cast<std::uint64_t>(offset),
+                                      whence == SEEK_DATA ? Seek::data : Seek::hole));
     return Position{found};
   });
 }
@@ -150,9 +154,10 @@ void copy_range(fuse_req_t req, fuse_ino_t, off_t offset_in, fuse_file_info* inf
   answer(req, "copy_file_range", ino_out, [&](Context& context) -> Result<Written> {
     const FileHandle& out = HandleTable::file(info_out->fh);
     const Caller caller = caller_of(req);
-    RK_TRY_ASSIGN(const std::uint64_t copied,
-                  context.engine.copy_range(HandleTable::file(info_in->fh).file(), static_cast<std::uint64_t>(offset_in),
-                                            out.file(), static_cast<std::uint64_t>(offset_out), size, caller));
+    RK_TRY_ASSIGN(
+        const std::uint64_t copied,
+        context.engine.copy_range(HandleTable::file(info_in->fh).file(), static_cast<std::uint64_t>(offset_in),
+                                  out.file(), static_cast<std::uint64_t>(offset_out), size, caller));
     RK_TRY(lose_privileges(context, out.ino(), caller));
     return Written{copied};
   });

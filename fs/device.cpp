@@ -39,7 +39,9 @@ bool asks_to_kill_privileges(std::uint32_t opcode, const std::byte* request, std
 
 }  // namespace
 
-bool Device::request_kills_privileges() { return current_request_kills_privileges; }
+bool Device::request_kills_privileges() {
+  return current_request_kills_privileges;
+}
 
 // libfuse cancels its threads inside this read when the loop ends: no lock may be held here, nothing be noexcept.
 ssize_t Device::receive(int descriptor, void* buffer, std::size_t size) {

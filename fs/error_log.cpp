@@ -1,13 +1,16 @@
 #include "fs/error_log.h"
 
 #include <chrono>
+#include <string>
 
 #include "engine/base/log.h"
 
 namespace rekeyfs::fs {
 namespace {
 
-bool concerns_administrator(Errc code) { return code == Errc::io || code == Errc::corrupt || code == Errc::no_space; }
+bool concerns_administrator(Errc code) {
+  return code == Errc::io || code == Errc::corrupt || code == Errc::no_space;
+}
 
 std::int64_t seconds_now() {
   using namespace std::chrono;

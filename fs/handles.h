@@ -19,7 +19,7 @@ namespace rekeyfs::fs {
 // What the handles of one image share.
 struct OpenImage {
   std::atomic<unsigned> handles{0};
-  unsigned direct_writers = 0;          // guarded by the table's mutex
+  unsigned direct_writers = 0;            // guarded by the table's mutex
   std::atomic<bool> looks_closed{false};  // a direct writer's descriptor was closed, and nothing written since
 };
 

@@ -8,8 +8,12 @@ namespace {
 // Offsets 1 and 2 follow the dots; an entry's offset is its cookie moved up by as many.
 constexpr off_t kAfterDot = 1, kAfterDots = 2;
 
-off_t to_offset(std::uint64_t cookie) { return static_cast<off_t>(cookie) + kAfterDots; }
-std::uint64_t to_cookie(off_t offset) { return static_cast<std::uint64_t>(offset - kAfterDots); }
+off_t to_offset(std::uint64_t cookie) {
+  return static_cast<off_t>(cookie) + kAfterDots;
+}
+std::uint64_t to_cookie(off_t offset) {
+  return static_cast<std::uint64_t>(offset - kAfterDots);
+}
 
 // What an entry with a name of ordinary length takes, to fetch about as many as fit.
 constexpr std::size_t kUsualName = 32, kUsualWithAttributes = 184;
@@ -38,10 +42,10 @@ Status Listing::fill(Engine& engine, Ino directory, off_t offset) {
   }
 }
 
-bool Listing::add_dot(std::string_view name, Ino ino, off_t next) {
+bool Listing::add_dot(const char* name, Ino ino, off_t next) {
   fuse_entry_param entry{};  // number 0: the kernel takes no attributes from it, only what the stat says
   entry.attr = directory_stat(ino);
-  return put(name.data(), entry, next);
+  return put(name, entry, next);
 }
 
 bool Listing::add(Engine& engine, const DirectoryEntry& entry) {
@@ -57,8 +61,9 @@ bool Listing::add(Engine& engine, const DirectoryEntry& entry) {
 bool Listing::put(const char* name, const fuse_entry_param& entry, off_t next) {
   char* place = reinterpret_cast<char*>(buffer_.data()) + used_;
   const std::size_t room = buffer_.size() - used_;
-  const std::size_t needed = detail_ == Detail::attributes ? fuse_add_direntry_plus(req_, place, room, name, &entry, next)
-                                                           : fuse_add_direntry(req_, place, room, name, &entry.attr, next);
+  const std::size_t needed = detail_ == Detail::attributes
+                                 ? fuse_add_direntry_plus(req_, place, room, name, &entry, next)
+                                 : fuse_add_direntry(req_, place, room, name, &entry.attr, next);
   if (needed > room) return false;
   used_ += needed;
   return true;

@@ -1,7 +1,6 @@
 // Listing: one reply to readdir or readdirplus being filled, "." and ".." first.
 #pragma once
 
-#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -19,7 +18,7 @@ class Listing {
   ByteView bytes() const { return {buffer_.data(), used_}; }
 
  private:
-  bool add_dot(std::string_view name, Ino ino, off_t next);
+  bool add_dot(const char* name, Ino ino, off_t next);
   bool add(Engine& engine, const DirectoryEntry& entry);
   bool put(const char* name, const fuse_entry_param& entry, off_t next);
 

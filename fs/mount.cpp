@@ -87,9 +87,10 @@ class Mounted {
  public:
   static Result<std::unique_ptr<Mounted>> create(fuse_session* session, const std::string& mountpoint) {
     if (fuse_session_mount(session, mountpoint.c_str()) != 0)
-      return fail(Errc::io, "cannot mount at " + mountpoint +
-                                ": the lines above say why; check that /dev/fuse can be opened, that the mount point is "
-                                "yours, and for allow_other that /etc/fuse.conf has user_allow_other");
+      return fail(Errc::io,
+                  "cannot mount at " + mountpoint +
+                      ": the lines above say why; check that /dev/fuse can be opened, that the mount point is "
+                      "yours, and for allow_other that /etc/fuse.conf has user_allow_other");
     auto mounted = std::unique_ptr<Mounted>(new Mounted(session));
     const fuse_custom_io io{.writev = send, .read = receive, .splice_receive = nullptr, .splice_send = nullptr};
     if (fuse_session_custom_io(session, &io, fuse_session_fd(session)) != 0)

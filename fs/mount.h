@@ -11,7 +11,7 @@ namespace rekeyfs::fs {
 
 struct MountOptions {
   std::string mountpoint;
-  bool allow_other = false;      // other users may use the mount; for others than root only if /etc/fuse.conf says so
+  bool allow_other = false;  // other users may use the mount; for others than root only if /etc/fuse.conf says so
   bool read_only = false;
   bool writeback_cache = false;  // faster small writes, but what a write acknowledged may be lost with the daemon
   std::string fsname;            // shown as the mount's source: the store's path
@@ -21,10 +21,10 @@ struct MountOptions {
 // Can something be mounted there? The message says what to do if not.
 Status check_mountpoint(const std::string& mountpoint);
 
-// Mounts, and returns when the mount is gone: somebody unmounted it, or SIGTERM, SIGINT or SIGHUP came. A signal unmounts in
-// order; where the mount is in use it is detached after everything written has reached the engine. `ready` is called
-// once, on another thread, when the mount answers. Installs handlers for those signals while it runs, so it runs
-// once per process. The engine stays open.
+// Mounts, and returns when the mount is gone: somebody unmounted it, or SIGTERM, SIGINT or SIGHUP came. A signal
+// unmounts in order; where the mount is in use it is detached after everything written has reached the engine. `ready`
+// is called once, on another thread, when the mount answers. Installs handlers for those signals while it runs, so it
+// runs once per process. The engine stays open.
 Status serve(Engine& engine, const MountOptions& options, std::function<void()> ready);
 
 }  // namespace rekeyfs::fs

@@ -1,6 +1,5 @@
 // Operations on names: lookup, creation without opening, removal, renaming, directories.
 
-#include <cerrno>
 #include <fcntl.h>
 #include <linux/fs.h>
 

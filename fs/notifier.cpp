@@ -1,5 +1,7 @@
 #include "fs/notifier.h"
 
+#include <chrono>
+
 #include "fs/fuse_api.h"
 
 namespace rekeyfs::fs {
@@ -7,7 +9,9 @@ namespace {
 constexpr std::chrono::seconds kLongestWait{1};
 }
 
-Notifier::~Notifier() { stop(); }
+Notifier::~Notifier() {
+  stop();
+}
 
 void Notifier::start(fuse_session* session) {
   session_ = session;

@@ -1,14 +1,15 @@
 // Notifier: tells the kernel what its caches cannot see coming, on a thread of its own.
 //
 // A notification takes locks in the kernel that the request being served may hold (its parent directory, its pages),
-// so one sent by a thread that serves requests can wait for itself. Here they are queued, and a request that must not be
-// answered before the kernel knows (a close, a command) waits in settle() for a bounded time: were all serving threads to
-// wait for one another, they would go on a second later instead of never.
+// so one sent by a thread that serves requests can wait for itself. Here they are queued, and a request that must not
+// be answered before the kernel knows (a close, a command) waits in settle() for a bounded time: were all serving
+// threads to wait for one another, they would go on a second later instead of never.
 #pragma once
 
-#include <chrono>
+#include <cstdint>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -27,8 +28,8 @@ class Notifier final : public Observer {
   Notifier& operator=(const Notifier&) = delete;
 
   void start(fuse_session* session);
-  // Finishes the notification under way and drops the others. Call it while requests are still being served, or none can
-  // come any more; may be called twice.
+  // Finishes the notification under way and drops the others. Call it while requests are still being served, or none
+  // can come any more; may be called twice.
   void stop() EXCLUDES(stop_mutex_, mutex_);
 
   void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);

@@ -43,6 +43,8 @@ void StopSignals::wait() {
   }
 }
 
-void StopSignals::release() { ::sem_post(&raised_); }
+void StopSignals::release() {
+  ::sem_post(&raised_);
+}
 
 }  // namespace rekeyfs::fs

@@ -1,7 +1,7 @@
 // StopSignals: SIGTERM, SIGINT and SIGHUP as something to wait for.
 //
-// libfuse's own handlers only mark the session, which the sleeping loop notices only if the signal hits its thread; the engine
-// has threads that would take it. One instance at a time: a handler is told nothing but the signal's number.
+// libfuse's own handlers only mark the session, which the sleeping loop notices only if the signal hits its thread; the
+// engine has threads that would take it. One instance at a time: a handler is told nothing but the signal's number.
 #pragma once
 
 #include <array>

@@ -44,8 +44,8 @@ mode_t to_mode(NodeKind kind, mode_t permissions) {
   return S_IFREG | permissions;
 }
 
-struct stat to_stat(const Attributes& attributes) {
-  struct stat out {};
+Stat to_stat(const Attributes& attributes) {
+  Stat out{};
   out.st_ino = attributes.ino.value();
   out.st_mode = to_mode(attributes.kind, attributes.permissions);
   out.st_nlink = attributes.links;
@@ -55,22 +55,23 @@ struct stat to_stat(const Attributes& attributes) {
   out.st_blksize = kPreferredIo;
   // Whatever is stored: cp takes a file with fewer blocks than its size for sparse, and then never asks for
   // copy_file_range.
-  if (attributes.kind == NodeKind::image) out.st_blocks = static_cast<blkcnt_t>(attributes.size / 512 + (attributes.size % 512 != 0));
+  if (attributes.kind == NodeKind::image)
+    out.st_blocks = static_cast<blkcnt_t>(attributes.size / 512 + (attributes.size % 512 != 0));
   out.st_atim = to_timespec(attributes.accessed);
   out.st_mtim = to_timespec(attributes.modified);
   out.st_ctim = to_timespec(attributes.changed);
   return out;
 }
 
-struct stat to_stat(const DirectoryEntry& entry) {
-  struct stat out {};
+Stat to_stat(const DirectoryEntry& entry) {
+  Stat out{};
   out.st_ino = entry.ino.value();
   out.st_mode = to_mode(entry.kind, 0);
   return out;
 }
 
-struct stat directory_stat(Ino ino) {
-  struct stat out {};
+Stat directory_stat(Ino ino) {
+  Stat out{};
   out.st_ino = ino.value();
   out.st_mode = S_IFDIR;
   return out;
@@ -104,7 +105,7 @@ struct statvfs to_statvfs(const Space& space) {
   return out;
 }
 
-AttributeChange to_change(const struct stat& wanted, int to_set) {
+AttributeChange to_change(const Stat& wanted, int to_set) {
   AttributeChange out;
   if (to_set & FUSE_SET_ATTR_MODE) out.permissions = wanted.st_mode & 07777;
   if (to_set & FUSE_SET_ATTR_UID) out.uid = wanted.st_uid;

@@ -18,17 +18,19 @@ inline constexpr double kCacheSeconds = 3600;
 // What cp takes as its buffer: one write request of the largest size instead of eight.
 inline constexpr blksize_t kPreferredIo = 1 << 20;
 
+using Stat = struct stat;  // the name is a function's as well
+
 mode_t to_mode(NodeKind kind, mode_t permissions);
-struct stat to_stat(const Attributes& attributes);
+Stat to_stat(const Attributes& attributes);
 // For readdir, which shows the number and the kind only.
-struct stat to_stat(const DirectoryEntry& entry);
-struct stat directory_stat(Ino ino);
+Stat to_stat(const DirectoryEntry& entry);
+Stat directory_stat(Ino ino);
 fuse_entry_param to_entry(const Attributes& attributes);
 // "There is no such name", for the kernel to keep.
 fuse_entry_param absent_entry();
 struct statvfs to_statvfs(const Space& space);
 
 // `to_set` is a mask of FUSE_SET_ATTR_*.
-AttributeChange to_change(const struct stat& wanted, int to_set);
+AttributeChange to_change(const Stat& wanted, int to_set);
 
 }  // namespace rekeyfs::fs

@@ -18,7 +18,8 @@ bool run_fusermount(const std::string& mountpoint) {
   // That it is in use is no news to a terminal.
   ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   pid_t child = 0;
-  const int failed = ::posix_spawnp(&child, arguments[0], &actions, nullptr, const_cast<char* const*>(arguments), environ);
+  const int failed =
+      ::posix_spawnp(&child, arguments[0], &actions, nullptr, const_cast<char* const*>(arguments), environ);
   ::posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) return false;
   int status = 0;

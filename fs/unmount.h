@@ -5,8 +5,8 @@
 
 namespace rekeyfs::fs {
 
-// True when it is gone. With root's rights directly, otherwise through fusermount3. Call it while requests are still served:
-// the kernel writes back what it holds.
+// True when it is gone. With root's rights directly, otherwise through fusermount3. Call it while requests are still
+// served: the kernel writes back what it holds.
 bool unmount_if_unused(const std::string& mountpoint);
 
 // Has the kernel send every page it still holds, those of shared mappings included.

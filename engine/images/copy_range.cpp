@@ -49,6 +49,7 @@ Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, 
   if (offset_in >= source_size) return 0;
   copy.size = std::min({size, source_size - offset_in, kMostSize - std::min(kMostSize, offset_out)});
   if (copy.size == 0) return fail(Errc::too_large, "an image has at most 16 TiB");
+  if (copy.in.image->ino != copy.out.image->ino) RK_TRY(check_type(copy));
   mark_unflushed(out);
 
   if (goes_on) {
@@ -63,25 +64,30 @@ Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, 
   return copy.size;
 }
 
-std::optional<Refusal> Images::refusal_for(const Copy& copy, Ino source, const InodeRecord& from, const InodeRecord& to) {
+Refusal Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
   Refusal refusal;
   refusal.time = now();
-  refusal.source = tree_.path_of(source);
-  refusal.path = tree_.path_of(to.parent) + "/" + to.name;
+  refusal.source = tree_.path_of(copy.in.image->ino);
+  refusal.path = tree_.path_of(copy.out.image->ino);
   refusal.uid = copy.caller.uid;
-  if (from.image.type == names::ImageType::full_ecs) {
-    refusal.rule = "a full-ECS image cannot be replicated";
-    refusal.code = Errc::wrong_medium;
-    return refusal;
-  }
-  const ImageState state = state_of(source, from);
-  if (state != ImageState::normal && state != ImageState::normal_uninitialized) {
-    refusal.rule = "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
-                   ": wait for it with 'rekeyfs status --wait'";
-    refusal.code = Errc::busy;
-    return refusal;
-  }
-  return std::nullopt;
+  refusal.code = code;
+  refusal.rule = std::move(rule);
+  return refusal;
+}
+
+// A full-ECS image leaves by being read and written only, whatever the target holds.
+Status Images::check_type(const Copy& copy) {
+  RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
+  if (from.image.type != names::ImageType::full_ecs) return {};
+  return fail(refuse(copy.out, make_refusal(copy, Errc::wrong_medium, "a full-ECS image cannot be replicated")));
+}
+
+Status Images::check_state(const Copy& copy, const InodeRecord& from) {
+  const ImageState state = state_of(copy.in.image->ino, from);
+  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
+  return fail(refuse(copy.out, make_refusal(copy, Errc::busy,
+                                            "only images in a normal state can be replicated; this one is " +
+                                                std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'")));
 }
 
 Error Images::refuse(OpenFile& out, Refusal refusal) {
@@ -106,14 +112,13 @@ Result<bool> Images::start_stitch(Copy& copy) {
   constexpr int kMostAttempts = 8;  // the source's layer may be replaced while we look
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
-    RK_TRY_ASSIGN(const InodeRecord to, tree_.get(copy.out.image->ino));
     {
       SharedLock lock(copy.out.image->mutex);
       const auto& top = copy.out.image->top;
       const bool untouched = copy.out.image->truncating || (top->stored() == 0 && !top->base());
       if (!untouched) return false;
     }
-    if (auto refusal = refusal_for(copy, copy.in.image->ino, from, to)) return fail(refuse(copy.out, std::move(*refusal)));
+    RK_TRY(check_state(copy, from));
 
     Stitch stitch;
     stitch.source = copy.in.image->ino;

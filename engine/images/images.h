@@ -72,7 +72,9 @@ class Images final : public names::ImageReaper {
 
   // copy_range.cpp
   struct Copy;
-  std::optional<Refusal> refusal_for(const Copy& copy, Ino source, const names::InodeRecord& from, const names::InodeRecord& to);
+  Status check_type(const Copy& copy);
+  Status check_state(const Copy& copy, const names::InodeRecord& from);
+  Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);
   Result<bool> put_over(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);  // out.image->mutex held

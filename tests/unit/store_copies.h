@@ -1,0 +1,72 @@
+// Copies of a store's directory as kill -9 would leave it, and what tests of whole stores share.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/base/credential.h"
+#include "engine/engine.h"
+
+namespace rekeyfs::test {
+
+inline Credential test_credential() { return Credential(Credential::Kind::key_file, std::string(64, 'k')); }
+
+inline std::string error_text(const Error& error) { return std::string(name_of(error.code)) + ": " + error.message; }
+template <typename T>
+std::string error_text(const Result<T>& result) {
+  return result ? "success" : error_text(result.error());
+}
+
+// A number from the environment, or `otherwise`: seeds and lengths of random tests.
+inline std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 0) : otherwise;
+}
+
+inline std::vector<std::string> journal_of(const std::string& store) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(store + "/journal")) names.push_back(entry.path().filename());
+  return names;
+}
+
+// What a kill at this moment leaves, for the page cache outlives a process. The journal is copied first: whatever
+// it speaks of was written before it, and nothing is written over until the next checkpoint. A checkpoint meanwhile
+// shows by its journal segments, and the copy is made again.
+inline void copy_as_killed(const std::string& store, const std::string& to) {
+  namespace stdfs = std::filesystem;
+  for (;;) {
+    stdfs::remove_all(to);
+    stdfs::create_directory(to);
+    const std::vector<std::string> before = journal_of(store);
+    bool copied = before.size() == 1;
+    try {
+      if (copied) stdfs::copy(store + "/journal", to + "/journal", stdfs::copy_options::recursive);
+      if (copied) stdfs::copy(store, to, stdfs::copy_options::recursive | stdfs::copy_options::skip_existing);
+    } catch (const stdfs::filesystem_error&) {
+      copied = false;  // a file went while it was copied
+    }
+    if (copied && journal_of(store) == before) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+// Bytes that differ from those of every other call, with runs of zeros now and then.
+inline std::string random_bytes(std::mt19937_64& random, std::size_t size) {
+  std::string bytes(size, '\0');
+  if (random() % 8 == 0) return bytes;
+  std::uint64_t state = random() | 1;
+  for (char& byte : bytes) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    byte = static_cast<char>(state >> 32);
+  }
+  if (size > 40000 && random() % 3 == 0) std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(random() % (size / 2)), size / 3, '\0');
+  return bytes;
+}
+
+}  // namespace rekeyfs::test
