@@ -83,7 +83,8 @@ class LocalEngine final : public Engine {
         store_(std::move(store)),
         tree_(std::move(tree)),
         filler_(*store_, tree_),
-        images_(*store_, tree_, filler_, copy_on_read_, refusals_),
+        initializer_(*store_, tree_),
+        images_(*store_, tree_, filler_, copy_on_read_, initializer_, refusals_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
   }
@@ -94,7 +95,9 @@ class LocalEngine final : public Engine {
     RK_TRY(filler_.resume());
     store_->checkpointer().start();
     copy_on_read_.start();
-    filler_.start(options.read_only ? 0 : options.filler_workers);
+    if (options.read_only) return {};
+    filler_.start(options.filler_workers);
+    initializer_.start();
     return {};
   }
 
@@ -329,6 +332,7 @@ class LocalEngine final : public Engine {
   };
 
   void stop() {
+    initializer_.stop();
     filler_.stop();
     copy_on_read_.stop();
     store_->checkpointer().stop();
@@ -365,12 +369,12 @@ class LocalEngine final : public Engine {
   }
 
   // An encrypted image cannot be shared. Copiers chmod right after writing and must not fail: until the image is
-  // normal the bits are left out; afterwards adding them is an error.
+  // normal and has been left alone, the bits are left out; afterwards adding them is an error.
   Status change_permissions(mode_t wanted, Ino ino, InodeRecord& inode) {
     if (inode.kind == NodeKind::image && (wanted & ~images::kOwnerOnly)) {
       RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_->layers().record_of(inode.image.layer));
       if (layer.key) {
-        if (images_.state_of(ino, inode) == ImageState::normal)
+        if (images_.state_of(ino, inode) == ImageState::normal && !initializer_.is_awaited(ino))
           return fail(Errc::not_permitted, "an encrypted image cannot be shared: copy it into a plain directory and share that");
         wanted &= images::kOwnerOnly;
       }
@@ -421,6 +425,7 @@ class LocalEngine final : public Engine {
   Tree tree_;
   replication::Filler filler_;
   replication::CopyOnRead copy_on_read_;
+  images::Initializer initializer_;
   images::Refusals refusals_;
   images::Images images_;
   images::OurAttributes attributes_;

@@ -4,11 +4,11 @@
 
 namespace rekeyfs {
 
-std::string to_hex(const Uuid& id) {
+std::string to_hex(std::span<const std::byte> bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
-  text.reserve(32);
-  for (std::byte b : id) {
+  text.reserve(2 * bytes.size());
+  for (std::byte b : bytes) {
     text += kDigits[std::to_integer<unsigned>(b) >> 4];
     text += kDigits[std::to_integer<unsigned>(b) & 15];
   }

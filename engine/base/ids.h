@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 namespace rekeyfs {
@@ -34,7 +35,7 @@ inline constexpr Ino kRootIno{1};
 // 128 random bits, written as 32 hex digits (keys) or as an RFC 4122 version 4 UUID (images, stores).
 using Uuid = std::array<std::byte, 16>;
 std::string to_uuid_text(const Uuid& id);
-std::string to_hex(const Uuid& id);
+std::string to_hex(std::span<const std::byte> bytes);
 
 // Nanoseconds since 1970, the resolution of every time the store keeps.
 using Timestamp = std::int64_t;

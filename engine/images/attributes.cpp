@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kMostValue = 255;
 constexpr std::array kOnDirectory{"key", "key_id", "encryption", "fast_create", "type"};
-constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "protected", "error", "stored"};
+constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "protected", "error", "stored", "format", "digest"};
 
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
@@ -87,6 +87,8 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "type") return or_absent(names::name_of(image.type));
   if (name == "protected") return or_absent(image.is_protected ? "1" : "");
   if (name == "error") return or_absent(image.error);
+  if (name == "format") return or_absent(image.findings ? image.findings->format : "");
+  if (name == "digest") return image.findings ? or_absent(to_hex(image.findings->digest)) : or_absent("");
   if (name == "stored") {
     RK_TRY_ASSIGN(const auto sizes, store_.layers().sizes_of(image.layer));
     return std::to_string(sizes.stored);
@@ -99,7 +101,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
 }
 
 Result<std::string> OurAttributes::progress_of(Ino ino, const InodeRecord& inode) const {
-  if (inode.image.state == ImageState::normal) return std::string("100.0");
+  if (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized) return std::string("100.0");
   double percent = 0;
   for (const auto& job : filler_.progress())
     if (job.ino == ino && job.total > 0) percent = 100.0 * static_cast<double>(job.done) / static_cast<double>(job.total);

@@ -179,8 +179,10 @@ Result<bool> Images::put_over(Copy& copy, const InodeRecord& from, const Stitch&
     LayerRegistry::put(txn, fresh);
     inode.image.layer = fresh.id;
     inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
+    // A copy of all of it has the same bytes; of a part, others.
+    inode.image.findings = plan.from_base && plan.size == base->size() ? source.image.findings : std::nullopt;
     inode.image.error.clear();
-    inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now()};
+    inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
     inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
     if (key) inode.permissions &= kOwnerOnly;
     inode.modified = inode.changed = now();

@@ -45,6 +45,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   inode.uid = caller.uid;
   inode.gid = caller.gid;
   inode.image.layer = layer.id;
+  inode.image.state = ImageState::normal_uninitialized;
   inode.image.type = directory.policy.type;
   RK_TRY_ASSIGN(inode.image.id, random_uuid());
   Ino ino;
@@ -114,6 +115,7 @@ void Images::release(OpenFile* raw) {
   {
     Lock lock(file->mutex);
     if (file->unflushed) file->image->unflushed.fetch_sub(1);
+    if (file->unflushed) initializer_.touched(file->image->ino);
     if (file->stitch) filler_.let_go(file->image->ino);
   }
   Lock opening(opening_);
@@ -139,6 +141,7 @@ Status Images::reap(WriteTxn& txn, Ino ino, std::vector<LayerRegistry::Released>
   txn.erase(make_key(Table::orphan, ino.value()));
   txn.erase(make_key(Table::inode, ino.value()));
   filler_.cancel(ino);
+  initializer_.forget(ino);
   return {};
 }
 
@@ -233,9 +236,10 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
     RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
     LayerRegistry::put(txn, fresh);
     inode.image.layer = fresh.id;
-    inode.image.state = ImageState::normal;
+    inode.image.state = ImageState::normal_uninitialized;
     inode.image.error.clear();
     inode.image.lineage.reset();
+    inode.image.findings.reset();
     if (key) inode.permissions &= kOwnerOnly;
     inode.modified = inode.changed = now();
     Tree::put(txn, image.ino, inode);
@@ -272,6 +276,8 @@ blocks::Layer::Touch Images::touch(Ino ino) const {
   return [ino](WriteTxn& txn) -> Status {
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     inode.modified = inode.changed = now();
+    inode.image.findings.reset();
+    if (inode.image.state == ImageState::normal) inode.image.state = ImageState::normal_uninitialized;
     Tree::put(txn, ino, inode);
     return {};
   };
@@ -357,7 +363,10 @@ Status Images::flush(OpenFile& file) {
   {
     Lock lock(file.mutex);
     refused = file.refused.has_value();
-    if (std::exchange(file.unflushed, false)) file.image->unflushed.fetch_sub(1);
+    if (std::exchange(file.unflushed, false)) {
+      file.image->unflushed.fetch_sub(1);
+      initializer_.touched(file.image->ino);
+    }
     if (std::exchange(file.stitch, std::nullopt)) filler_.let_go(file.image->ino);
   }
   Image& image = *file.image;
@@ -396,9 +405,9 @@ Result<std::uint64_t> Images::size_of(Ino ino, const InodeRecord& inode) {
 }
 
 ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
-  if (inode.image.state != ImageState::normal) return inode.image.state;
+  if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) return inode.image.state;
   const ImagePtr image = find_open(ino);
-  return image && image->unflushed.load() > 0 ? ImageState::creating : ImageState::normal;
+  return image && image->unflushed.load() > 0 ? ImageState::creating : inode.image.state;
 }
 
 }  // namespace rekeyfs::images

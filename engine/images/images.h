@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "engine/images/image.h"
+#include "engine/images/initializer.h"
 #include "engine/images/refusals.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/copy_on_read.h"
@@ -22,8 +23,8 @@ class Images final : public names::ImageReaper {
  public:
   // All outlive it.
   Images(store::Store& store, names::Tree& tree, replication::Filler& filler, replication::CopyOnRead& copy_on_read,
-         Refusals& refusals)
-      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), refusals_(refusals) {}
+         Initializer& initializer, Refusals& refusals)
+      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), refusals_(refusals) {}
   void set_observer(Observer* observer) { observer_ = observer; }
 
   // Deletes images that were unlinked and open when the store was last left. Before any traffic.
@@ -88,6 +89,7 @@ class Images final : public names::ImageReaper {
   names::Tree& tree_;
   replication::Filler& filler_;
   replication::CopyOnRead& copy_on_read_;
+  Initializer& initializer_;
   Refusals& refusals_;
   Observer* observer_ = nullptr;
 

@@ -28,9 +28,11 @@ void put_image(Writer& out, const ImageRecord& image) {
   out.put(static_cast<std::uint8_t>(image.type)).put(static_cast<std::uint8_t>(image.is_protected));
   out.put(static_cast<std::uint8_t>(image.lineage.has_value()));
   if (image.lineage) {
-    out.put_raw(image.lineage->source).put_time(image.lineage->replicated);
+    out.put_raw(image.lineage->source).put_time(image.lineage->replicated).put_time(image.lineage->completed);
     put_key(out, image.lineage->key_before);
   }
+  out.put(static_cast<std::uint8_t>(image.findings.has_value()));
+  if (image.findings) out.put_string(image.findings->format).put_raw(image.findings->digest);
   out.put_string(image.error);
 }
 void get_image(Reader& in, ImageRecord& image) {
@@ -43,7 +45,13 @@ void get_image(Reader& in, ImageRecord& image) {
     Lineage& lineage = image.lineage.emplace();
     in.get_into(lineage.source);
     lineage.replicated = in.get_time();
+    lineage.completed = in.get_time();
     lineage.key_before = get_key(in);
+  }
+  if (in.get<std::uint8_t>() != 0) {
+    Findings& findings = image.findings.emplace();
+    findings.format = in.get_string();
+    in.get_into(findings.digest);
   }
   image.error = in.get_string();
 }

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "engine/crypto/hash.h"
 #include "engine/engine.h"
 #include "engine/kms/key_service.h"
 
@@ -30,7 +31,14 @@ struct Policy {
 struct Lineage {
   Uuid source{};                       // the source image's id
   std::optional<kms::KeyId> key_before;  // absent: it was plain
-  Timestamp replicated = 0;
+  Timestamp replicated = 0;              // when it was copied
+  Timestamp completed = 0;               // when it needed its source no more; 0: it still does
+};
+
+// What initialisation finds out about an image's content.
+struct Findings {
+  std::string format;      // "raw", "qcow2", …
+  crypto::Digest digest{};  // SHA-256 of the bytes a reader sees
 };
 
 struct ImageRecord {
@@ -40,6 +48,7 @@ struct ImageRecord {
   ImageType type = ImageType::none;
   bool is_protected = false;
   std::optional<Lineage> lineage;
+  std::optional<Findings> findings;  // absent: not determined yet, or written since
   std::string error;  // why `state` is error, and what to do
 };
 

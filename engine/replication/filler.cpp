@@ -196,6 +196,7 @@ Status Filler::complete(const Job& job) {
     if (inode.image.layer != job.layer->id()) return {};  // its content was replaced meanwhile
     inode.image.state = ImageState::normal;
     inode.image.error.clear();
+    if (inode.image.lineage) inode.image.lineage->completed = now();
     RK_TRY_ASSIGN(released, store_.layers().detach(txn, job.layer->id()));
     names::Tree::put(txn, job.ino, inode);
     txn.erase(make_key(Table::replication, job.ino.value()));

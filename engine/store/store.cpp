@@ -63,9 +63,8 @@ Status Store::create(const std::string& directory, const Credential& credential,
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const Credential& credential, bool read_only) {
   RK_TRY_ASSIGN(std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(directory));
-  RK_TRY(read_superblock(*storage));  // "not a store" before a lock file is made in somebody's directory
+  RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
-  RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));
   std::unique_ptr<Store> store(new Store(std::move(lock), std::move(storage), std::move(unlocked), read_only));
   RK_TRY_ASSIGN(store->catalog_, catalog::Catalog::open(store->storage(), catalog_directory(directory), store->root(), store->id()));
   RK_TRY(store->recover());

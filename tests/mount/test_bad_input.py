@@ -13,13 +13,13 @@ from images import MIB
 
 # Exit codes of rekeyfs(1).
 OK, FAILURE, USAGE, WRONG_SECRET, STORE_IN_USE, NOT_A_STORE, UNKNOWN_VERSION, DAMAGED = range(8)
-BAD_MOUNTPOINT, NOT_MOUNTED, EXISTS = 12, 13, 15
+BAD_MOUNTPOINT, NOT_MOUNTED, NOT_FOUND, EXISTS = 12, 13, 14, 15
 
 
 def snapshot(folder):
-    """Names and contents of a tree."""
+    """Names and contents of a tree, but for the lock, which names the last process that tried."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-            for path in sorted(folder.rglob("*"))}
+            for path in sorted(folder.rglob("*")) if path.name != "lock"}
 
 
 class BadInput(unittest.TestCase):
@@ -85,7 +85,7 @@ class Paths(BadInput):
         empty.mkdir()
         self.assertFails(self.mount(empty), NOT_A_STORE)
         self.assertEqual(os.listdir(empty), [])
-        self.assertFails(self.mount(self.folder / "nowhere"), NOT_A_STORE)
+        self.assertFails(self.mount(self.folder / "nowhere"), NOT_A_STORE, NOT_FOUND)
         self.assertFails(self.mount(self.key_file), NOT_A_STORE)
 
     def test_mount_points(self):

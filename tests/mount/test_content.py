@@ -6,7 +6,7 @@ import os
 import random
 import unittest
 
-from harness import TestCase, run, wait_until
+from harness import TestCase, run
 from images import GIB, KIB, MIB, make
 from syscalls import FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, fallocate, punch_hole
 
@@ -202,10 +202,18 @@ class Content:
 
     def test_becomes_normal_with_format_and_digest(self):
         path = make(self.folder / "image", 3 * MIB)
-        wait_until(lambda: self.store.status(path) == "normal", 30, "initialisation")
+        self.store.wait_normal(path)
         digest = run("sha256sum", path).stdout.split()[0]
         self.assertIn(digest, os.getxattr(path, "user.rekeyfs.digest").decode())
         self.assertEqual(os.getxattr(path, "user.rekeyfs.format"), b"raw")
+
+    def test_creating_then_normal(self):
+        fd = self.open()
+        os.pwrite(fd, b"x" * 100 * KIB, 0)
+        self.assertEqual(self.store.status(self.folder / "image"), "creating")
+        self.close_all()
+        self.assertIn(self.store.status(self.folder / "image"), ("normal-uninitialized", "normal"))
+        self.store.wait_normal(self.folder / "image")
 
 
 class PlainContent(Content, TestCase):

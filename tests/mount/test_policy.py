@@ -27,9 +27,9 @@ class Policy(TestCase):
         os.setxattr(self.image, "user.xdg.comment", b"listed")
         self.assertEqual(os.listxattr(self.image), ["user.xdg.comment"])
         self.assertEqual(os.listxattr(self.folder), [])
-        for name in ("encryption", "key", "key_id", "id", "status", "type"):
+        for name in ("encryption", "key", "key_id", "id", "status"):
             self.assertTrue(attribute(self.image, name), name)
-        for name in ("encryption", "key", "type"):
+        for name in ("encryption", "key"):
             self.assertTrue(attribute(self.folder, name), name)
         shown = run("getfattr", "--only-values", "-n", PREFIX + "key", self.image).stdout
         self.assertEqual(shown, "tenant-one")

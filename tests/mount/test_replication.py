@@ -133,6 +133,7 @@ class Directions(ReplicationCase):
             (self.plain / f"{size}").write_bytes(content)
             run("cp", self.plain / f"{size}", self.one)
             self.assertEqual((self.one / f"{size}").read_bytes(), content)
+            self.store.wait_normal(self.one / f"{size}")
             run("cp", self.one / f"{size}", self.two)
             self.assertEqual((self.two / f"{size}").read_bytes(), content)
             self.store.wait_normal(self.two / f"{size}")
@@ -232,6 +233,7 @@ class Moves(ReplicationCase):
         self.assertSame(original, self.one / "moved")
         self.store.wait_normal(self.one / "moved")
         run("mv", self.one / "moved", self.two)
+        self.store.wait_normal(self.two / "moved")
         run("mv", self.two / "moved", self.plain)
         self.assertSame(original, self.plain / "moved")
 

@@ -1,0 +1,152 @@
+#include "engine/images/initializer.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/base/log.h"
+#include "engine/images/format.h"
+
+namespace rekeyfs::images {
+
+using catalog::Table;
+using catalog::make_key;
+using names::InodeRecord;
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto kLeftAlone = 2s;
+constexpr int kNice = 19;
+constexpr std::size_t kPiece = 1u << 20;
+constexpr std::size_t kScanStep = 1000;  // records read while writers wait
+
+bool needs_findings(const InodeRecord& inode) {
+  return inode.kind == NodeKind::image && inode.links > 0 && !inode.image.findings &&
+         (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized);
+}
+
+}  // namespace
+
+void Initializer::start() {
+  {
+    Lock lock(mutex_);
+    running_ = true;
+  }
+  thread_ = std::thread([this] { work(); });
+}
+
+void Initializer::stop() {
+  {
+    Lock lock(mutex_);
+    running_ = false;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Initializer::touched(Ino ino) {
+  Lock lock(mutex_);
+  due_[ino] = Clock::now() + kLeftAlone;
+  changed_.notify_all();
+}
+
+void Initializer::forget(Ino ino) {
+  Lock lock(mutex_);
+  due_.erase(ino);
+}
+
+bool Initializer::is_awaited(Ino ino) const {
+  Lock lock(mutex_);
+  return due_.contains(ino);
+}
+
+void Initializer::work() {
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+  find_unfinished();
+  while (const Ino ino = wait_for_due()) {
+    const Status status = initialize(ino);
+    if (!status && status.error().code != Errc::stale)
+      log::warn("{} cannot be examined: {}", tree_.path_of(ino), describe(status.error()));
+  }
+}
+
+void Initializer::find_unfinished() {
+  const std::string prefix = make_key(Table::inode);
+  std::string from = prefix;
+  for (bool more = true; more;) {
+    std::size_t seen = 0;
+    more = false;
+    const Status status = store_.catalog().scan(prefix, from, [&](std::string_view key, std::string_view value) {
+      if (seen++ == kScanStep) {
+        from = key;
+        more = true;
+        return false;
+      }
+      const auto inode = InodeRecord::decode(value);
+      if (inode && needs_findings(*inode)) touched(Ino{Reader(key.substr(1)).get_be64()});
+      return true;
+    });
+    if (!status) return log::warn("images to be examined cannot be listed: {}", describe(status.error()));
+  }
+}
+
+Ino Initializer::wait_for_due() {
+  Lock lock(mutex_);
+  for (;;) {
+    if (!running_) return {};
+    const auto next = std::min_element(due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto wait = next == due_.end() ? Clock::duration(1h) : next->second - Clock::now();
+    if (wait <= 0s) {
+      const Ino ino = next->first;
+      due_.erase(next);
+      return ino;
+    }
+    changed_.wait_for(mutex_, wait);
+  }
+}
+
+bool Initializer::is_wanted(Ino ino) const {
+  Lock lock(mutex_);
+  return running_ && !due_.contains(ino);
+}
+
+Status Initializer::initialize(Ino ino) {
+  RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
+  if (!needs_findings(seen)) return {};
+  RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
+  RK_TRY_ASSIGN(const auto findings, examine(ino, *layer));
+  if (!findings) return {};
+
+  catalog::WriteTxn txn(store_.catalog());
+  RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
+  // Written while it was read: then it is due again.
+  if (inode.image.layer != seen.image.layer || inode.modified != seen.modified || !needs_findings(inode)) return {};
+  inode.image.findings = *findings;
+  inode.image.state = ImageState::normal;
+  names::Tree::put(txn, ino, inode);
+  RK_TRY(txn.commit());
+  return {};
+}
+
+Result<std::optional<names::Findings>> Initializer::examine(Ino ino, blocks::Layer& layer) {
+  const std::uint64_t size = layer.size();
+  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min<std::uint64_t>(size, kPiece)));
+  std::vector<std::byte> tail(static_cast<std::size_t>(std::min<std::uint64_t>(size, kFormatTail)));
+  names::Findings findings;
+  crypto::Sha256 hash;
+  RK_TRY(layer.read(size - tail.size(), tail));
+  for (std::uint64_t offset = 0; offset < size; offset += buffer.size()) {
+    if (!is_wanted(ino)) return std::optional<names::Findings>{};
+    const ByteSpan part = ByteSpan(buffer).first(static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), size - offset)));
+    RK_TRY(layer.read(offset, part));
+    hash.update(part);
+    if (offset == 0) findings.format = detect_format(ByteView(part).first(std::min(part.size(), kFormatHead)), tail);
+  }
+  if (size == 0) findings.format = "raw";
+  findings.digest = hash.finish();
+  return std::optional(std::move(findings));
+}
+
+}  // namespace rekeyfs::images

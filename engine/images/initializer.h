@@ -1,0 +1,45 @@
+// Initializer: finds out an image's format and digest once it has been left alone for two seconds, and makes it
+// `normal`. One background thread at the lowest priority. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include "engine/namespace/tree.h"
+#include "engine/store/store.h"
+
+namespace rekeyfs::images {
+
+class Initializer {
+ public:
+  Initializer(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
+  ~Initializer() { stop(); }
+  void start();  // takes up every image on record that still needs it
+  void stop();
+
+  void touched(Ino ino);  // written or made just now: the two seconds start again
+  void forget(Ino ino);
+  // Whether the image was written or made less than two seconds ago (or is still to be examined).
+  bool is_awaited(Ino ino) const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void work();
+  void find_unfinished();
+  // The next image that is due, waiting for it; none when stopping.
+  Ino wait_for_due() EXCLUDES(mutex_);
+  bool is_wanted(Ino ino) const;  // false when stopping, or touched meanwhile
+  Status initialize(Ino ino);
+  Result<std::optional<names::Findings>> examine(Ino ino, blocks::Layer& layer);
+
+  store::Store& store_;
+  const names::Tree& tree_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool running_ GUARDED_BY(mutex_) = false;
+  std::map<Ino, Clock::time_point> due_ GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace rekeyfs::images
