@@ -292,14 +292,15 @@ Result<BlockTable::Snapshot> BlockTable::snapshot() {
   Snapshot out;
   if (!positions_known_) RK_TRY(learn_free_positions());
   if (root_page_ && root_page_->dirty) {
+    // What can fail comes first: from here on the pages count as being flushed.
+    if (!file_) {
+      RK_TRY_ASSIGN(file_, open_file_(true));
+    }
     RK_TRY_ASSIGN(root_, snapshot_page(*root_page_, 0, out));
   }
   out.root = TableRoot{root_.state, static_cast<std::uint8_t>(levels_), root_.position, root_.mac};
   leaving_.insert(leaving_.end(), left_behind_.begin(), left_behind_.end());
   left_behind_.clear();
-  if (!out.writes.empty() && !file_) {
-    RK_TRY_ASSIGN(file_, open_file_(true));
-  }
   return out;
 }
 

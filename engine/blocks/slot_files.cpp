@@ -84,10 +84,11 @@ Status SlotFiles::punch(const SlotRun& run) {
 
 bool SlotFiles::needs_sync() const {
   Lock lock(mutex_);
-  return new_names_ || std::any_of(segments_.begin(), segments_.end(), [](const auto& s) { return s.second.unsynced; });
+  return under_way_ || new_names_ || std::any_of(segments_.begin(), segments_.end(), [](const auto& s) { return s.second.unsynced; });
 }
 
 Status SlotFiles::sync() {
+  Lock one_at_a_time(syncing_);
   std::vector<io::File*> files;
   bool names = false;
   {
@@ -95,10 +96,15 @@ Status SlotFiles::sync() {
     for (auto& [ending, segment] : segments_)
       if (std::exchange(segment.unsynced, false)) files.push_back(segment.file.get());
     names = std::exchange(new_names_, false);
+    under_way_ = true;
   }
-  for (io::File* file : files) RK_TRY(file->sync());
-  if (names) RK_TRY(storage_.sync_directory(layer_directory(layer_)));
-  return {};
+  Status status;
+  for (io::File* file : files)
+    if (status) status = file->sync();
+  if (status && names) status = storage_.sync_directory(layer_directory(layer_));
+  Lock lock(mutex_);
+  under_way_ = !status;  // after a failure nothing counts as synced any more
+  return status;
 }
 
 Status SlotFiles::remove_all(io::Storage& storage, LayerId layer) {

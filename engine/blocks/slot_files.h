@@ -29,7 +29,7 @@ class SlotFiles {
   Status punch(const SlotRun& run);
   // Makes all writes so far durable, and the names of new files.
   Status sync();
-  bool needs_sync() const;
+  bool needs_sync() const;  // also while a sync is under way
 
   static Status remove_all(io::Storage& storage, LayerId layer);
 
@@ -49,9 +49,11 @@ class SlotFiles {
   io::Storage& storage_;
   const LayerId layer_;
   const std::uint32_t block_size_;
+  Mutex syncing_;  // held while files are synced, so that nobody takes what is under way for done; before mutex_
   mutable Mutex mutex_;
   std::map<std::string, Segment> segments_ GUARDED_BY(mutex_);  // by ending; never removed while the object lives
   bool new_names_ GUARDED_BY(mutex_) = false;
+  bool under_way_ GUARDED_BY(mutex_) = false;  // a sync
 };
 
 }  // namespace rekeyfs::blocks

@@ -17,7 +17,7 @@ void encode_op(Writer& out, const Op& op) {
     case Op::Kind::put: out.put_string(op.key).put_string(op.value); break;
     case Op::Kind::erase: out.put_string(op.key); break;
     case Op::Kind::layer: out.put(op.layer.value()).put_string(op.value); break;
-    case Op::Kind::synced: out.put(op.layer.value()); break;
+    case Op::Kind::synced: out.put(op.layer.value()).put(op.covered.segment).put(op.covered.offset); break;
   }
 }
 
@@ -45,7 +45,11 @@ Result<std::vector<Op>> decode_ops(std::string_view payload) {
         op.layer = LayerId{in.get<std::uint64_t>()};
         op.value = in.get_string();
         break;
-      case Op::Kind::synced: op.layer = LayerId{in.get<std::uint64_t>()}; break;
+      case Op::Kind::synced:
+        op.layer = LayerId{in.get<std::uint64_t>()};
+        op.covered.segment = in.get<std::uint64_t>();
+        op.covered.offset = in.get<std::uint64_t>();
+        break;
       default: return fail(Errc::corrupt, "a journal record holds a step this program does not know");
     }
     ops.push_back(std::move(op));
@@ -194,11 +198,12 @@ void Catalog::apply(const Op& op) {
   }
 }
 
-Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers) {
+Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered) {
   Writer record;
   for (LayerId layer : layers) {
     Op op;
     op.kind = Op::Kind::synced;
+    op.covered = covered;
     op.layer = layer;
     encode_op(record, op);
   }
@@ -281,15 +286,16 @@ Result<std::optional<std::string>> WriteTxn::get(std::string_view key) const {
 }
 
 void WriteTxn::put(std::string_view key, std::string_view value) {
-  ops_.push_back({Op::Kind::put, std::string(key), {}, std::string(value)});
+  ops_.push_back({Op::Kind::put, std::string(key), {}, std::string(value), {}});
 }
-void WriteTxn::erase(std::string_view key) { ops_.push_back({Op::Kind::erase, std::string(key), {}, {}}); }
+void WriteTxn::erase(std::string_view key) { ops_.push_back({Op::Kind::erase, std::string(key), {}, {}, {}}); }
 void WriteTxn::change_layer(LayerId layer, std::string_view change) {
-  ops_.push_back({Op::Kind::layer, {}, layer, std::string(change)});
+  ops_.push_back({Op::Kind::layer, {}, layer, std::string(change), {}});
 }
 Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 
 Result<SegmentNumber> WriteTxn::commit() {
+  if (ops_.empty()) return SegmentNumber{0};  // an empty record is a sync's
   for (const Op& op : ops_) encode_op(record_, op);
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
   for (const Op& op : ops_) catalog_.apply(op);

@@ -25,12 +25,13 @@ struct Op {
     put = 1,
     erase = 2,
     layer = 3,  // a change of a layer's blocks; `value` is blocks/'s business
-    synced = 4,  // all data of the layer up to here is durable
+    synced = 4,  // all data of the layer is durable that records before `covered` speak of
   };
   Kind kind = Kind::put;
   std::string key;  // put, erase
   LayerId layer;    // layer, synced
   std::string value;
+  Journal::Position covered = {};  // synced
 };
 Result<std::vector<Op>> decode_ops(std::string_view payload);
 
@@ -60,7 +61,8 @@ class Catalog {
   std::uint64_t nodes() const { return nodes_.load(); }
 
   Status sync_journal() { return journal_->sync(); }
-  Result<SegmentNumber> append_synced(const std::vector<LayerId>& layers);
+  Journal::Position journal_end() const { return journal_->end(); }
+  Result<SegmentNumber> append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered);
   std::uint64_t journal_bytes() const { return journal_->segment_bytes(); }
   bool has_changes() const;
 

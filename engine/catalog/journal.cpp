@@ -82,9 +82,12 @@ Result<std::shared_ptr<Journal::Segment>> Journal::make_segment(SegmentNumber nu
   auto segment = std::make_shared<Segment>();
   segment->number = number;
   RK_TRY_ASSIGN(segment->file, storage_.open(path_of(number), io::OpenMode::create_new));
-  RK_TRY(segment->file->write(0, as_bytes(encode_header(store_, epoch_, number, previous))));
-  RK_TRY(storage_.sync_directory(kDirectory));
-  return segment;
+  Status made = segment->file->write(0, as_bytes(encode_header(store_, epoch_, number, previous)));
+  if (made) made = storage_.sync_directory(kDirectory);
+  if (made) return segment;
+  // On a full disk, say: the next attempt needs the name.
+  RK_TRY(storage_.remove(path_of(number)));
+  return fail(made.error());
 }
 
 Result<SegmentNumber> Journal::append(std::string_view payload) {
@@ -132,6 +135,11 @@ Status Journal::remove_before(SegmentNumber first_kept) {
   return {};
 }
 
+Journal::Position Journal::end() const {
+  Lock lock(mutex_);
+  return {current_->number, current_->size};
+}
+
 std::uint64_t Journal::segment_bytes() const {
   Lock lock(mutex_);
   return current_->size;
@@ -156,6 +164,8 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     const SegmentNumber self = in.get<std::uint64_t>();
     crypto::Tag before{};
     in.get_into(before);
+    // The chain before the first segment is of no interest any more; its first record proves what its header says.
+    if (number == first) previous = before;
     // A header that was never written, or a successor whose predecessor lost its end in a power cut.
     if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) break;
 
@@ -171,7 +181,7 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
       auto payload = aead->open(as_bytes(context_of(number, offset, previous)), as_bytes(sealed));
       if (!payload) break;
       previous = tag_of(sealed);
-      history.records.push_back({number, std::move(*payload)});
+      history.records.push_back({{number, offset}, std::move(*payload)});
     }
   }
   return history;

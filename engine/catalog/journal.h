@@ -6,6 +6,7 @@
 // Thread-safe.
 #pragma once
 
+#include <compare>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -35,8 +36,14 @@ class Journal {
   Status remove_before(SegmentNumber first_kept);
   std::uint64_t segment_bytes() const;  // of the current segment
 
+  struct Position {
+    SegmentNumber segment = 0;
+    std::uint64_t offset = 0;
+    friend auto operator<=>(const Position&, const Position&) = default;
+  };
+  Position end() const;  // where the next record goes; it may yet go to a new segment
   struct Record {
-    SegmentNumber segment;
+    Position at;
     std::string payload;
   };
   struct History {

@@ -123,10 +123,13 @@ void Images::release(OpenFile* raw) {
   if (--image.opens > 0) return;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
-    WriteTxn txn(store_.catalog());
-    const Status reaped = reap(txn, image.ino, released);
-    if (reaped && txn.commit()) store_.layers().forget(released);
+    bool committed = false;
+    {
+      WriteTxn txn(store_.catalog());
+      committed = reap(txn, image.ino, released) && txn.commit();
+    }
     // Otherwise it stays an orphan on record and goes with the next mount.
+    if (committed) forget(image.ino, released);
   }
   open_.erase(image.ino);
 }
@@ -140,26 +143,32 @@ Status Images::reap(WriteTxn& txn, Ino ino, std::vector<LayerRegistry::Released>
   txn.erase(make_key(Table::replication, ino.value()));
   txn.erase(make_key(Table::orphan, ino.value()));
   txn.erase(make_key(Table::inode, ino.value()));
-  filler_.cancel(ino);
-  initializer_.forget(ino);
   return {};
 }
 
 Status Images::image_unlinked(WriteTxn& txn, Ino ino, InodeRecord& inode) NO_THREAD_SAFETY_ANALYSIS {
   RK_TRY(store_.health().may_write());
   Tree::put(txn, ino, inode);
+  unlinking_ = ino;
   if (!open_.contains(ino)) return reap(txn, ino, released_);
   txn.put(make_key(Table::orphan, ino.value()), "");
-  unlinking_ = ino;
   return {};
 }
 
 void Images::unlink_committed(bool committed) NO_THREAD_SAFETY_ANALYSIS {
   const std::vector<LayerRegistry::Released> released = std::exchange(released_, {});
   const Ino unlinked = std::exchange(unlinking_, Ino{});
-  if (!committed) return;
-  store_.layers().forget(released);
+  if (!committed || !unlinked) return;
   if (const auto found = open_.find(unlinked); found != open_.end()) found->second->unlinked = true;
+  else forget(unlinked, released);
+}
+
+// After the transaction of reap(), never within it: the filler's lock is taken before a layer's, and a layer's before
+// the catalog's.
+void Images::forget(Ino ino, const std::vector<LayerRegistry::Released>& released) {
+  filler_.cancel(ino);
+  initializer_.forget(ino);
+  store_.layers().forget(released);
 }
 
 Status Images::reap_orphans() {
@@ -170,10 +179,12 @@ Status Images::reap_orphans() {
   }));
   for (Ino ino : orphans) {
     std::vector<LayerRegistry::Released> released;
-    WriteTxn txn(store_.catalog());
-    RK_TRY(reap(txn, ino, released));
-    RK_TRY(txn.commit());
-    store_.layers().forget(released);
+    {
+      WriteTxn txn(store_.catalog());
+      RK_TRY(reap(txn, ino, released));
+      RK_TRY(txn.commit());
+    }
+    forget(ino, released);
   }
   return {};
 }

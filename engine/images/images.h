@@ -59,6 +59,7 @@ class Images final : public names::ImageReaper {
   Result<ImagePtr> open_image(Ino ino) EXCLUDES(opening_);
   ImagePtr find_open(Ino ino) EXCLUDES(opening_);
   Status reap(catalog::WriteTxn& txn, Ino ino, std::vector<blocks::LayerRegistry::Released>& released);
+  void forget(Ino ino, const std::vector<blocks::LayerRegistry::Released>& released);
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
   blocks::Layer::Touch touch(Ino ino) const;

@@ -252,11 +252,12 @@ Status Tree::in_unlinking_txn(const std::function<Status(WriteTxn&)>& change) {
 }
 
 // A name has gone; the node goes with its last one.
-Status Tree::drop_name(WriteTxn& txn, const Entry& entry) {
+Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry) {
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, entry.ino));
   inode.changed = now();
   inode.links = entry.kind == NodeKind::directory ? 0 : inode.links - 1;
   if (inode.links > 0) {
+    if (inode.parent == parent && inode.name == entry.name) RK_TRY(rename_record(parent, entry, inode));
     put(txn, entry.ino, inode);
     return {};
   }
@@ -264,6 +265,19 @@ Status Tree::drop_name(WriteTxn& txn, const Entry& entry) {
   RK_TRY(erase_attributes(txn, entry.ino));
   txn.erase(make_key(Table::inode, entry.ino.value()));
   return {};
+}
+
+// Looks through all names: hard links are rare, and their first name seldom the first to go.
+Status Tree::rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const {
+  const std::string gone_key = entry_key(gone_parent, gone.name);
+  return catalog_->scan(make_key(Table::entry), "", [&](std::string_view key, std::string_view value) {
+    Reader in(value);
+    if (Ino{in.get<std::uint64_t>()} != gone.ino || key == gone_key) return true;
+    in.get<std::uint8_t>();  // the kind
+    inode.parent = Ino{Reader(key.substr(1)).get_be64()};
+    inode.name = in.get_string();
+    return false;
+  });
 }
 
 Status Tree::unlink(Ino parent, std::string_view name) {
@@ -275,7 +289,7 @@ Status Tree::unlink(Ino parent, std::string_view name) {
       return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
     erase_entry(txn, parent, name);
     RK_TRY(touch_directory(txn, parent, 0));
-    return drop_name(txn, entry);
+    return drop_name(txn, parent, entry);
   });
 }
 
@@ -287,7 +301,7 @@ Status Tree::remove_directory(Ino parent, std::string_view name) {
   if (!empty) return fail(Errc::not_empty);
   erase_entry(txn, parent, name);
   RK_TRY(touch_directory(txn, parent, -1));
-  RK_TRY(drop_name(txn, entry));
+  RK_TRY(drop_name(txn, parent, entry));
   RK_TRY(txn.commit());
   return {};
 }
@@ -355,7 +369,7 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
         if (replaced.image.is_protected)
           return fail(Errc::not_permitted, "the image to be replaced is protected: remove user.rekeyfs.protected first");
       }
-      RK_TRY(drop_name(txn, *target));
+      RK_TRY(drop_name(txn, new_parent, *target));
     }
     erase_entry(txn, parent, name);
     return move(txn, source, parent, new_parent, new_name);

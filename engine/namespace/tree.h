@@ -70,7 +70,9 @@ class Tree {
   Status touch_directory(catalog::WriteTxn& txn, Ino directory, int links_delta) const;
   Result<bool> is_empty(Ino directory) const;
   Result<bool> is_below(Ino node, Ino ancestor) const;
-  Status drop_name(catalog::WriteTxn& txn, const Entry& entry);
+  Status drop_name(catalog::WriteTxn& txn, Ino parent, const Entry& entry);
+  // Records another of a node's names than the one that goes.
+  Status rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const;
   Status move(catalog::WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const;
   Status check_move(const catalog::WriteTxn& txn, const Entry& entry, Ino from, Ino to) const;
   Status in_unlinking_txn(const std::function<Status(catalog::WriteTxn&)>& change);

@@ -54,7 +54,11 @@ Status Checkpointer::run() {
   std::vector<std::pair<std::string, std::string>> records;
   Status status = flush(changed, flushed, records);
   if (status) status = health_.after_sync(catalog_.commit_frozen(first, records));
-  if (!status) catalog_.thaw();
+  if (!status) {
+    catalog_.thaw();
+    // Some may not have been reached: the next checkpoint has to flush them all.
+    for (const auto& layer : changed) layers_.layer_changed(layer->id());
+  }
   for (const auto& layer : flushed) layer->end_flush(status.has_value(), first);
   RK_TRY(status);
   return remove_garbage(garbage);
@@ -69,6 +73,7 @@ Status Checkpointer::flush(const std::vector<std::shared_ptr<blocks::Layer>>& ch
     RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
     if (!exists) continue;  // deleted meanwhile
     auto snapshot = layer->begin_flush();
+    if (!snapshot && snapshot.error().code != Errc::corrupt) return fail(snapshot.error());
     if (!snapshot) {
       // Its table cannot be read: the image is damaged, the others must go on.
       log::error("layer {}: {}", layer->id().value(), describe(snapshot.error()));
@@ -117,6 +122,7 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
     layers.insert(layers.end(), before_sync_.begin(), before_sync_.end());
     before_sync_.clear();
   }
+  const catalog::Journal::Position covered = catalog_.journal_end();
   std::vector<LayerId> ids;
   for (auto layer : layers) {
     for (; layer; layer = layer->base()) {
@@ -125,7 +131,7 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
       ids.push_back(layer->id());
     }
   }
-  RK_TRY(catalog_.append_synced(ids));
+  RK_TRY(catalog_.append_synced(ids, covered));
   return health_.after_sync(catalog_.sync_journal());
 }
 

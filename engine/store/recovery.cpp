@@ -10,7 +10,7 @@ namespace {
 using catalog::Op;
 
 struct Marks {
-  std::map<LayerId, std::size_t> synced;  // the record of the layer's last sync
+  std::map<LayerId, catalog::Journal::Position> synced;  // what the layer's last sync covered
   std::size_t last = 0;                   // records before this one were durable at some sync
 };
 
@@ -41,7 +41,7 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
     bool sync = ops.empty();  // a sync that found no data to write
     for (const Op& op : ops) {
       if (op.kind != Op::Kind::synced) continue;
-      marks.synced[op.layer] = steps.size();
+      marks.synced[op.layer] = std::max(marks.synced[op.layer], op.covered);
       sync = true;
     }
     steps.push_back(std::move(ops));
@@ -58,8 +58,8 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
         catalog.recover_op(op);
       } else if (op.kind == Op::Kind::layer) {
         const auto synced = marks.synced.find(op.layer);
-        const bool verify = i < marks.last && (synced == marks.synced.end() || i >= synced->second);
-        const Status done = replay_layer(layers, op, history.records[i].segment, verify);
+        const bool verify = i < marks.last && (synced == marks.synced.end() || history.records[i].at >= synced->second);
+        const Status done = replay_layer(layers, op, history.records[i].at.segment, verify);
         // One damaged image does not keep the others from being opened.
         if (!done) log::error("recovery: layer {}: {}", op.layer.value(), describe(done.error()));
       }

@@ -48,6 +48,19 @@ class ModelRun {
     }
     verify_all();
   }
+  // Long enough for the background checkpoint, of which there is one every few seconds, in the middle of one mount.
+  void run_over_checkpoint(std::uint64_t operations) {
+    start();
+    may_reopen_ = false;
+    for (int part = 0; part < 3 && !::testing::Test::HasFailure(); ++part) {
+      for (done_ = 0; done_ < operations && !::testing::Test::HasFailure(); ++done_) {
+        SCOPED_TRACE("part " + std::to_string(part) + ", operation " + std::to_string(done_));
+        step();
+      }
+      if (part < 2) std::this_thread::sleep_for(std::chrono::milliseconds(3500));
+    }
+    crash();
+  }
   void finish() {
     handles_.clear();
     if (engine_) {
@@ -204,7 +217,7 @@ class ModelRun {
         {5, "unlink", &ModelRun::unlink},          {6, "rename", &ModelRun::rename},
         {2, "link", &ModelRun::link},              {5, "read", &ModelRun::read},
         {3, "truncating open", &ModelRun::open_truncating}, {2, "sync", &ModelRun::sync},
-        {1, "reopen", &ModelRun::reopen},          {2, "crash", &ModelRun::crash},
+        {1, "reopen", &ModelRun::reopen},          {2, "crash", &ModelRun::maybe_crash},
     };
     unsigned total = 0;
     for (const Choice& choice : kChoices) total += choice.weight;
@@ -504,6 +517,7 @@ class ModelRun {
   }
 
   void reopen() {
+    if (!may_reopen_) return;
     handles_.clear();
     ASSERT_TRUE(engine_->close());
     engine_.reset();
@@ -511,6 +525,9 @@ class ModelRun {
     if (engine_) verify_all();
   }
 
+  void maybe_crash() {
+    if (may_reopen_) crash();
+  }
   void crash() {
     const std::string old = store();
     ++generation_;
@@ -535,6 +552,7 @@ class ModelRun {
   std::mt19937_64 random_;
   int generation_ = 0;
   std::uint64_t done_ = 0;
+  bool may_reopen_ = true;
   std::unique_ptr<Engine> engine_;
   std::vector<Directory> directories_;
   std::vector<Handle> handles_;  // after engine_: they go first
@@ -553,6 +571,14 @@ TEST_F(ModelTest, RandomOperationsGiveWhatAModelGives) {
   run.run(operations);
   run.finish();
   for (const auto& [name, count] : run.counts()) std::printf("  %s: %d\n", name.c_str(), count);
+}
+
+TEST_F(ModelTest, AKillAfterABackgroundCheckpointLosesNothing) {
+  const std::uint64_t seed = test::number_from_environment("RK_MODEL_SEED", std::random_device{}());
+  SCOPED_TRACE("RK_MODEL_SEED=" + std::to_string(seed));
+  ModelRun run(directory(), seed);
+  run.run_over_checkpoint(300);
+  run.finish();
 }
 
 }  // namespace
