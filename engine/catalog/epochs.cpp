@@ -48,7 +48,8 @@ Result<std::shared_ptr<const crypto::Aead>> Epochs::aead_of(EpochId epoch, std::
   RK_TRY_ASSIGN(crypto::Aead aead, make_aead(epoch, purpose));
   Lock lock(mutex_);
   // The current mount's objects own the counters they seal with: there is one of each, and it stays.
-  if (aeads_.size() >= kMostCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current_; });
+  const EpochId current = current_;
+  if (aeads_.size() >= kMostCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current; });
   return aeads_.try_emplace(which, std::make_shared<const crypto::Aead>(std::move(aead))).first->second;
 }
 

@@ -46,12 +46,10 @@ class ReplicationCase(TestCase):
         self.one = self.store.encrypted("one", "tenant-one")
         self.two = self.store.encrypted("two", "tenant-two")
 
-    def imported(self, folder, size=SIZE, seed=1):
-        """(original outside, image in `folder`), the image normal."""
-        original = self.store.original(f"original-{seed}", size, seed)
-        image = folder / f"image-{seed}"
+    def imported(self, folder, size=SIZE):
+        """(original outside, image in `folder`)."""
+        original, image = self.store.original("original", size), folder / "image"
         run("cp", original, image)
-        self.store.wait_normal(image)
         return original, image
 
     def replica(self, image, folder, name="replica"):
@@ -97,6 +95,7 @@ class Directions(ReplicationCase):
     def test_the_same_key_is_a_clone_and_normal_at_once(self):
         for folder in (self.one, self.plain):
             original, image = self.imported(folder)
+            self.store.wait_normal(image)
             clone = self.replica(image, folder, "clone")
             self.assertEqual(self.store.status(clone), "normal")
             self.assertSame(original, clone)
@@ -120,7 +119,6 @@ class Directions(ReplicationCase):
                 with open(path, "r+b") as file:
                     file.seek(number * 700_001)
                     file.write(b"generation %d" % number * 1000)
-            self.store.wait_normal(image)
         self.assertSame(original, image)
         for number in range(29):
             os.unlink(self.one / f"clone-{number}")
@@ -136,7 +134,6 @@ class Directions(ReplicationCase):
             self.store.wait_normal(self.one / f"{size}")
             run("cp", self.one / f"{size}", self.two)
             self.assertEqual((self.two / f"{size}").read_bytes(), content)
-            self.store.wait_normal(self.two / f"{size}")
 
     def test_import_and_replicate_at_once(self):
         original = self.store.original("original", SIZE)
