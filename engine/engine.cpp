@@ -123,10 +123,16 @@ class LocalEngine final : public Engine {
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller&, OpenFile* file) override {
     RK_TRY(writable());
     if (change.size) RK_TRY(images_.resize(ino, *change.size, file));
+    // Asked before the transaction: within one, nobody asks what is open.
+    bool settled = false;
+    if (change.permissions) {
+      RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
+      settled = seen.kind == NodeKind::image && images_.state_of(ino, seen) == ImageState::normal && !initializer_.is_awaited(ino);
+    }
     {
       catalog::WriteTxn txn(store_->catalog());
       RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
-      RK_TRY(apply(change, ino, inode));
+      RK_TRY(apply(change, settled, inode));
       Tree::put(txn, ino, inode);
       RK_TRY(txn.commit());
     }
@@ -358,8 +364,8 @@ class LocalEngine final : public Engine {
     return out;
   }
 
-  Status apply(const AttributeChange& change, Ino ino, InodeRecord& inode) {
-    if (change.permissions) RK_TRY(change_permissions(*change.permissions & 07777, ino, inode));
+  Status apply(const AttributeChange& change, bool settled, InodeRecord& inode) {
+    if (change.permissions) RK_TRY(change_permissions(*change.permissions & 07777, settled, inode));
     if (change.uid) inode.uid = *change.uid;
     if (change.gid) inode.gid = *change.gid;
     if (change.accessed) inode.accessed = *change.accessed;
@@ -370,11 +376,11 @@ class LocalEngine final : public Engine {
 
   // An encrypted image cannot be shared. Copiers chmod right after writing and must not fail: until the image is
   // normal and has been left alone, the bits are left out; afterwards adding them is an error.
-  Status change_permissions(mode_t wanted, Ino ino, InodeRecord& inode) {
+  Status change_permissions(mode_t wanted, bool settled, InodeRecord& inode) {
     if (inode.kind == NodeKind::image && (wanted & ~images::kOwnerOnly)) {
       RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_->layers().record_of(inode.image.layer));
       if (layer.key) {
-        if (images_.state_of(ino, inode) == ImageState::normal && !initializer_.is_awaited(ino))
+        if (settled)
           return fail(Errc::not_permitted, "an encrypted image cannot be shared: copy it into a plain directory and share that");
         wanted &= images::kOwnerOnly;
       }

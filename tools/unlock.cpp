@@ -46,7 +46,7 @@ void add_unlock_options(CLI::App& app, UnlockOptions& options) {
 
 Outcome<Credential> credential_for(const std::string& store, const UnlockOptions& options) {
   Result<Credential::Kind> kind = Engine::unlocked_by(store);
-  if (!kind && kind.error().code == Errc::not_found) return fail(ExitCode::not_a_store, describe(kind.error()));
+  if (!kind && (kind.error().code == Errc::not_found || kind.error().code == Errc::not_directory)) return fail(ExitCode::not_a_store, describe(kind.error()));
   if (!kind) return tl::unexpected<Failure>(kind.error());
   if (*kind == Credential::Kind::key_file) {
     if (options.key_file.empty())
