@@ -59,7 +59,7 @@ Result<std::vector<Op>> decode_ops(std::string_view payload) {
 }
 
 Catalog::Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& root, const Uuid& store)
-    : storage_(storage), env_(std::move(env)), root_(root), store_(store), epochs_(root) {}
+    : storage_(storage), env_(std::move(env)), store_(store), epochs_(root) {}
 
 Status Catalog::create(io::Storage& storage, const std::string& directory, const crypto::Key& root, const Uuid& store,
                        const std::vector<std::pair<std::string, std::string>>& records) {

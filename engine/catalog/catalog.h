@@ -85,7 +85,6 @@ class Catalog {
 
   io::Storage& storage_;
   LmdbEnvironment env_;
-  const crypto::Key& root_;
   const Uuid store_;
   Epochs epochs_;
   std::unique_ptr<RecordSeal> seal_;

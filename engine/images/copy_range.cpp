@@ -113,9 +113,10 @@ Result<bool> Images::start_stitch(Copy& copy) {
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
     {
-      SharedLock lock(copy.out.image->mutex);
-      const auto& top = copy.out.image->top;
-      const bool untouched = copy.out.image->truncating || (top->stored() == 0 && !top->base());
+      Image& target = *copy.out.image;
+      SharedLock lock(target.mutex);
+      const std::shared_ptr<blocks::Layer> top = target.top;
+      const bool untouched = target.truncating || (top->stored() == 0 && !top->base());
       if (!untouched) return false;
     }
     RK_TRY(check_state(copy, from));
@@ -139,8 +140,9 @@ Result<bool> Images::start_stitch(Copy& copy) {
 // Gives the target a layer over the source's and the piece's range of it. False if the source has moved on meanwhile.
 Result<bool> Images::attach(Copy& copy, const InodeRecord& from, const Stitch& stitch) {
   {
-    UniqueLock lock(copy.out.image->mutex);
-    RK_TRY_ASSIGN(const bool attached, put_over(copy, from, stitch));
+    Image& image = *copy.out.image;
+    UniqueLock lock(image.mutex);
+    RK_TRY_ASSIGN(const bool attached, put_over(image, copy, from, stitch));
     if (!attached) return false;
   }
   {
@@ -151,8 +153,7 @@ Result<bool> Images::attach(Copy& copy, const InodeRecord& from, const Stitch& s
   return true;
 }
 
-Result<bool> Images::put_over(Copy& copy, const InodeRecord& from, const Stitch& stitch) {
-  Image& image = *copy.out.image;
+Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from, const Stitch& stitch) {
   const Ino ino = image.ino;
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
   std::optional<kms::KeyId> key = image.top->made_as().key;
@@ -168,6 +169,8 @@ Result<bool> Images::put_over(Copy& copy, const InodeRecord& from, const Stitch&
   plan.size = from_start ? copy.size : image.truncating ? 0 : image.top->size();
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
   const bool transforms = key != base->made_as().key;
+  // Asked before the transaction: within one, nobody asks a layer.
+  const bool is_whole = plan.from_base && plan.size == base->size();
 
   std::vector<LayerRegistry::Released> released;
   {
@@ -180,7 +183,7 @@ Result<bool> Images::put_over(Copy& copy, const InodeRecord& from, const Stitch&
     inode.image.layer = fresh.id;
     inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
     // A copy of all of it has the same bytes; of a part, others.
-    inode.image.findings = plan.from_base && plan.size == base->size() ? source.image.findings : std::nullopt;
+    inode.image.findings = is_whole ? source.image.findings : std::nullopt;
     inode.image.error.clear();
     inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
     inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;

@@ -79,7 +79,7 @@ class Images final : public names::ImageReaper {
   Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);
-  Result<bool> put_over(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);  // out.image->mutex held
+  Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, const Stitch& stitch) REQUIRES(image.mutex);
   Status continue_stitch(Copy& copy, const Stitch& stitch);
   Status copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to);
   static Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
