@@ -9,6 +9,8 @@
 
 #include "engine/images/attributes.h"
 #include "engine/images/images.h"
+#include "engine/images/rotator.h"
+#include "engine/keys/key_life.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/filler.h"
 #include "engine/store/store.h"
@@ -51,8 +53,11 @@ KeyFacts facts_of(const kms::KeyInfo& info) {
   facts.alias = info.alias;
   facts.state = kms::name_of(info.state);
   facts.version = info.version;
+  facts.oldest = info.oldest;
   facts.owner = info.owner;
   facts.created = info.created;
+  facts.deletion = info.deletion;
+  facts.grantees = info.grantees;
   return facts;
 }
 
@@ -84,7 +89,10 @@ class LocalEngine final : public Engine {
         tree_(std::move(tree)),
         filler_(*store_, tree_),
         initializer_(*store_, tree_),
+        key_uses_(*store_, tree_, filler_),
+        key_life_(*store_, key_uses_),
         images_(*store_, tree_, filler_, copy_on_read_, initializer_, refusals_),
+        rotator_(*store_, tree_, images_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
   }
@@ -96,8 +104,10 @@ class LocalEngine final : public Engine {
     store_->checkpointer().start();
     copy_on_read_.start();
     if (options.read_only) return {};
+    RK_TRY(key_life_.start());
     filler_.start(options.filler_workers);
     initializer_.start();
+    rotator_.start();
     return {};
   }
 
@@ -105,7 +115,10 @@ class LocalEngine final : public Engine {
     stop();
     return store_->close();
   }
-  void set_observer(Observer* observer) override { images_.set_observer(observer); }
+  void set_observer(Observer* observer) override {
+    images_.set_observer(observer);
+    key_life_.set_observer(observer);
+  }
   const std::string& store_path() const override { return path_; }
 
   // --- names ---------------------------------------------------------------------------------------------------
@@ -120,9 +133,9 @@ class LocalEngine final : public Engine {
     return attributes_of(ino, inode);
   }
 
-  Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller&, OpenFile* file) override {
+  Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override {
     RK_TRY(writable());
-    if (change.size) RK_TRY(images_.resize(ino, *change.size, file));
+    if (change.size) RK_TRY(images_.resize(ino, *change.size, file, caller));
     // Asked before the transaction: within one, nobody asks what is open.
     bool settled = false;
     if (change.permissions) {
@@ -186,7 +199,7 @@ class LocalEngine final : public Engine {
     RK_TRY_ASSIGN(const Attributes attributes, get_attributes(file->image->ino));
     return Created{attributes, std::move(file)};
   }
-  Result<OpenFilePtr> open_file(Ino ino, int flags, const Caller&) override { return images_.open(ino, flags); }
+  Result<OpenFilePtr> open_file(Ino ino, int flags, const Caller& caller) override { return images_.open(ino, flags, caller); }
   Result<std::size_t> read(OpenFile& file, std::uint64_t offset, ByteSpan out) override { return images_.read(file, offset, out); }
   Result<std::size_t> write(OpenFile& file, std::uint64_t offset, ByteView bytes) override {
     return images_.write(file, offset, bytes);
@@ -311,33 +324,28 @@ class LocalEngine final : public Engine {
     return facts_of(info);
   }
 
+  Result<KeyFacts> change_key(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) override {
+    RK_TRY(writable());
+    RK_TRY_ASSIGN(const kms::KeyInfo info, key_life_.change(alias_or_id, change, caller));
+    return facts_of(info);
+  }
+
+  Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override {
+    return rotator_.rotate(directory, alias_or_id, caller);
+  }
+
   Result<std::vector<KeyUse>> key_uses(std::string_view alias_or_id) override {
     RK_TRY_ASSIGN(const kms::KeyInfo key, store_->keys().find(alias_or_id));
-    std::vector<std::pair<Ino, InodeRecord>> nodes;
-    RK_TRY(store_->catalog().scan(catalog::make_key(catalog::Table::inode), "", [&](std::string_view at, std::string_view value) {
-      if (auto inode = InodeRecord::decode(value); inode && inode->kind == NodeKind::image)
-        nodes.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, std::move(*inode));
-      return true;
-    }));
+    RK_TRY_ASSIGN(const std::vector<keys::KeyUses::Use> all, key_uses_.of(key.id));
     std::vector<KeyUse> uses;
-    for (const auto& [ino, inode] : nodes) {
-      RK_TRY_ASSIGN(const std::vector<LayerRecordAt> chain, chain_of(inode.image.layer));
-      for (std::size_t i = 0; i < chain.size(); ++i) {
-        if (chain[i].record.key != key.id) continue;
-        uses.push_back({tree_.path_of(ino), i == 0 ? "encrypted with it" : "source of a replication"});
-        break;
-      }
-    }
+    for (const keys::KeyUses::Use& use : all) uses.push_back(use.facts);
     return uses;
   }
 
  private:
-  struct LayerRecordAt {
-    LayerId id;
-    blocks::LayerRecord record;
-  };
-
   void stop() {
+    rotator_.stop();
+    key_life_.stop();
     initializer_.stop();
     filler_.stop();
     copy_on_read_.stop();
@@ -389,16 +397,6 @@ class LocalEngine final : public Engine {
     return {};
   }
 
-  Result<std::vector<LayerRecordAt>> chain_of(LayerId id) {
-    std::vector<LayerRecordAt> chain;
-    while (id) {
-      RK_TRY_ASSIGN(blocks::LayerRecord record, store_->layers().record_of(id));
-      chain.push_back({id, record});
-      id = record.base;
-    }
-    return chain;
-  }
-
   std::string alias_of(const std::optional<kms::KeyId>& key) {
     if (!key) return "";
     const auto info = store_->keys().find(*key);
@@ -408,8 +406,8 @@ class LocalEngine final : public Engine {
 
   Status describe_layers(Ino ino, NodeInfo& info) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-    RK_TRY_ASSIGN(const std::vector<LayerRecordAt> chain, chain_of(inode.image.layer));
-    for (const LayerRecordAt& at : chain) {
+    RK_TRY_ASSIGN(const std::vector<keys::KeyUses::LayerAt> chain, key_uses_.chain_of(inode.image.layer));
+    for (const keys::KeyUses::LayerAt& at : chain) {
       LayerInfo layer;
       layer.id = at.id;
       layer.key = alias_of(at.record.key);
@@ -419,8 +417,9 @@ class LocalEngine final : public Engine {
       layer.block_size = 1u << at.record.block_shift;
       RK_TRY_ASSIGN(const auto sizes, store_->layers().sizes_of(at.id));
       layer.stored = sizes.stored;
-      if (!layer.key.empty() && std::find(info.keys_needed.begin(), info.keys_needed.end(), layer.key) == info.keys_needed.end())
-        info.keys_needed.push_back(layer.key);
+      const auto is_it = [&](const KeyNeed& need) { return need.key == layer.key; };
+      if (!layer.key.empty() && std::none_of(info.keys_needed.begin(), info.keys_needed.end(), is_it))
+        info.keys_needed.push_back({layer.key, info.layers.empty() ? "until it is deleted" : key_uses_.until_replicated(ino)});
       info.layers.push_back(std::move(layer));
     }
     return {};
@@ -433,7 +432,10 @@ class LocalEngine final : public Engine {
   replication::CopyOnRead copy_on_read_;
   images::Initializer initializer_;
   images::Refusals refusals_;
+  keys::KeyUses key_uses_;
+  keys::KeyLife key_life_;
   images::Images images_;
+  images::Rotator rotator_;
   images::OurAttributes attributes_;
 };
 

@@ -122,26 +122,45 @@ struct Attribute {
   std::string value;
 };
 
+// A key that an image cannot be read without.
+struct KeyNeed {
+  std::string key;    // alias
+  std::string until;  // words: "until it is deleted"
+};
+
 struct NodeInfo {
   Attributes attributes;
   std::string path;
   std::vector<Attribute> ours;    // every user.rekeyfs.* that has a value
   std::vector<Attribute> others;  // listed ones
   std::vector<LayerInfo> layers;
-  std::vector<std::string> keys_needed;  // aliases
+  std::vector<KeyNeed> keys_needed;
 };
 
 struct KeyFacts {
   std::string id;  // hex
   std::string alias;
   std::string state;  // "enabled", "disabled", "pending-deletion"
-  std::uint32_t version = 1;
+  std::uint32_t version = 1;  // the one that wraps new data keys
+  std::uint32_t oldest = 1;   // kept for data keys that were wrapped before a rotation
   uid_t owner = 0;
   Timestamp created = 0;
+  Timestamp deletion = 0;       // when it takes place, if pending; 0 otherwise
+  std::vector<uid_t> grantees;  // who may use it beside its owner and root
 };
 struct KeyUse {
   std::string path;    // of an image that needs the key
   std::string reason;  // "encrypted with it" or "source of a replication"
+  std::string until;   // words: "until its replication is complete (41.2 % done)"
+};
+
+// One step in a key's life.
+struct KeyChange {
+  enum class Kind { rotate, disable, enable, schedule_deletion, cancel_deletion, grant, revoke };
+  Kind kind = Kind::rotate;
+  bool force = false;   // disable, schedule_deletion: although images need it
+  Timestamp delay = 0;  // schedule_deletion: from now, nanoseconds
+  uid_t user = 0;       // grant, revoke
 };
 
 struct Space {
@@ -232,6 +251,11 @@ class Engine {
   virtual Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) = 0;
   virtual Result<std::vector<KeyFacts>> list_keys() = 0;
   virtual Result<KeyFacts> find_key(std::string_view alias_or_id) = 0;
+  // For the key's owner and root; Errc::not_permitted otherwise. Errc::busy with the list of those who need the key.
+  virtual Result<KeyFacts> change_key(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) = 0;
+  // The directory's policy changes, and its images, those of subdirectories with the same policy too, are encrypted anew
+  // in the background, readable and writable meanwhile. How many. For its owner and root.
+  virtual Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
   virtual Result<std::vector<KeyUse>> key_uses(std::string_view alias_or_id) = 0;
 };
 

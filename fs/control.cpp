@@ -157,8 +157,11 @@ json facts_of(const Refusal& refusal) {
 }
 
 json facts_of(const KeyFacts& key) {
-  return {{"id", key.id},           {"alias", text(key.alias)}, {"state", key.state},
-          {"version", key.version}, {"owner", key.owner},       {"created", time_text(key.created)}};
+  json facts{{"id", key.id},           {"alias", text(key.alias)}, {"state", key.state},
+             {"version", key.version}, {"oldest_version", key.oldest}, {"owner", key.owner},
+             {"created", time_text(key.created)}, {"grantees", key.grantees}};
+  facts["deletion"] = key.deletion == 0 ? json(nullptr) : time_text(key.deletion);
+  return facts;
 }
 
 json facts_of(const LayerInfo& layer) {
@@ -225,7 +228,7 @@ Result<json> state(const Call& call) {
 json facts_of(const NodeInfo& info) {
   const Attributes& attributes = info.attributes;
   json keys = json::array();
-  for (const std::string& key : info.keys_needed) keys.push_back(text(key));
+  for (const KeyNeed& need : info.keys_needed) keys.push_back({{"key", text(need.key)}, {"until", need.until}});
   return {{"path", text(info.path)},
           {"kind", kind_text(attributes.kind)},
           {"ino", attributes.ino.value()},
@@ -255,6 +258,21 @@ Result<json> info(const Call& call) {
   return answer;
 }
 
+Result<uid_t> required_user(const Call& call) {
+  auto found = call.request.find("user");
+  if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() >= static_cast<uid_t>(-1))
+    return fail(Errc::invalid, "the command needs \"user\", the number of a user");
+  return found->get<uid_t>();
+}
+
+Result<Timestamp> required_delay(const Call& call) {
+  constexpr std::uint64_t kMostSeconds = 366u * 24 * 3600;
+  auto found = call.request.find("delay");
+  if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > kMostSeconds)
+    return fail(Errc::invalid, "the command needs \"delay\", seconds, a year at most");
+  return static_cast<Timestamp>(found->get<std::uint64_t>()) * 1'000'000'000;
+}
+
 Result<json> key_create(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
   RK_TRY_ASSIGN(KeyFacts key, call.engine.create_key(alias, call.caller));
@@ -277,7 +295,7 @@ Result<json> key_show(const Call& call) {
   std::size_t elsewhere = 0;
   for (const KeyUse& use : uses) {
     if (all || at_or_below(use.path, directory.path))
-      shown.push_back({{"path", text(use.path)}, {"reason", use.reason}});
+      shown.push_back({{"path", text(use.path)}, {"reason", use.reason}, {"until", use.until}});
     else
       ++elsewhere;
   }
@@ -285,6 +303,32 @@ Result<json> key_show(const Call& call) {
   answer["uses"] = std::move(shown);
   answer["uses_elsewhere"] = elsewhere;
   return answer;
+}
+
+// An operator acts as root does: who runs the daemon has every key of the store anyway.
+template <KeyChange::Kind kind>
+Result<json> key_change(const Call& call) {
+  RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
+  KeyChange change;
+  change.kind = kind;
+  change.force = call.request.value("force", false);
+  if (kind == KeyChange::Kind::grant || kind == KeyChange::Kind::revoke) {
+    RK_TRY_ASSIGN(change.user, required_user(call));
+  }
+  if (kind == KeyChange::Kind::schedule_deletion) {
+    RK_TRY_ASSIGN(change.delay, required_delay(call));
+  }
+  const Caller acting = is_operator(call.caller) ? Caller{} : call.caller;
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.change_key(alias, change, acting));
+  return facts_of(key);
+}
+
+Result<json> rotate(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
+  RK_TRY_ASSIGN(std::uint64_t images, call.engine.rotate_directory(node.ino, alias, call.caller));
+  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
+  return json{{"images", images}, {"path", text(info.path)}};
 }
 
 struct Row {
@@ -295,6 +339,14 @@ struct Row {
 constexpr std::array kRows{
     Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
     Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
+    Row{"rotate", rotate},
+    Row{"key-rotate", key_change<KeyChange::Kind::rotate>},
+    Row{"key-disable", key_change<KeyChange::Kind::disable>},
+    Row{"key-enable", key_change<KeyChange::Kind::enable>},
+    Row{"key-delete", key_change<KeyChange::Kind::schedule_deletion>},
+    Row{"key-cancel-deletion", key_change<KeyChange::Kind::cancel_deletion>},
+    Row{"key-grant", key_change<KeyChange::Kind::grant>},
+    Row{"key-revoke", key_change<KeyChange::Kind::revoke>},
 };
 
 Result<json> serve(const Call& call) {

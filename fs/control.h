@@ -17,6 +17,13 @@
 //   key-create  alias        the new key; the caller owns it
 //   key-list                 keys
 //   key-show    alias        the key, uses: who needs it, uses_elsewhere: how many more the caller may not see
+//   key-rotate, key-enable, key-cancel-deletion
+//               alias        the key
+//   key-disable alias        the key; [force]: although images need it
+//   key-delete  alias        the key, to be deleted after [delay] seconds; [force] as above
+//   rotate      alias [name] the number of images that are encrypted anew, and path
+//   key-grant, key-revoke
+//               alias, user  the key
 #pragma once
 
 #include <string_view>

@@ -67,7 +67,7 @@ class Page:
 
 def flags(line):
     """The options that .Fl macros of a line name: ["-f", "--foreground"]."""
-    words, found = line.split(), []
+    words, found = line.removeprefix(".").split(), []
     for i, word in enumerate(words):
         if word == "Fl" and words[i + 1] != "Fl":
             found.append(("--" if words[i - 1] == "Fl" else "-") + words[i + 1])

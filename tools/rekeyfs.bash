@@ -42,7 +42,12 @@ _rekeyfs() {
     mount) options+=" -f --foreground -o --options $unlock" ;;
     status) options+=" --watch --wait --json $unlock" ;;
     info) options+=" --json $unlock" ;;
-    key) [[ -n $sub ]] && options+=" --json $unlock" ;;
+    rotate) options+=" --key --json $unlock" ;;
+    key)
+      [[ -n $sub ]] && options+=" --json $unlock"
+      [[ $sub == disable || $sub == delete ]] && options+=' --force'
+      [[ $sub == delete ]] && options+=' --after'
+      ;;
   esac
 
   if [[ $cur == -* ]]; then
@@ -50,8 +55,8 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key status info' -- "$cur")) ;;
-    key/) COMPREPLY=($(compgen -W 'create list show' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key rotate status info' -- "$cur")) ;;
+    key/) COMPREPLY=($(compgen -W 'create list show rotate disable enable grant revoke delete cancel-deletion' -- "$cur")) ;;
     init/ | mount/) _filedir -d ;;
     umount/)
       local IFS=$'\n'

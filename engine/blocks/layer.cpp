@@ -46,7 +46,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       files_(parts.storage, id, block_size_),
       shares_(static_cast<int>(children)),
       base_(std::move(base)),
-      table_(id, cipher_->table_mac(),
+      table_(id, parts.table_mac,
              [this](bool create) {
                return storage_.open(layer_path(id_) + ".table", create ? io::OpenMode::create : io::OpenMode::write);
              },
@@ -209,11 +209,13 @@ Status Layer::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset,
   for (int attempt = 0; attempt < kMostRetries; ++attempt) {
     const ByteSpan sealed = scratch.span().first(entry.stored_length);
     RK_TRY(files_.read(entry.slot, sealed));
-    if (cipher_->open(index, entry, sealed, sealed)) {
+    const Status opened = cipher_->open(index, entry, sealed, sealed);
+    if (opened) {
       fill_zero(scratch.span().subspan(sealed.size()));
       std::memcpy(out.data(), &scratch.span()[offset], out.size());
       return {};
     }
+    if (opened.error().code != Errc::corrupt) return opened;
     RK_TRY_ASSIGN(const BlockTable::Run now, find(index));
     if (now.entry == entry) break;
     if (now.entry.state != BlockState::data) return read(offset_of(index) + offset, out);
@@ -622,7 +624,10 @@ bool Layer::verifies(const LayerChange& change) {
     if (entry.state != BlockState::data) return true;
     const BlockIndex index = change.first + static_cast<BlockIndex>(&entry - change.entries.data());
     const ByteSpan sealed = block.span().first(std::min(entry.stored_length, block_size_));
-    return files_.read(entry.slot, sealed) && cipher_->open(index, entry, sealed, sealed);
+    if (!files_.read(entry.slot, sealed)) return false;
+    const Status opened = cipher_->open(index, entry, sealed, sealed);
+    // Without its key nothing can be said of it. It is kept: the reader who has the key again gets it, or an error.
+    return opened || opened.error().code == Errc::key_revoked || opened.error().code == Errc::no_key;
   });
 }
 

@@ -36,6 +36,7 @@ class Layer {
   struct Parts {  // what a layer works with; all outlive it
     io::Storage& storage;
     catalog::Catalog& catalog;
+    const crypto::Mac& table_mac;
     PageBudget& budget;
     DirtyObserver& observer;
   };
@@ -53,6 +54,9 @@ class Layer {
   void share() { shares_.fetch_add(1); }
   void unshare() { shares_.fetch_sub(1); }
   bool is_shared() const { return shares_.load() > 0; }
+
+  // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
+  Status may_use_key() const { return cipher_->may_use_key(); }
 
   // Fills `out`; what lies beyond the size is zeros. `from_base` gets the parts that a base layer supplied.
   Status read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base = nullptr);
@@ -102,7 +106,7 @@ class Layer {
   void end_flush(bool committed, catalog::SegmentNumber first_segment);
   std::size_t dirty_pages() const;
 
-  // Recovery: whether every block of a change found in the journal opens.
+  // Recovery: whether every block of a change found in the journal opens, as far as its key can be had.
   bool verifies(const LayerChange& change);
   // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out.
   Status replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify);

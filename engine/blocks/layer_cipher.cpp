@@ -2,35 +2,33 @@
 
 namespace rekeyfs::blocks {
 
-Result<std::unique_ptr<LayerCipher>> LayerCipher::create(crypto::Suite suite, const Uuid& store, LayerId layer,
-                                                         crypto::Key data_key, const catalog::Epochs& epochs) {
-  const std::string id = Writer().put(layer.value()).take();
-  RK_TRY_ASSIGN(const crypto::Key mac_key, crypto::derive_key(data_key, as_bytes(id), "rekeyfs block table"));
-  RK_TRY_ASSIGN(crypto::Mac mac, crypto::Mac::create(mac_key));
-  return std::unique_ptr<LayerCipher>(
-      new LayerCipher(suite, store, layer, std::move(data_key), std::move(mac), epochs));
+Status LayerCipher::may_use_key() const {
+  if (!gate_ || gate_->is_open()) return {};
+  RK_TRY(unwrap_());
+  return {};
 }
 
-LayerCipher::LayerCipher(crypto::Suite suite, const Uuid& store, LayerId layer, crypto::Key data_key,
-                         crypto::Mac table_mac, const catalog::Epochs& epochs)
-    : suite_(suite),
-      store_(store),
-      layer_(layer),
-      data_key_(std::move(data_key)),
-      table_mac_(std::move(table_mac)),
-      epochs_(epochs) {}
-
 Result<const crypto::BlockCipher*> LayerCipher::cipher_of(EpochId epoch) {
+  RK_TRY(may_use_key());
   {
     SharedLock lock(mutex_);
     if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return &found->second;
   }
+  UniqueLock lock(mutex_);
+  if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return &found->second;
+  RK_TRY_ASSIGN(crypto::BlockCipher cipher, make_cipher(epoch));
+  return &ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
+}
+
+Result<crypto::BlockCipher> LayerCipher::make_cipher(EpochId epoch) {
+  if (!data_key_) {
+    RK_TRY_ASSIGN(crypto::Key key, unwrap_());
+    data_key_.emplace(std::move(key));
+  }
   RK_TRY_ASSIGN(const catalog::Salt salt, epochs_.salt_of(epoch));
   const std::string info = Writer().put_raw(as_bytes("rekeyfs block")).put(layer_.value()).take();
-  RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(data_key_, salt, info));
-  RK_TRY_ASSIGN(crypto::BlockCipher cipher, crypto::BlockCipher::create(suite_, key));
-  UniqueLock lock(mutex_);
-  return &ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
+  RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(*data_key_, salt, info));
+  return crypto::BlockCipher::create(suite_, key);
 }
 
 ByteView LayerCipher::context_of(Context& buffer, BlockIndex index, const BlockEntry& entry) const {

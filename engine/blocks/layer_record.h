@@ -10,7 +10,7 @@
 
 namespace rekeyfs::blocks {
 
-// Table::layer: made with the layer; only `base` and `owner` change later.
+// Table::layer: made with the layer; `base` and `owner` change later, and how the data key is wrapped.
 struct LayerRecord {
   crypto::Suite suite = crypto::Suite::plain_gmac;
   std::uint8_t block_shift = 14;  // block size is 2^shift bytes

@@ -11,6 +11,14 @@ namespace {
 constexpr std::size_t kMostRecent = 128;
 }
 
+Result<std::unique_ptr<LayerRegistry>> LayerRegistry::create(io::Storage& storage, catalog::Catalog& catalog,
+                                                             kms::KeyService& keys, const crypto::Key& root, const Uuid& store) {
+  // Not from data keys: a store is recovered and kept in order without its master keys.
+  RK_TRY_ASSIGN(const crypto::Key mac_key, crypto::derive_key(root, store, "rekeyfs block tables"));
+  RK_TRY_ASSIGN(crypto::Mac table_mac, crypto::Mac::create(mac_key));
+  return std::unique_ptr<LayerRegistry>(new LayerRegistry(storage, catalog, keys, root, store, std::move(table_mac)));
+}
+
 std::shared_ptr<Layer> LayerRegistry::find_open(LayerId id) {
   Lock lock(mutex_);
   const auto found = open_.find(id);
@@ -39,15 +47,14 @@ Result<std::shared_ptr<Layer>> LayerRegistry::load(LayerId id) {
   RK_TRY_ASSIGN(const auto table_bytes, catalog_.get(make_key(Table::layer_table, id.value())));
   if (!table_bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
   RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*table_bytes));
-  RK_TRY_ASSIGN(crypto::Key data_key, data_key_of(id, record));
-  RK_TRY_ASSIGN(std::unique_ptr<LayerCipher> cipher,
-                LayerCipher::create(record.suite, store_, id, std::move(data_key), catalog_.epochs()));
+  auto cipher = std::make_unique<LayerCipher>(record.suite, store_, id, [this, id, record] { return data_key_of(id, record); },
+                                              record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
   std::shared_ptr<Layer> base;
   if (record.base) {
     RK_TRY_ASSIGN(base, get_locked(record.base));
   }
   RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
-  const Layer::Parts parts{storage_, catalog_, budget_, *this};
+  const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this};
   return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base),
                                  static_cast<unsigned>(children.size()));
 }
@@ -76,6 +83,17 @@ Result<crypto::Key> LayerRegistry::data_key_of(LayerId id, const LayerRecord& re
   const std::string context = wrap_context(id);
   if (!record.key) return crypto::derive_key(root_, as_bytes(context), "rekeyfs plain layer");
   return keys_.unwrap(*record.key, record.data_key, as_bytes(context));
+}
+
+Status LayerRegistry::rewrap(catalog::WriteTxn& txn, LayerId id) const {
+  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+  if (!record.key) return {};
+  RK_TRY_ASSIGN(const kms::KeyInfo key, keys_.find(*record.key));
+  if (record.data_key.version == key.version) return {};
+  RK_TRY_ASSIGN(const crypto::Key data_key, data_key_of(id, record));
+  RK_TRY_ASSIGN(record.data_key, keys_.wrap(key.id, data_key, as_bytes(wrap_context(id))));
+  txn.put(make_key(Table::layer, id.value()), record.encode());
+  return {};
 }
 
 Result<LayerRegistry::NewLayer> LayerRegistry::make(const Plan& plan) {

@@ -15,8 +15,8 @@ namespace rekeyfs::blocks {
 class LayerRegistry final : public DirtyObserver {
  public:
   // All outlive it.
-  LayerRegistry(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys, const crypto::Key& root, const Uuid& store)
-      : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store) {}
+  static Result<std::unique_ptr<LayerRegistry>> create(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys,
+                                                       const crypto::Key& root, const Uuid& store);
 
   Result<std::shared_ptr<Layer>> get(LayerId id);
 
@@ -69,7 +69,13 @@ class LayerRegistry final : public DirtyObserver {
   // Layers whose base is `id`.
   Result<std::vector<LayerId>> children_of(LayerId id) const;
 
+  // Wraps the layer's data key with the newest version of its master key, if an older one wrapped it. Its blocks stay.
+  Status rewrap(catalog::WriteTxn& txn, LayerId id) const;
+
  private:
+  LayerRegistry(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys, const crypto::Key& root,
+                const Uuid& store, crypto::Mac table_mac)
+      : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store), table_mac_(std::move(table_mac)) {}
   Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
   std::string wrap_context(LayerId id) const;
   Result<std::shared_ptr<Layer>> load(LayerId id) REQUIRES(loading_);
@@ -83,6 +89,7 @@ class LayerRegistry final : public DirtyObserver {
   kms::KeyService& keys_;
   const crypto::Key& root_;
   const Uuid store_;
+  const crypto::Mac table_mac_;
   PageBudget budget_;
 
   Mutex loading_;  // taken before mutex_; held while a layer is opened

@@ -57,8 +57,8 @@ Result<std::string> or_absent(std::string_view text) {
 
 Result<std::string> OurAttributes::alias_of(const std::optional<kms::KeyId>& key) const {
   if (!key) return fail(Errc::no_attribute);
-  RK_TRY_ASSIGN(const kms::KeyInfo info, store_.keys().find(*key));
-  return info.alias;
+  const auto info = store_.keys().find(*key);
+  return info ? info->alias : to_hex(*key);  // of a deleted key the id is left
 }
 
 Result<std::string> OurAttributes::get(Ino ino, std::string_view name) const {

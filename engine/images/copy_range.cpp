@@ -90,6 +90,28 @@ Status Images::check_state(const Copy& copy, const InodeRecord& from) {
                                                 std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'")));
 }
 
+// The key of the source, and the one that the copy will have.
+Status Images::check_keys(const Copy& copy) {
+  std::optional<kms::KeyId> before, after;
+  {
+    SharedLock lock(copy.in.image->mutex);
+    before = copy.in.image->top->made_as().key;
+  }
+  bool truncating = false;
+  {
+    SharedLock lock(copy.out.image->mutex);
+    after = copy.out.image->top->made_as().key;
+    truncating = copy.out.image->truncating;
+  }
+  if (truncating) {
+    RK_TRY_ASSIGN(after, policy_key_of(copy.out.image->ino));
+  }
+  for (const auto& key : {before, after})
+    if (const Status may = keys::may_use(store_.keys(), key, copy.caller); !may)
+      return fail(refuse(copy.out, make_refusal(copy, may.error().code, describe(may.error()))));
+  return {};
+}
+
 Error Images::refuse(OpenFile& out, Refusal refusal) {
   const Error error{refusal.code, refusal.rule};
   refusals_.add(std::move(refusal));
@@ -120,6 +142,7 @@ Result<bool> Images::start_stitch(Copy& copy) {
       if (!untouched) return false;
     }
     RK_TRY(check_state(copy, from));
+    RK_TRY(check_keys(copy));
 
     Stitch stitch;
     stitch.source = copy.in.image->ino;

@@ -20,7 +20,7 @@ struct Image {
 
   const Ino ino;
   // Shared by those who change content, exclusive for those who change which layer it is in.
-  SharedMutex mutex;
+  mutable SharedMutex mutex;
   std::shared_ptr<blocks::Layer> top GUARDED_BY(mutex);
   // Opened with O_TRUNC: reads as empty, but keeps its content until the first change or FLUSH, for a refusal
   // restores it.

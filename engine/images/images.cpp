@@ -38,6 +38,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   RK_TRY_ASSIGN(const InodeRecord directory, tree_.get(parent));
   Plan plan;
   plan.key = directory.policy.key;
+  RK_TRY(check_key(plan.key, caller, [&] { return tree_.path_of(parent) + "/" + std::string(name); }));
   RK_TRY_ASSIGN(LayerRegistry::NewLayer layer, store_.layers().make(plan));
   InodeRecord inode;
   inode.kind = NodeKind::image;
@@ -65,7 +66,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   return file;
 }
 
-Result<OpenFilePtr> Images::open(Ino ino, int flags) {
+Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   const bool truncate = (flags & O_TRUNC) != 0;
   if ((flags & O_ACCMODE) != O_RDONLY || truncate) {
     RK_TRY(store_.health().may_write());
@@ -75,12 +76,39 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags) {
   }
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, image));
+  RK_TRY(check_keys(*image, flags, caller));
   if (truncate) {
     UniqueLock lock(image->mutex);
     image->truncating = image->truncating || image->top->size() > 0;
     mark_unflushed(*file);
   }
   return file;
+}
+
+Status Images::check_keys(const Image& image, int flags, const Caller& caller) {
+  std::optional<kms::KeyId> key;
+  {
+    SharedLock lock(image.mutex);
+    key = image.top->made_as().key;
+  }
+  const auto path = [&] { return tree_.path_of(image.ino); };
+  RK_TRY(check_key(key, caller, path));
+  if (!(flags & O_TRUNC)) return {};
+  RK_TRY_ASSIGN(key, policy_key_of(image.ino));  // of the content to come
+  return check_key(key, caller, path);
+}
+
+Status Images::check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path) {
+  const Status may = keys::may_use(store_.keys(), key, caller);
+  if (may) return {};
+  Refusal refusal;
+  refusal.time = now();
+  refusal.path = path();
+  refusal.rule = describe(may.error());
+  refusal.code = may.error().code;
+  refusal.uid = caller.uid;
+  refusals_.add(std::move(refusal));
+  return may;
 }
 
 Result<Images::ImagePtr> Images::open_image(Ino ino) {
@@ -195,6 +223,7 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
   for (;;) {
     {
       SharedLock lock(image.mutex);
+      if (!image.truncating) RK_TRY(image.top->may_use_key());
       if (!image.truncating && !image.top->is_shared()) return change(image.top);
     }
     UniqueLock lock(image.mutex);
@@ -208,13 +237,30 @@ Status Images::make_writable(Image& image) {
     RK_TRY(replace_content(image, key));
     image.truncating = false;
   }
-  return image.top->is_shared() ? put_overlay(image) : Status{};
+  return image.top->is_shared() ? put_overlay(image, image.top->made_as().key) : Status{};
 }
 
-// Others read from the top layer: it stays as it is, and the image goes on in a new one over it.
-Status Images::put_overlay(Image& image) {
+Result<bool> Images::rekey(Ino ino, const kms::KeyId& key) {
+  RK_TRY_ASSIGN(ImagePtr opened, open_image(ino));
+  const OpenFilePtr file(new OpenFile(*this, std::move(opened)));
+  Image& image = *file->image;
+  {
+    UniqueLock lock(image.mutex);
+    if (image.truncating) return fail(Errc::busy, "the image is being replaced");
+    if (image.top->made_as().key == key) return false;
+    RK_TRY(put_overlay(image, key));
+  }
+  if (observer_) observer_->content_changed(ino);  // its permissions, that is
+  return true;
+}
+
+// The top layer stays as it is, for others who read from it, and the image goes on in a new one over it. With another
+// key than before, that is a replication of the image to itself.
+Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key) {
+  const std::optional<kms::KeyId> key_before = image.top->made_as().key;
+  const bool transforms = key != key_before;
   Plan plan;
-  plan.key = image.top->made_as().key;
+  plan.key = key;
   plan.base = image.top->id();
   plan.size = image.top->size();
   plan.from_base = true;
@@ -226,12 +272,20 @@ Status Images::put_overlay(Image& image) {
     RK_TRY(store_.layers().disown(txn, image.top->id()));
     LayerRegistry::put(txn, overlay);
     inode.image.layer = overlay.id;
+    if (transforms) {
+      inode.image.state = ImageState::replicating;
+      inode.image.error.clear();
+      inode.image.lineage = names::Lineage{inode.image.id, key_before, now(), 0};
+      if (key) inode.permissions &= kOwnerOnly;
+      txn.put(make_key(Table::replication, image.ino.value()), replication::ReplicationRecord{now(), tree_.path_of(image.ino)}.encode());
+    }
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());
   }
   store_.checkpointer().must_precede_sync(image.top);
   image.top->share();
   RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
+  if (transforms) filler_.add(image.ino, image.top, false);
   return {};
 }
 
@@ -301,6 +355,7 @@ Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan 
     if (file.image->truncating) return 0;
     layer = file.image->top;
   }
+  RK_TRY(layer->may_use_key());
   const std::uint64_t size = layer->size();
   if (offset >= size) return 0;
   out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
@@ -321,7 +376,7 @@ Result<std::size_t> Images::write(OpenFile& file, std::uint64_t offset, ByteView
   return bytes.size();
 }
 
-Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file) {
+Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller& caller) {
   RK_TRY(store_.health().may_write());
   if (size > kMostSize) return fail(Errc::too_large, "an image has at most 16 TiB");
   if (file) {
@@ -330,7 +385,7 @@ Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file) {
   }
   OpenFilePtr opened;
   if (!file) {
-    RK_TRY_ASSIGN(opened, open(ino, O_RDWR));
+    RK_TRY_ASSIGN(opened, open(ino, O_RDWR, caller));
     file = opened.get();
   }
   Image& image = *file->image;
@@ -361,6 +416,7 @@ Result<std::uint64_t> Images::seek(OpenFile& file, std::uint64_t offset, Seek wh
     if (file.image->truncating) return fail(Errc::beyond_end);
     layer = file.image->top;
   }
+  RK_TRY(layer->may_use_key());
   const std::uint64_t size = layer->size();
   if (offset >= size) return fail(Errc::beyond_end);
   if (what == Seek::hole) return layer->find_hole(offset);

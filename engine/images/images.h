@@ -8,6 +8,7 @@
 #include "engine/images/image.h"
 #include "engine/images/initializer.h"
 #include "engine/images/refusals.h"
+#include "engine/keys/key_access.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/filler.h"
@@ -31,16 +32,19 @@ class Images final : public names::ImageReaper {
   Status reap_orphans();
 
   Result<OpenFilePtr> create(Ino parent, std::string_view name, mode_t mode, const Caller& caller);
-  Result<OpenFilePtr> open(Ino ino, int flags);
+  Result<OpenFilePtr> open(Ino ino, int flags, const Caller& caller);
   void release(OpenFile* file);
 
   Result<std::size_t> read(OpenFile& file, std::uint64_t offset, ByteSpan out);
   Result<std::size_t> write(OpenFile& file, std::uint64_t offset, ByteView bytes);
-  Status resize(Ino ino, std::uint64_t size, OpenFile* file);
+  Status resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller& caller);
   Status allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size);
   Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what);
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                    std::uint64_t size, const Caller& caller);
+  // The image is encrypted anew, with another key, while it is read and written. False if it has the key already;
+  // Errc::busy while it is being replaced.
+  Result<bool> rekey(Ino ino, const kms::KeyId& key);
   Status flush(OpenFile& file);
   Status sync(OpenFile& file);
 
@@ -60,6 +64,9 @@ class Images final : public names::ImageReaper {
   ImagePtr find_open(Ino ino) EXCLUDES(opening_);
   Status reap(catalog::WriteTxn& txn, Ino ino, std::vector<blocks::LayerRegistry::Released>& released);
   void forget(Ino ino, const std::vector<blocks::LayerRegistry::Released>& released);
+  // Whether the caller may use the keys that `flags` ask for. Refused: on record, under `path`.
+  Status check_keys(const Image& image, int flags, const Caller& caller) EXCLUDES(image.mutex);
+  Status check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path);
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
   blocks::Layer::Touch touch(Ino ino) const;
@@ -67,7 +74,7 @@ class Images final : public names::ImageReaper {
   // Runs `change` on a top layer that may be changed, with Image::mutex held shared.
   Status with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change);
   Status make_writable(Image& image) REQUIRES(image.mutex);
-  Status put_overlay(Image& image) REQUIRES(image.mutex);
+  Status put_overlay(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   // The image goes on with new, empty content sealed with `key`.
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   Result<std::optional<kms::KeyId>> policy_key_of(Ino image) const;
@@ -76,6 +83,7 @@ class Images final : public names::ImageReaper {
   struct Copy;
   Status check_type(const Copy& copy);
   Status check_state(const Copy& copy, const names::InodeRecord& from);
+  Status check_keys(const Copy& copy);
   Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);

@@ -108,10 +108,34 @@ Result<std::unique_ptr<KeyRing>> KeyRing::open(const crypto::Key& root, KeyRecor
 
 Status KeyRing::load(const KeyId& id, std::string_view record) {
   RK_TRY_ASSIGN(Entry entry, decode(id, record));
-  UniqueLock lock(mutex_);
-  if (!ids_.emplace(entry.info.alias, id).second) return fail(damaged(id, "has the alias of another key"));
-  entries_.emplace(id, std::move(entry));
+  Lock change(change_);
+  if (is_taken(entry.info.alias)) return fail(damaged(id, "has the alias of another key"));
+  publish(std::move(entry));
   return {};
+}
+
+void KeyRing::publish(Entry entry) {
+  entry.info.oldest = entry.masters.begin()->first;
+  entry.gate->set_open(entry.info.state == KeyState::enabled);
+  UniqueLock lock(mutex_);
+  ids_.emplace(entry.info.alias, entry.info.id);
+  entries_.insert_or_assign(entry.info.id, std::move(entry));
+}
+
+Result<KeyRing::Entry> KeyRing::copy_of(const KeyId& id) const {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
+  return at->second;
+}
+
+Result<KeyInfo> KeyRing::change(const KeyId& id, const Edit& edit) {
+  Lock change(change_);
+  RK_TRY_ASSIGN(Entry entry, copy_of(id));
+  RK_TRY(edit(entry));
+  RK_TRY(records_.put(id, encode(entry)));
+  publish(std::move(entry));
+  return find(id);
 }
 
 Result<KeyInfo> KeyRing::create(std::string_view alias, uid_t owner) {
@@ -121,7 +145,7 @@ Result<KeyInfo> KeyRing::create(std::string_view alias, uid_t owner) {
                     "\" is no name for a key: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
                     "with '.' or '-', and not 32 hex digits (that is an id)");
   RK_TRY_ASSIGN(const KeyId id, random_id());
-  RK_TRY_ASSIGN(MasterKey master, make_master(id, 1));
+  RK_TRY_ASSIGN(auto master, make_master(id, 1));
   Entry entry;
   entry.info = KeyInfo{.id = id, .alias = std::string(alias), .owner = owner, .created = now(), .grantees = {}};
   entry.masters.emplace(entry.info.version, std::move(master));
@@ -130,9 +154,8 @@ Result<KeyInfo> KeyRing::create(std::string_view alias, uid_t owner) {
   if (is_taken(alias))
     return fail(Errc::exists, "there is a key \"" + std::string(alias) + "\" already: choose another name");
   RK_TRY(records_.put(id, encode(entry)));
-  UniqueLock lock(mutex_);
-  ids_.emplace(entry.info.alias, id);
-  return entries_.emplace(id, std::move(entry)).first->second.info;
+  publish(std::move(entry));
+  return find(id);
 }
 
 bool KeyRing::is_taken(std::string_view alias) const {
@@ -165,7 +188,7 @@ Result<WrappedKey> KeyRing::wrap(const KeyId& id, const crypto::Key& data_key, B
   SharedLock lock(mutex_);
   RK_TRY_ASSIGN(const Entry* entry, usable_entry(id));
   const KeyVersion version = entry->info.version;
-  RK_TRY_ASSIGN(std::string bytes, entry->masters.at(version).wrap.wrap(
+  RK_TRY_ASSIGN(std::string bytes, entry->masters.at(version)->wrap.wrap(
                                        as_bytes(wrap_context(kDataPurpose, id, version, context)), data_key));
   return WrappedKey{version, std::move(bytes)};
 }
@@ -175,7 +198,7 @@ Result<crypto::Key> KeyRing::unwrap(const KeyId& id, const WrappedKey& wrapped, 
   RK_TRY_ASSIGN(const Entry* entry, usable_entry(id));
   auto master = entry->masters.find(wrapped.version);
   if (master != entry->masters.end()) {
-    auto key = master->second.wrap.unwrap(as_bytes(wrap_context(kDataPurpose, id, wrapped.version, context)),
+    auto key = master->second->wrap.unwrap(as_bytes(wrap_context(kDataPurpose, id, wrapped.version, context)),
                                           as_bytes(wrapped.bytes));
     const bool forged = !key && (key.error().code == Errc::wrong_secret || key.error().code == Errc::corrupt);
     if (!forged) return key;
@@ -184,21 +207,21 @@ Result<crypto::Key> KeyRing::unwrap(const KeyId& id, const WrappedKey& wrapped, 
                                  entry->info.alias + "\": it is damaged or belongs elsewhere; run `rekeyfs check`");
 }
 
-Result<KeyRing::MasterKey> KeyRing::make_master(const KeyId& id, KeyVersion version) const {
+Result<std::shared_ptr<const KeyRing::MasterKey>> KeyRing::make_master(const KeyId& id, KeyVersion version) const {
   RK_TRY_ASSIGN(crypto::Key key, crypto::Key::random());
   RK_TRY_ASSIGN(std::string wrapped, master_wrap_.wrap(as_bytes(wrap_context(kMasterPurpose, id, version, {})), key));
   RK_TRY_ASSIGN(crypto::KeyWrap wrap, crypto::KeyWrap::create(key, kDataPurpose));
-  return MasterKey{std::move(wrapped), std::move(wrap)};
+  return std::make_shared<const MasterKey>(MasterKey{std::move(wrapped), std::move(wrap)});
 }
 
-Result<KeyRing::MasterKey> KeyRing::open_master(const KeyId& id, KeyVersion version, std::string wrapped) const {
+Result<std::shared_ptr<const KeyRing::MasterKey>> KeyRing::open_master(const KeyId& id, KeyVersion version, std::string wrapped) const {
   auto key = master_wrap_.unwrap(as_bytes(wrap_context(kMasterPurpose, id, version, {})), as_bytes(wrapped));
   if (!key) {
     const bool forged = key.error().code == Errc::wrong_secret || key.error().code == Errc::corrupt;
     return fail(forged ? damaged(id, "holds a master key that does not open") : key.error());
   }
   RK_TRY_ASSIGN(crypto::KeyWrap wrap, crypto::KeyWrap::create(*key, kDataPurpose));
-  return MasterKey{std::move(wrapped), std::move(wrap)};
+  return std::make_shared<const MasterKey>(MasterKey{std::move(wrapped), std::move(wrap)});
 }
 
 std::string KeyRing::encode(const Entry& entry) const {
@@ -206,7 +229,7 @@ std::string KeyRing::encode(const Entry& entry) const {
   out.put(kRecordVersion);
   put_info(out, entry.info);
   out.put(static_cast<std::uint32_t>(entry.masters.size()));
-  for (const auto& [version, master] : entry.masters) out.put(version).put_string(master.wrapped);
+  for (const auto& [version, master] : entry.masters) out.put(version).put_string(master->wrapped);
   out.put_raw(record_mac_.digest(as_bytes(out.text())));
   return out.take();
 }
@@ -226,7 +249,7 @@ Result<KeyRing::Entry> KeyRing::decode(const KeyId& id, std::string_view record)
   const auto masters = in.get<std::uint32_t>();
   for (std::uint32_t i = 0; i < masters && in.ok(); ++i) {
     const auto version = in.get<std::uint32_t>();
-    RK_TRY_ASSIGN(MasterKey master, open_master(id, version, in.get_string()));
+    RK_TRY_ASSIGN(auto master, open_master(id, version, in.get_string()));
     entry.masters.emplace_hint(entry.masters.end(), version, std::move(master));
   }
   if (!in.finished() || entry.masters.size() != masters || !is_sound(entry.info, id) ||
@@ -234,6 +257,102 @@ Result<KeyRing::Entry> KeyRing::decode(const KeyId& id, std::string_view record)
     return fail(damaged(id, "contradicts itself"));
   return entry;
 }
+
+// --- the life of a key -----------------------------------------------------------------------------------------
+
+std::shared_ptr<const KeyGate> KeyRing::gate_of(const KeyId& id) {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  return at == entries_.end() ? std::make_shared<const KeyGate>() : at->second.gate;
+}
+
+Result<KeyInfo> KeyRing::disable(const KeyId& id) {
+  return change(id, [](Entry& entry) -> Status {
+    if (entry.info.state == KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + entry.info.alias + "\" is to be deleted and cannot be used as it is: cancel its deletion first");
+    entry.info.state = KeyState::disabled;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyRing::enable(const KeyId& id) {
+  return change(id, [](Entry& entry) -> Status {
+    if (entry.info.state == KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + entry.info.alias + "\" is to be deleted: `rekeyfs key cancel-deletion` keeps and enables it");
+    entry.info.state = KeyState::enabled;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyRing::schedule_deletion(const KeyId& id, Timestamp when) {
+  return change(id, [when](Entry& entry) -> Status {
+    entry.info.state = KeyState::pending_deletion;
+    entry.info.deletion = when;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyRing::cancel_deletion(const KeyId& id) {
+  return change(id, [](Entry& entry) -> Status {
+    if (entry.info.state != KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + entry.info.alias + "\" is not to be deleted");
+    entry.info.state = KeyState::enabled;
+    entry.info.deletion = 0;
+    return {};
+  });
+}
+
+Status KeyRing::remove(const KeyId& id) {
+  Lock change(change_);
+  RK_TRY_ASSIGN(const Entry entry, copy_of(id));
+  if (entry.info.state != KeyState::pending_deletion || entry.info.deletion > now())
+    return fail(Errc::invalid, "the deletion of key \"" + entry.info.alias + "\" is not due");
+  RK_TRY(records_.remove(id));
+  UniqueLock lock(mutex_);
+  ids_.erase(entry.info.alias);
+  entries_.erase(id);
+  return {};
+}
+
+Result<KeyInfo> KeyRing::rotate(const KeyId& id) {
+  {
+    SharedLock lock(mutex_);
+    RK_TRY(usable_entry(id));
+  }
+  return change(id, [&](Entry& entry) -> Status {
+    const KeyVersion next = entry.info.version + 1;
+    RK_TRY_ASSIGN(auto master, make_master(id, next));
+    entry.masters.emplace(next, std::move(master));
+    entry.info.version = next;
+    return {};
+  });
+}
+
+Status KeyRing::forget_versions(const KeyId& id, KeyVersion oldest) {
+  RK_TRY(change(id, [oldest](Entry& entry) -> Status {
+    entry.masters.erase(entry.masters.begin(), entry.masters.lower_bound(std::min(oldest, entry.info.version)));
+    return {};
+  }));
+  return {};
+}
+
+Result<KeyInfo> KeyRing::grant(const KeyId& id, uid_t user) {
+  return change(id, [user](Entry& entry) -> Status {
+    std::vector<uid_t>& users = entry.info.grantees;
+    if (!std::binary_search(users.begin(), users.end(), user)) users.insert(std::upper_bound(users.begin(), users.end(), user), user);
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyRing::revoke(const KeyId& id, uid_t user) {
+  return change(id, [user](Entry& entry) -> Status {
+    if (std::erase(entry.info.grantees, user) == 0)
+      return fail(Errc::invalid, "user " + std::to_string(user) + " has no grant for key \"" + entry.info.alias + "\"");
+    return {};
+  });
+}
+
+// --- looking up ------------------------------------------------------------------------------------------------
 
 const KeyRing::Entry* KeyRing::entry_of(std::string_view alias_or_id) const {
   if (auto alias = ids_.find(alias_or_id); alias != ids_.end()) return &entries_.at(alias->second);
@@ -245,11 +364,8 @@ const KeyRing::Entry* KeyRing::entry_of(std::string_view alias_or_id) const {
 Result<const KeyRing::Entry*> KeyRing::usable_entry(const KeyId& id) const {
   auto at = entries_.find(id);
   if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
-  const KeyInfo& info = at->second.info;
-  if (info.state == KeyState::enabled) return &at->second;
-  const std::string remedy = info.state == KeyState::disabled ? "enable" : "cancel-deletion";
-  return fail(Errc::key_revoked, "key \"" + info.alias + "\" is " + std::string(name_of(info.state)) +
-                                     ": `rekeyfs key " + remedy + " " + info.alias + " PATH` makes it usable again");
+  RK_TRY(check_enabled(at->second.info));
+  return &at->second;
 }
 
 }  // namespace rekeyfs::kms

@@ -8,6 +8,7 @@
 // may not. Lock order: change_ -> the records' own -> mutex_.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -28,6 +29,16 @@ class KeyRing final : public KeyService {
   Result<std::vector<KeyInfo>> list() override;
   Result<WrappedKey> wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) override;
   Result<crypto::Key> unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) override;
+  std::shared_ptr<const KeyGate> gate_of(const KeyId& id) override;
+  Result<KeyInfo> disable(const KeyId& id) override;
+  Result<KeyInfo> enable(const KeyId& id) override;
+  Result<KeyInfo> schedule_deletion(const KeyId& id, Timestamp when) override;
+  Result<KeyInfo> cancel_deletion(const KeyId& id) override;
+  Status remove(const KeyId& id) override;
+  Result<KeyInfo> rotate(const KeyId& id) override;
+  Status forget_versions(const KeyId& id, KeyVersion oldest) override;
+  Result<KeyInfo> grant(const KeyId& id, uid_t user) override;
+  Result<KeyInfo> revoke(const KeyId& id, uid_t user) override;
 
  private:
   // A master key of one version: as its record has it, and ready to wrap data keys.
@@ -37,16 +48,22 @@ class KeyRing final : public KeyService {
   };
   struct Entry {
     KeyInfo info;
-    std::map<KeyVersion, MasterKey> masters;
+    std::map<KeyVersion, std::shared_ptr<const MasterKey>> masters;
+    std::shared_ptr<KeyGate> gate = std::make_shared<KeyGate>();
   };
+  using Edit = std::function<Status(Entry&)>;
 
   KeyRing(crypto::KeyWrap master_wrap, crypto::Mac record_mac, KeyRecords& records);
 
-  Result<MasterKey> make_master(const KeyId& id, KeyVersion version) const;
-  Result<MasterKey> open_master(const KeyId& id, KeyVersion version, std::string wrapped) const;
+  Result<std::shared_ptr<const MasterKey>> make_master(const KeyId& id, KeyVersion version) const;
+  Result<std::shared_ptr<const MasterKey>> open_master(const KeyId& id, KeyVersion version, std::string wrapped) const;
   std::string encode(const Entry& entry) const;
   Result<Entry> decode(const KeyId& id, std::string_view record) const;
   Status load(const KeyId& id, std::string_view record) EXCLUDES(mutex_);
+  // Edits a copy, puts its record, and only then lets others see it.
+  Result<KeyInfo> change(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
+  void publish(Entry entry) REQUIRES(change_) EXCLUDES(mutex_);
+  Result<Entry> copy_of(const KeyId& id) const EXCLUDES(mutex_);
   bool is_taken(std::string_view alias) const EXCLUDES(mutex_);
   const Entry* entry_of(std::string_view alias_or_id) const REQUIRES_SHARED(mutex_);
   Result<const Entry*> usable_entry(const KeyId& id) const REQUIRES_SHARED(mutex_);

@@ -14,4 +14,11 @@ std::string_view name_of(KeyState state) {
   return "unknown";
 }
 
+Status check_enabled(const KeyInfo& key) {
+  if (key.state == KeyState::enabled) return {};
+  const std::string remedy = key.state == KeyState::disabled ? "enable" : "cancel-deletion";
+  return fail(Errc::key_revoked, "key \"" + key.alias + "\" is " + std::string(name_of(key.state)) + ": `rekeyfs key " +
+                                     remedy + " " + key.alias + " PATH` makes it usable again");
+}
+
 }  // namespace rekeyfs::kms

@@ -4,6 +4,8 @@
 // may use which key (grants); the service knows names, versions and states. Thread-safe.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,14 +35,29 @@ struct KeyInfo {
   uid_t owner = 0;
   Timestamp created = 0;
   Timestamp deletion = 0;       // when a pending deletion takes place; 0 if none
+  KeyVersion oldest = 1;        // the oldest one kept, for data keys that were not wrapped anew since a rotation
   std::vector<uid_t> grantees;  // users other than the owner and root who may use it; sorted
 };
+
+// Errc::key_revoked, with the way to make it usable again, unless the key is enabled.
+Status check_enabled(const KeyInfo& key);
 
 // A data key as it is stored. The wrapping authenticates `context` (which layer), the key and its version,
 // and commits to the key: no other master key opens it to anything.
 struct WrappedKey {
   KeyVersion version = 0;
   std::string bytes;
+};
+
+// Whether a master key may be used now. The service keeps it up to date; whoever holds a data key that the master key
+// wrapped looks at it with every block, so that disabling takes effect at once.
+class KeyGate {
+ public:
+  bool is_open() const { return open_.load(std::memory_order_acquire); }
+  void set_open(bool open) { open_.store(open, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> open_{false};
 };
 
 class KeyService {
@@ -56,6 +73,23 @@ class KeyService {
   virtual Result<WrappedKey> wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) = 0;
   // Errc::no_key, Errc::key_revoked; Errc::corrupt if it was not wrapped by that key for that context.
   virtual Result<crypto::Key> unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) = 0;
+  // Of an unknown key: one that stays shut.
+  virtual std::shared_ptr<const KeyGate> gate_of(const KeyId& id) = 0;
+
+  // The life of a key. Errc::no_key; Errc::invalid for a step that its state does not allow. All durable against
+  // kill -9 when they return.
+  virtual Result<KeyInfo> disable(const KeyId& id) = 0;
+  virtual Result<KeyInfo> enable(const KeyId& id) = 0;
+  virtual Result<KeyInfo> schedule_deletion(const KeyId& id, Timestamp when) = 0;
+  virtual Result<KeyInfo> cancel_deletion(const KeyId& id) = 0;  // the key is enabled again
+  // What it wrapped is lost. Only of a key whose deletion is due.
+  virtual Status remove(const KeyId& id) = 0;
+  // A new version wraps from now on; the old ones still unwrap. Errc::key_revoked unless enabled.
+  virtual Result<KeyInfo> rotate(const KeyId& id) = 0;
+  // The caller knows that nothing is wrapped with versions before `oldest` any more.
+  virtual Status forget_versions(const KeyId& id, KeyVersion oldest) = 0;
+  virtual Result<KeyInfo> grant(const KeyId& id, uid_t user) = 0;
+  virtual Result<KeyInfo> revoke(const KeyId& id, uid_t user) = 0;
 };
 
 // Where the embedded key ring keeps its records: whole, authenticated, by id. The engine's catalog in a

@@ -81,7 +81,7 @@ Status Store::recover() {
   }
   key_records_ = std::make_unique<CatalogKeyRecords>(*catalog_);
   RK_TRY_ASSIGN(keys_, kms::KeyRing::open(root(), *key_records_));
-  layers_ = std::make_unique<blocks::LayerRegistry>(*storage_, *catalog_, *keys_, root(), id());
+  RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   RK_TRY(replay(*catalog_, *layers_, history));
   RK_TRY(catalog_->start(history.next_segment));

@@ -136,7 +136,7 @@ TEST_F(ControlTest, InfoOfAnImageTellsEverything) {
   EXPECT_EQ(info.at("size"), kSize);
   EXPECT_EQ(info.at("permissions"), "0600");
   EXPECT_EQ(info.at("attributes").at("user.rekeyfs.encryption"), "kms");
-  EXPECT_EQ(info.at("keys_needed"), json::array({"tenant-a"}));
+  EXPECT_EQ(info.at("keys_needed"), json::array({{{"key", "tenant-a"}, {"until", "until it is deleted"}}}));
   ASSERT_EQ(info.at("layers").size(), 1U);
   EXPECT_EQ(info.at("layers")[0].at("key"), "tenant-a");
   EXPECT_FALSE(info.contains("store"));

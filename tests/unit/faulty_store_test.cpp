@@ -52,7 +52,7 @@ class FaultyStoreTest : public test::TempDirectory {
     const catalog::Journal::History history = parts_->catalog->take_history();
     parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
     parts_->keys = std::move(*kms::KeyRing::open(root_, *parts_->records));
-    parts_->layers = std::make_unique<LayerRegistry>(*storage_, *parts_->catalog, *parts_->keys, root_, id_);
+    parts_->layers = LayerRegistry::create(*storage_, *parts_->catalog, *parts_->keys, root_, id_).value();
     parts_->checkpointer = std::make_unique<store::Checkpointer>(*storage_, *parts_->catalog, *parts_->layers, parts_->health);
     ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));
     ASSERT_TRUE(parts_->catalog->start(history.next_segment));

@@ -300,5 +300,89 @@ TEST(KeyStateTest, Names) {
   EXPECT_EQ(name_of(KeyState::pending_deletion), "pending-deletion");
 }
 
+// --- the life of a key -----------------------------------------------------------------------------------------
+
+TEST_F(KeyRingTest, ADisabledKeyWrapsNothingAndItsGateIsShut) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  const crypto::Key data_key = crypto::Key::random().value();
+  const WrappedKey wrapped = ring_->wrap(id, data_key, {}).value();
+  const auto gate = ring_->gate_of(id);
+  EXPECT_TRUE(gate->is_open());
+  EXPECT_EQ(ring_->disable(id).value().state, KeyState::disabled);
+  EXPECT_FALSE(gate->is_open());
+  EXPECT_EQ(ring_->wrap(id, data_key, {}).error().code, Errc::key_revoked);
+  EXPECT_EQ(ring_->unwrap(id, wrapped, {}).error().code, Errc::key_revoked);
+  EXPECT_EQ(ring_->rotate(id).error().code, Errc::key_revoked);
+  ring_ = reopen().value();
+  EXPECT_FALSE(ring_->gate_of(id)->is_open());
+  ASSERT_TRUE(ring_->enable(id));
+  EXPECT_TRUE(ring_->gate_of(id)->is_open());
+  EXPECT_TRUE(ring_->unwrap(id, wrapped, {}));
+}
+
+TEST_F(KeyRingTest, TheGateOfAnUnknownKeyIsShut) {
+  EXPECT_FALSE(ring_->gate_of(KeyId{})->is_open());
+}
+
+TEST_F(KeyRingTest, OldVersionsUnwrapUntilTheyAreForgotten) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  const crypto::Key data_key = crypto::Key::random().value();
+  const WrappedKey first = ring_->wrap(id, data_key, {}).value();
+  EXPECT_EQ(ring_->rotate(id).value().version, 2u);
+  const WrappedKey second = ring_->wrap(id, data_key, {}).value();
+  EXPECT_EQ(second.version, 2u);
+  ring_ = reopen().value();
+  EXPECT_EQ(ring_->find(id).value().oldest, 1u);
+  EXPECT_TRUE(ring_->unwrap(id, first, {}));
+  ASSERT_TRUE(ring_->forget_versions(id, 2));
+  EXPECT_EQ(ring_->find(id).value().oldest, 2u);
+  EXPECT_EQ(ring_->unwrap(id, first, {}).error().code, Errc::corrupt);
+  EXPECT_TRUE(ring_->unwrap(id, second, {}));
+}
+
+TEST_F(KeyRingTest, TheNewestVersionIsNeverForgotten) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  const WrappedKey wrapped = ring_->wrap(id, crypto::Key::random().value(), {}).value();
+  ASSERT_TRUE(ring_->forget_versions(id, 7));
+  EXPECT_TRUE(ring_->unwrap(id, wrapped, {}));
+}
+
+TEST_F(KeyRingTest, ADeletionIsPendingUntilItIsDue) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  const auto gate = ring_->gate_of(id);
+  EXPECT_EQ(ring_->cancel_deletion(id).error().code, Errc::invalid);
+  ASSERT_TRUE(ring_->schedule_deletion(id, now() + 3600'000'000'000));
+  EXPECT_FALSE(gate->is_open());
+  EXPECT_EQ(ring_->enable(id).error().code, Errc::invalid);
+  EXPECT_EQ(ring_->disable(id).error().code, Errc::invalid);
+  EXPECT_EQ(ring_->remove(id).error().code, Errc::invalid);
+  EXPECT_EQ(ring_->cancel_deletion(id).value().deletion, 0);
+  EXPECT_TRUE(gate->is_open());
+  ASSERT_TRUE(ring_->schedule_deletion(id, now()));
+  ASSERT_TRUE(ring_->remove(id));
+  EXPECT_EQ(ring_->find("k").error().code, Errc::no_key);
+  EXPECT_FALSE(gate->is_open());
+  EXPECT_TRUE(records_.records.empty());
+  EXPECT_TRUE(ring_->create("k", 0)) << "the name is free again";
+}
+
+TEST_F(KeyRingTest, GrantsAreKeptSorted) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  for (uid_t user : {30u, 10u, 20u, 10u}) ASSERT_TRUE(ring_->grant(id, user));
+  ring_ = reopen().value();
+  EXPECT_EQ(ring_->find(id).value().grantees, (std::vector<uid_t>{10, 20, 30}));
+  EXPECT_EQ(ring_->revoke(id, 20).value().grantees, (std::vector<uid_t>{10, 30}));
+  EXPECT_EQ(ring_->revoke(id, 20).error().code, Errc::invalid);
+}
+
+TEST_F(KeyRingTest, AChangeThatCannotBeRecordedDoesNotHappen) {
+  const KeyId id = ring_->create("k", 0).value().id;
+  records_.full = true;
+  EXPECT_EQ(ring_->disable(id).error().code, Errc::no_space);
+  EXPECT_EQ(ring_->rotate(id).error().code, Errc::no_space);
+  EXPECT_TRUE(ring_->gate_of(id)->is_open());
+  EXPECT_EQ(ring_->find(id).value().version, 1u);
+}
+
 }  // namespace
 }  // namespace rekeyfs::kms

@@ -32,5 +32,6 @@ void add_umount(CLI::App& parent, Chosen& chosen);
 void add_key(CLI::App& parent, Chosen& chosen);
 void add_status(CLI::App& parent, Chosen& chosen);
 void add_info(CLI::App& parent, Chosen& chosen);
+void add_rotate(CLI::App& parent, Chosen& chosen);
 
 }  // namespace rekeyfs::tools

@@ -71,7 +71,7 @@ void print_layers(const json& info) {
 
 std::string keys_text(const json& keys) {
   std::string text;
-  for (const json& key : keys) text += (text.empty() ? "" : ", ") + key.get<std::string>();
+  for (const json& need : keys) text += (text.empty() ? "" : "; ") + need.value("key", "") + ", " + need.value("until", "");
   return text.empty() ? "none" : text;
 }
 

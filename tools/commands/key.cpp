@@ -1,5 +1,6 @@
 // `rekeyfs key …`: the key service of a store.
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -7,14 +8,19 @@
 #include "tools/human.h"
 #include "tools/table.h"
 #include "tools/target.h"
+#include "tools/user.h"
 
 namespace rekeyfs::tools {
 namespace {
 
 using nlohmann::json;
 
+constexpr std::uint64_t kUsualDelay = 7 * 24 * 3600;  // seconds from `key delete` to the deletion
+
 struct Options {
-  std::string alias, path;
+  std::string alias, user, path;
+  std::uint64_t delay = kUsualDelay;
+  bool force = false;
   UnlockOptions unlock;
   bool as_json = false;
 };
@@ -26,16 +32,49 @@ std::string text_of(const json& facts, const char* member) {
 std::string number_of(const json& facts, const char* member) {
   return std::to_string(facts.at(member).get<std::uint64_t>());
 }
+std::string alias_of(const json& key) {
+  return printable(text_of(key, "alias"));
+}
+
+std::string users_of(const json& key) {
+  std::string users;
+  for (const json& user : key.at("grantees")) users += (users.empty() ? "" : ",") + name_of_user(user.get<uid_t>());
+  return users.empty() ? "-" : users;
+}
+
+std::string state_of(const json& key) {
+  return key.at("deletion").is_null() ? text_of(key, "state") : "to be deleted " + moment_text(text_of(key, "deletion"));
+}
+
+// Older versions are kept until every data key has been wrapped anew.
+std::string versions_of(const json& key) {
+  const std::string oldest = number_of(key, "oldest_version"), newest = number_of(key, "version");
+  return oldest == newest ? newest : newest + " (" + oldest + " kept)";
+}
 
 void print_created(const json& key) {
-  std::printf("created the key %s (id %s)\n", printable(text_of(key, "alias")).c_str(), text_of(key, "id").c_str());
+  std::printf("created the key %s (id %s)\n", alias_of(key).c_str(), text_of(key, "id").c_str());
+}
+void print_rotated(const json& key) {
+  std::printf("the key %s has version %s; data keys are wrapped with it\n", alias_of(key).c_str(), number_of(key, "version").c_str());
+}
+void print_state(const json& key) {
+  std::printf("the key %s is %s\n", alias_of(key).c_str(), text_of(key, "state").c_str());
+}
+void print_deletion(const json& key) {
+  std::printf("the key %s will be deleted at %s; `rekeyfs key cancel-deletion` keeps it\n", alias_of(key).c_str(),
+              moment_text(text_of(key, "deletion")).c_str());
+}
+void print_grants(const json& key) {
+  std::printf("the key %s may be used by its owner %s, root, and: %s\n", alias_of(key).c_str(),
+              name_of_user(key.at("owner").get<uid_t>()).c_str(), users_of(key).c_str());
 }
 
 void print_list(const json& answer) {
-  Table table({"ALIAS", "ID", "STATE", "VERSION", "OWNER", "CREATED"});
+  Table table({"ALIAS", "ID", "STATE", "VERSION", "OWNER", "GRANTED TO", "CREATED"});
   for (const json& key : answer.at("keys"))
-    table.add({text_of(key, "alias"), text_of(key, "id"), text_of(key, "state"), number_of(key, "version"),
-               number_of(key, "owner"), moment_text(text_of(key, "created"))});
+    table.add({text_of(key, "alias"), text_of(key, "id"), state_of(key), versions_of(key),
+               name_of_user(key.at("owner").get<uid_t>()), users_of(key), moment_text(text_of(key, "created"))});
   std::fputs(table.text().c_str(), stdout);
 }
 
@@ -45,9 +84,9 @@ void print_uses(const json& answer) {
     std::puts("no image needs it");
     return;
   }
-  Table table({"NEEDED BY", "BECAUSE"});
-  for (const json& use : answer.at("uses")) table.add({text_of(use, "path"), text_of(use, "reason")});
-  if (elsewhere > 0) table.add({std::to_string(elsewhere) + " more", "images that only the key's owner sees listed"});
+  Table table({"NEEDED BY", "BECAUSE", "UNTIL"});
+  for (const json& use : answer.at("uses")) table.add({text_of(use, "path"), text_of(use, "reason"), text_of(use, "until")});
+  if (elsewhere > 0) table.add({std::to_string(elsewhere) + " more", "images that only the key's owner sees listed", ""});
   std::fputs(table.text().c_str(), stdout);
 }
 
@@ -57,46 +96,69 @@ void print_key(const json& key) {
   print_uses(key);
 }
 
-Outcome<ExitCode> run(const Options& options, const char* command, Print print) {
+enum class Takes { nothing, key, key_and_user };
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  Takes takes;
+  const char* command;  // of fs/control.h
+  Print print;
+};
+constexpr Verb kVerbs[] = {
+    {"create", "Create a key; the caller owns it", Takes::key, "key-create", print_created},
+    {"list", "List the keys", Takes::nothing, "key-list", print_list},
+    {"show", "Show a key, and which images need it until when", Takes::key, "key-show", print_key},
+    {"rotate", "Give a key a new version and wrap all data keys with it", Takes::key, "key-rotate", print_rotated},
+    {"disable", "Make every image of a key unreadable, until it is enabled", Takes::key, "key-disable", print_state},
+    {"enable", "Make a disabled key usable again", Takes::key, "key-enable", print_state},
+    {"grant", "Let another user use a key", Takes::key_and_user, "key-grant", print_grants},
+    {"revoke", "Take a grant back", Takes::key_and_user, "key-revoke", print_grants},
+    {"delete", "Delete a key after a delay; its images are lost then", Takes::key, "key-delete", print_deletion},
+    {"cancel-deletion", "Keep a key that is to be deleted, and enable it", Takes::key, "key-cancel-deletion", print_state},
+};
+
+Outcome<ExitCode> run(const Options& options, const Verb& verb) {
+  json request{{"command", verb.command}, {"force", options.force}, {"delay", options.delay}};
+  if (verb.takes != Takes::nothing) request["alias"] = options.alias;
+  if (verb.takes == Takes::key_and_user) {
+    RK_TRY_ASSIGN(request["user"], user_named(options.user));
+  }
   RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
-  json request{{"command", command}};
-  if (!options.alias.empty()) request["alias"] = options.alias;
   RK_TRY_ASSIGN(json answer, target->call(std::move(request)));
   RK_TRY(target->close());
   if (options.as_json)
     std::printf("%s\n", answer.dump(2).c_str());
   else
-    print(answer);
+    verb.print(answer);
   return ExitCode::ok;
 }
 
-struct Verb {
-  const char* name;
-  const char* summary;
-  const char* alias_help;  // null: the verb takes no key
-  const char* command;     // of fs/control.h
-  Print print;
-};
-constexpr Verb kVerbs[] = {
-    {"create", "Create a key; the caller owns it", "Name of the new key", "key-create", print_created},
-    {"list", "List the keys", nullptr, "key-list", print_list},
-    {"show", "Show a key and which images need it", "Name or id of the key", "key-show", print_key},
-};
+void add_options_of(CLI::App& app, Options& options, const std::string& verb) {
+  static const std::map<std::string, std::uint64_t> kUnits{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 24 * 3600}};
+  if (verb == "disable" || verb == "delete") app.add_flag("--force", options.force, "Although images need the key");
+  if (verb == "delete")
+    app.add_option("--after", options.delay, "Delay, with a unit: s, m, h or d (default: 7d)")
+        ->transform(CLI::AsNumberWithUnit(kUnits, CLI::AsNumberWithUnit::UNIT_REQUIRED, "TIME"))
+        ->type_name("TIME");
+}
 
 void add_verb(CLI::App& parent, Chosen& chosen, const Verb& verb) {
   auto options = std::make_shared<Options>();
   CLI::App* app = parent.add_subcommand(verb.name, verb.summary);
-  if (verb.alias_help != nullptr) app->add_option("ALIAS", options->alias, verb.alias_help)->required()->type_name("");
+  if (verb.takes != Takes::nothing) app->add_option("ALIAS", options->alias, "Name or id of the key")->required()->type_name("");
+  if (verb.takes == Takes::key_and_user) app->add_option("USER", options->user, "Name or number of the user")->required()->type_name("");
   app->add_option("PATH", options->path, "A path inside a mount, or a store")->required()->type_name("");
+  add_options_of(*app, *options, verb.name);
   app->add_flag("--json", options->as_json, "Print JSON");
   add_unlock_options(*app, options->unlock);
-  chosen.on(*app, [options, verb] { return run(*options, verb.command, verb.print); });
+  chosen.on(*app, [options, verb] { return run(*options, verb); });
 }
 
 }  // namespace
 
 void add_key(CLI::App& parent, Chosen& chosen) {
-  CLI::App* app = parent.add_subcommand("key", "Create and show the keys of a store");
+  CLI::App* app = parent.add_subcommand("key", "Create, show and manage the keys of a store");
   app->require_subcommand(0, 1);
   for (const Verb& verb : kVerbs) add_verb(*app, chosen, verb);
 }

@@ -1,0 +1,173 @@
+#include "engine/images/rotator.h"
+
+#include <chrono>
+#include <deque>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::images {
+
+using catalog::Table;
+using catalog::make_key;
+using names::InodeRecord;
+
+namespace {
+using namespace std::chrono_literals;
+constexpr auto kNextWalk = 1s;
+constexpr std::size_t kEntriesAtATime = 256;
+}  // namespace
+
+void Rotator::start() {
+  {
+    Lock lock(mutex_);
+    running_ = true;
+  }
+  thread_ = std::thread([this] { work(); });
+}
+
+void Rotator::stop() {
+  {
+    Lock lock(mutex_);
+    running_ = false;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+  RK_TRY(store_.health().may_write());
+  RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
+  RK_TRY(change_policies(directory, key.id, caller));
+  RK_TRY_ASSIGN(const Walk done, walk(directory, key.id));
+  Lock lock(mutex_);
+  wanted_ = true;
+  changed_.notify_all();
+  return done.taken;
+}
+
+Status Rotator::change_policies(Ino directory, const kms::KeyId& key, const Caller& caller) {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(directory));
+  if (inode.kind != NodeKind::directory) return fail(Errc::not_directory, "only a directory's images are given a new key together: replicate a single image instead");
+  if (caller.uid != 0 && caller.uid != inode.uid)
+    return fail(Errc::not_permitted, "only its owner or root gives a directory a new key");
+  RK_TRY(keys::may_use(store_.keys(), key, caller));
+  RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
+  std::vector<Ino> directories{directory};
+  RK_TRY(add_subdirectories(directory, inode.policy, directories));
+
+  catalog::WriteTxn txn(store_.catalog());
+  for (Ino ino : directories) {
+    auto one = names::Tree::get(txn, ino);
+    if (!one) continue;  // removed meanwhile
+    one->policy.key = key;
+    one->changed = now();
+    names::Tree::put(txn, ino, *one);
+  }
+  txn.put(make_key(Table::rotation, directory.value()), Writer().put_raw(key).take());
+  RK_TRY(txn.commit());
+  return {};
+}
+
+Status Rotator::add_subdirectories(Ino directory, const names::Policy& policy, std::vector<Ino>& found) const {
+  for (std::deque<Ino> left{directory}; !left.empty(); left.pop_front()) {
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, entries_of(left.front()));
+    for (const DirectoryEntry& entry : entries) {
+      if (entry.kind != NodeKind::directory) continue;
+      const auto inode = tree_.get(entry.ino);
+      if (!inode || inode->policy.key != policy.key) continue;
+      found.push_back(entry.ino);
+      left.push_back(entry.ino);
+    }
+  }
+  return {};
+}
+
+Result<Rotator::Walk> Rotator::walk(Ino directory, const kms::KeyId& key) {
+  Walk done;
+  std::deque<Ino> left{directory};
+  for (; !left.empty(); left.pop_front()) {
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, entries_of(left.front()));
+    for (const DirectoryEntry& entry : entries) {
+      if (entry.kind == NodeKind::image) RK_TRY(take(left.front(), entry, key, done));
+      const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
+      if (inode && inode->policy.key == key) left.push_back(entry.ino);
+    }
+  }
+  return done;
+}
+
+Status Rotator::take(Ino directory, const DirectoryEntry& entry, const kms::KeyId& key, Walk& done) {
+  const auto taken = images_.rekey(entry.ino, key);
+  if (taken) {
+    done.taken += *taken ? 1 : 0;
+    return {};
+  }
+  switch (taken.error().code) {
+    case Errc::stale: return {};  // deleted meanwhile
+    case Errc::busy: ++done.left; return {};
+    case Errc::corrupt:
+      // One damaged image does not keep the others on the old key.
+      log::error("{}/{} keeps its old key: {}", tree_.path_of(directory), entry.name, describe(taken.error()));
+      return {};
+    default: return fail(taken.error());
+  }
+}
+
+Result<std::vector<DirectoryEntry>> Rotator::entries_of(Ino directory) const {
+  std::vector<DirectoryEntry> all;
+  for (std::uint64_t cookie = 0;;) {
+    auto some = tree_.list(directory, cookie, kEntriesAtATime);
+    if (!some && (some.error().code == Errc::stale || some.error().code == Errc::not_found)) return all;  // removed meanwhile
+    if (!some) return fail(some.error());
+    if (some->empty()) return all;
+    cookie = some->back().next;
+    std::move(some->begin(), some->end(), std::back_inserter(all));
+  }
+}
+
+void Rotator::work() {
+  for (;;) {
+    {
+      Lock lock(mutex_);
+      while (running_ && !wanted_) changed_.wait(mutex_);
+      // Not at once: what was made under the old policy while it changed is on record by then.
+      if (running_) changed_.wait_for(mutex_, kNextWalk);
+      if (!running_) return;
+      wanted_ = false;
+    }
+    const bool left = go_on();
+    Lock lock(mutex_);
+    wanted_ = wanted_ || left;
+  }
+}
+
+bool Rotator::go_on() {
+  std::vector<std::pair<Ino, kms::KeyId>> rotations;
+  const Status listed = store_.catalog().scan(make_key(Table::rotation), "", [&](std::string_view at, std::string_view value) {
+    auto& [directory, key] = rotations.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, kms::KeyId{});
+    Reader(value).get_into(key);
+    return true;
+  });
+  if (!listed) log::error("rotations cannot be listed: {}", describe(listed.error()));
+  bool left = !listed;
+  for (const auto& [directory, key] : rotations) {
+    const auto done = walk(directory, key);
+    Status status;
+    if (!done) status = fail(done.error());
+    else if (done->taken == 0 && done->left == 0) status = finish(directory);
+    else left = true;
+    if (status) continue;
+    log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(directory), describe(status.error()));
+    left = true;
+  }
+  return left;
+}
+
+Status Rotator::finish(Ino directory) {
+  catalog::WriteTxn txn(store_.catalog());
+  txn.erase(make_key(Table::rotation, directory.value()));
+  RK_TRY(txn.commit());
+  return {};
+}
+
+}  // namespace rekeyfs::images

@@ -1,0 +1,52 @@
+// Rotator: gives a directory a new key and has every image in it encrypted anew, while it is read and written.
+//
+// An image changes its key by going on in a layer over the one it had (Images::rekey), so the directory's images are
+// `replicating` when start() returns; the filler does the rest. What start() could not take (an image being opened to
+// be replaced, one made under the old policy at that moment) a background thread takes later. The rotation is on
+// record until a walk finds nothing left, so a crash only delays it. Thread-safe.
+#pragma once
+
+#include <thread>
+
+#include "engine/images/images.h"
+
+namespace rekeyfs::images {
+
+class Rotator {
+ public:
+  // All outlive it.
+  Rotator(store::Store& store, const names::Tree& tree, Images& images) : store_(store), tree_(tree), images_(images) {}
+  ~Rotator() { stop(); }
+  void start();  // takes up every rotation on record
+  void stop();
+
+  // Subdirectories of the same policy are part of it. For the directory's owner and root, who need a grant for the old
+  // key and the new one. How many images are encrypted anew; those with the key already do not count.
+  Result<std::uint64_t> rotate(Ino directory, std::string_view alias_or_id, const Caller& caller);
+
+ private:
+  Status change_policies(Ino directory, const kms::KeyId& key, const Caller& caller);
+  Status add_subdirectories(Ino directory, const names::Policy& policy, std::vector<Ino>& found) const;
+  struct Walk {
+    std::uint64_t taken = 0;
+    std::uint64_t left = 0;  // for the next time
+  };
+  Result<Walk> walk(Ino directory, const kms::KeyId& key);
+  Status take(Ino directory, const DirectoryEntry& entry, const kms::KeyId& key, Walk& done);
+  Result<std::vector<DirectoryEntry>> entries_of(Ino directory) const;
+  void work();
+  // Whether any is left for the next time.
+  bool go_on();
+  Status finish(Ino directory);
+
+  store::Store& store_;
+  const names::Tree& tree_;
+  Images& images_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool running_ GUARDED_BY(mutex_) = false;
+  bool wanted_ GUARDED_BY(mutex_) = true;
+  std::thread thread_;
+};
+
+}  // namespace rekeyfs::images

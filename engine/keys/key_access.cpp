@@ -1,0 +1,23 @@
+#include "engine/keys/key_access.h"
+
+#include <algorithm>
+
+namespace rekeyfs::keys {
+
+Status may_use(kms::KeyService& service, const std::optional<kms::KeyId>& key, const Caller& caller) {
+  if (!key) return {};
+  RK_TRY_ASSIGN(const kms::KeyInfo info, service.find(*key));
+  RK_TRY(kms::check_enabled(info));
+  const bool may = caller.uid == 0 || caller.uid == info.owner ||
+                   std::binary_search(info.grantees.begin(), info.grantees.end(), caller.uid);
+  if (may) return {};
+  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " has no grant for key \"" + info.alias +
+                                       "\": its owner or root gives one with `rekeyfs key grant`");
+}
+
+Status may_manage(const kms::KeyInfo& key, const Caller& caller) {
+  if (caller.uid == 0 || caller.uid == key.owner) return {};
+  return fail(Errc::not_permitted, "only its owner or root changes key \"" + key.alias + "\"");
+}
+
+}  // namespace rekeyfs::keys

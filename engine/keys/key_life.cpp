@@ -1,0 +1,143 @@
+#include "engine/keys/key_life.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/base/log.h"
+#include "engine/keys/key_access.h"
+
+namespace rekeyfs::keys {
+
+using catalog::Table;
+using catalog::make_key;
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto kLookForDue = 1s;
+constexpr std::size_t kLayersAtATime = 64;  // wrapped anew in one transaction; other writers wait that long
+constexpr std::size_t kMostListed = 20;
+
+}  // namespace
+
+Status KeyLife::start() {
+  RK_TRY_ASSIGN(const std::vector<kms::KeyInfo> keys, store_.keys().list());
+  for (const kms::KeyInfo& key : keys) {
+    if (key.oldest == key.version || key.state != kms::KeyState::enabled) continue;
+    RK_TRY_ASSIGN(const bool all, rewrap_all(key));
+    // Not while the store is in use: a layer being made may have been wrapped with an old version and not be on record.
+    if (all) RK_TRY(store_.keys().forget_versions(key.id, key.version));
+  }
+  {
+    Lock lock(mutex_);
+    running_ = true;
+  }
+  thread_ = std::thread([this] { wait_for_deletions(); });
+  return {};
+}
+
+void KeyLife::stop() {
+  {
+    Lock lock(mutex_);
+    running_ = false;
+    changed_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
+  RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
+  RK_TRY(may_manage(key, caller));
+  const bool takes_away = change.kind == KeyChange::Kind::disable || change.kind == KeyChange::Kind::schedule_deletion;
+  if (!takes_away) return apply(key, change);
+
+  RK_TRY_ASSIGN(const std::vector<KeyUses::Use> uses, uses_.of(key.id));
+  if (!change.force) RK_TRY(check_unneeded(key, uses));
+  RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
+  // What the kernel has cached of them must not be read any more either.
+  for (const KeyUses::Use& use : uses)
+    if (observer_) observer_->content_changed(use.image);
+  return changed;
+}
+
+Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& change) {
+  kms::KeyService& service = store_.keys();
+  switch (change.kind) {
+    case KeyChange::Kind::rotate: return rotate(key.id);
+    case KeyChange::Kind::disable: return service.disable(key.id);
+    case KeyChange::Kind::enable: return service.enable(key.id);
+    case KeyChange::Kind::schedule_deletion: return service.schedule_deletion(key.id, now() + change.delay);
+    case KeyChange::Kind::cancel_deletion: return service.cancel_deletion(key.id);
+    case KeyChange::Kind::grant: return service.grant(key.id, change.user);
+    case KeyChange::Kind::revoke: return service.revoke(key.id, change.user);
+  }
+  return fail(Errc::invalid, "there is no such change of a key");
+}
+
+Status KeyLife::check_unneeded(const kms::KeyInfo& key, const std::vector<KeyUses::Use>& uses) const {
+  std::string list;
+  if (uses.empty()) return {};
+  for (std::size_t i = 0; i < std::min(uses.size(), kMostListed); ++i)
+    list += "\n  " + uses[i].facts.path + " (" + uses[i].facts.reason + ", " + uses[i].facts.until + ")";
+  if (uses.size() > kMostListed) list += "\n  and " + std::to_string(uses.size() - kMostListed) + " more";
+  return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + std::to_string(uses.size()) +
+                              (uses.size() == 1 ? " image" : " images") + ", which could not be read without it; --force does it all the same:" + list);
+}
+
+Result<kms::KeyInfo> KeyLife::rotate(const kms::KeyId& id) {
+  RK_TRY_ASSIGN(const kms::KeyInfo rotated, store_.keys().rotate(id));
+  RK_TRY(rewrap_all(rotated));
+  return rotated;
+}
+
+Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
+  RK_TRY_ASSIGN(const std::vector<LayerId> behind, layers_behind(key));
+  bool all = true;
+  for (std::size_t next = 0; next < behind.size();) {
+    catalog::WriteTxn txn(store_.catalog());
+    for (const std::size_t end = std::min(behind.size(), next + kLayersAtATime); next < end; ++next) {
+      RK_TRY_ASSIGN(const auto there, store_.catalog().get(make_key(Table::layer, behind[next].value())));
+      if (!there) continue;  // deleted meanwhile
+      const Status done = store_.layers().rewrap(txn, behind[next]);
+      // One damaged record must not keep the others on the old version.
+      if (!done && done.error().code != Errc::corrupt) return fail(done.error());
+      if (!done) log::error("layer {} stays with an old version of its key: {}", behind[next].value(), describe(done.error()));
+      all = all && done;
+    }
+    RK_TRY(txn.commit());
+  }
+  return all;
+}
+
+Result<std::vector<LayerId>> KeyLife::layers_behind(const kms::KeyInfo& key) const {
+  std::vector<LayerId> behind;
+  RK_TRY(store_.catalog().scan(make_key(Table::layer), "", [&](std::string_view at, std::string_view value) {
+    const auto record = blocks::LayerRecord::decode(value);
+    if (record && record->key == key.id && record->data_key.version != key.version)
+      behind.push_back(LayerId{Reader(at.substr(1)).get_be64()});
+    return true;
+  }));
+  return behind;
+}
+
+void KeyLife::wait_for_deletions() {
+  for (;;) {
+    delete_due();
+    Lock lock(mutex_);
+    if (running_) changed_.wait_for(mutex_, kLookForDue);
+    if (!running_) return;
+  }
+}
+
+void KeyLife::delete_due() {
+  const auto keys = store_.keys().list();
+  if (!keys) return log::error("keys cannot be listed: {}", describe(keys.error()));
+  for (const kms::KeyInfo& key : *keys) {
+    if (key.state != kms::KeyState::pending_deletion || key.deletion > now()) continue;
+    const Status removed = store_.keys().remove(key.id);
+    if (removed) log::info("key {} is deleted, as was asked for", key.alias);
+    else log::error("key {} cannot be deleted: {}", key.alias, describe(removed.error()));
+  }
+}
+
+}  // namespace rekeyfs::keys

@@ -1,0 +1,47 @@
+// KeyLife: what happens to master keys after they were made. Rotation wraps data keys anew, disabling makes images
+// unreadable at once, a deletion that is due takes place; grants say who else may use a key.
+//
+// Only a key's owner and root change it, and a key that images still need is disabled or deleted only by force.
+// Thread-safe; one background thread waits for deletions to be due.
+#pragma once
+
+#include <thread>
+
+#include "engine/base/mutex.h"
+#include "engine/keys/key_uses.h"
+
+namespace rekeyfs::keys {
+
+class KeyLife {
+ public:
+  // All outlive it.
+  KeyLife(store::Store& store, const KeyUses& uses) : store_(store), uses_(uses) {}
+  ~KeyLife() { stop(); }
+  void set_observer(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
+
+  // Finishes what a rotation left when the store was last in use. Before any traffic.
+  Status start();
+  void stop();
+
+  Result<kms::KeyInfo> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller);
+
+ private:
+  Result<kms::KeyInfo> apply(const kms::KeyInfo& key, const KeyChange& change);
+  Status check_unneeded(const kms::KeyInfo& key, const std::vector<KeyUses::Use>& uses) const;
+  Result<kms::KeyInfo> rotate(const kms::KeyId& id);
+  // Whether every data key is wrapped with the newest version now.
+  Result<bool> rewrap_all(const kms::KeyInfo& key);
+  Result<std::vector<LayerId>> layers_behind(const kms::KeyInfo& key) const;
+  void wait_for_deletions();
+  void delete_due();
+
+  store::Store& store_;
+  const KeyUses& uses_;
+  Observer* observer_ = nullptr;
+  Mutex mutex_;
+  CondVar changed_;
+  bool running_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace rekeyfs::keys

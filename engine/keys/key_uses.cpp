@@ -1,0 +1,63 @@
+#include "engine/keys/key_uses.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace rekeyfs::keys {
+
+using catalog::Table;
+using names::InodeRecord;
+
+Result<std::vector<KeyUses::Use>> KeyUses::of(const kms::KeyId& key) const {
+  // Collected first: while the catalog is scanned, its writers wait.
+  std::vector<std::pair<Ino, InodeRecord>> images;
+  RK_TRY(store_.catalog().scan(catalog::make_key(Table::inode), "", [&](std::string_view at, std::string_view value) {
+    if (auto inode = InodeRecord::decode(value); inode && inode->kind == NodeKind::image)
+      images.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, std::move(*inode));
+    return true;
+  }));
+  std::vector<Use> uses;
+  for (const auto& [ino, inode] : images) {
+    RK_TRY_ASSIGN(auto use, use_by(ino, inode, key));
+    if (use) uses.push_back(std::move(*use));
+  }
+  std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.facts.path < b.facts.path; });
+  return uses;
+}
+
+Result<std::optional<KeyUses::Use>> KeyUses::use_by(Ino ino, const InodeRecord& inode, const kms::KeyId& key) const {
+  RK_TRY_ASSIGN(const std::vector<LayerAt> chain, chain_of(inode.image.layer));
+  const auto needs = [&](const LayerAt& layer) { return layer.record.key == key; };
+  const auto found = std::find_if(chain.begin(), chain.end(), needs);
+  if (found == chain.end()) return std::optional<Use>{};
+  if (found == chain.begin())
+    return std::optional(Use{ino, {tree_.path_of(ino), "encrypted with it", "until it is deleted"}});
+  return std::optional(Use{ino, {tree_.path_of(ino), "source of a replication", until_replicated(ino)}});
+}
+
+std::string KeyUses::until_replicated(Ino image) const {
+  std::string until = "until its replication is complete";
+  for (const auto& job : filler_.progress()) {
+    if (job.ino != image || job.total == 0) continue;
+    char text[64];
+    std::snprintf(text, sizeof text, " (%.1f %% done", std::min(99.9, 100.0 * static_cast<double>(job.done) / static_cast<double>(job.total)));
+    until += text;
+    if (job.error.empty() && job.rate > 0) {
+      std::snprintf(text, sizeof text, ", about %.0f s left", static_cast<double>(job.total - job.done) / job.rate);
+      until += text;
+    }
+    until += ")";
+  }
+  return until;
+}
+
+Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(LayerId top) const {
+  std::vector<LayerAt> chain;
+  for (LayerId id = top; id; id = chain.back().record.base) {
+    RK_TRY_ASSIGN(blocks::LayerRecord record, store_.layers().record_of(id));
+    chain.push_back({id, std::move(record)});
+  }
+  return chain;
+}
+
+}  // namespace rekeyfs::keys

@@ -1,0 +1,34 @@
+#include "tools/user.h"
+
+#include <pwd.h>
+
+#include <charconv>
+#include <vector>
+
+namespace rekeyfs::tools {
+namespace {
+constexpr std::size_t kEntryBytes = 16384;  // more than glibc asks for (_SC_GETPW_R_SIZE_MAX is 1024)
+}
+
+Outcome<uid_t> user_named(const std::string& name_or_number) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(kEntryBytes);
+  if (getpwnam_r(name_or_number.c_str(), &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_uid;
+  uid_t number = 0;
+  const char* const end = name_or_number.data() + name_or_number.size();
+  if (const auto [rest, error] = std::from_chars(name_or_number.data(), end, number);
+      error == std::errc{} && rest == end && number != static_cast<uid_t>(-1))
+    return number;
+  return fail(ExitCode::usage, "there is no user " + name_or_number + ": give a name that `getent passwd` knows, or a number");
+}
+
+std::string name_of_user(uid_t user) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(kEntryBytes);
+  if (getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
+  return std::to_string(user);
+}
+
+}  // namespace rekeyfs::tools
