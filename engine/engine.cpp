@@ -202,6 +202,7 @@ class LocalEngine final : public Engine {
   Status flush(OpenFile& file) override { return images_.flush(file); }
   Status sync(OpenFile& file) override { return images_.sync(file); }
   Status sync_directory(Ino) override { return store_->checkpointer().sync_journal({}); }
+  Status sync_all() override { return store_->checkpointer().sync_all(); }
 
   // --- extended attributes -------------------------------------------------------------------------------------
 

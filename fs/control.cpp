@@ -186,6 +186,11 @@ Result<json> session(const Call& call) {
   return json{{"pid", getpid()}, {"store", text(call.engine.store_path())}, {"version", REKEYFS_VERSION}};
 }
 
+Result<json> sync(const Call& call) {
+  RK_TRY(call.engine.sync_all());
+  return json::object();
+}
+
 Result<json> progress_of(const Call& call, const Attributes& node) {
   RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.replications(node.ino));
   json answer{{"kind", kind_text(node.kind)}, {"replications", array_of(replications)}};
@@ -293,8 +298,9 @@ struct Row {
 };
 
 constexpr std::array kRows{
-    Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
-    Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
+    Row{"session", session}, Row{"sync", sync}, Row{"status", status},         Row{"progress", progress},
+    Row{"state", state},     Row{"info", info}, Row{"key-create", key_create}, Row{"key-list", key_list},
+    Row{"key-show", key_show},
 };
 
 Result<json> serve(const Call& call) {
