@@ -215,6 +215,7 @@ class LocalEngine final : public Engine {
   Status flush(OpenFile& file) override { return images_.flush(file); }
   Status sync(OpenFile& file) override { return images_.sync(file); }
   Status sync_directory(Ino) override { return store_->checkpointer().sync_journal({}); }
+  Status sync_all() override { return store_->checkpointer().sync_all(); }
 
   // --- extended attributes -------------------------------------------------------------------------------------
 
@@ -233,7 +234,7 @@ class LocalEngine final : public Engine {
   Status set_attribute(Ino ino, std::string_view name, std::string_view value, SetAttribute how, const Caller& caller) override {
     RK_TRY(writable());
     RK_TRY(check_attribute_name(name));
-    if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, caller);
+    if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, how, caller);
     if (value.size() > kMostAttributeValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
     return tree_.set_attribute(ino, name, value, how);
   }

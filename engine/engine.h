@@ -231,6 +231,8 @@ class Engine {
   virtual Status flush(OpenFile& file) = 0;  // a close(2) of one of its descriptors
   virtual Status sync(OpenFile& file) = 0;
   virtual Status sync_directory(Ino ino) = 0;
+  // Every change that any call has acknowledged is durable when it returns; a full disk does not keep it from that.
+  virtual Status sync_all() = 0;
 
   // Extended attributes, whole names ("user.rekeyfs.key").
   enum class SetAttribute { either, create, replace };

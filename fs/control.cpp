@@ -189,6 +189,11 @@ Result<json> session(const Call& call) {
   return json{{"pid", getpid()}, {"store", text(call.engine.store_path())}, {"version", REKEYFS_VERSION}};
 }
 
+Result<json> sync(const Call& call) {
+  RK_TRY(call.engine.sync_all());
+  return json::object();
+}
+
 Result<json> progress_of(const Call& call, const Attributes& node) {
   RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.replications(node.ino));
   json answer{{"kind", kind_text(node.kind)}, {"replications", array_of(replications)}};
@@ -337,9 +342,17 @@ struct Row {
 };
 
 constexpr std::array kRows{
-    Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
-    Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
+    // clang-format off
+    Row{"session", session},
+    Row{"sync", sync},
+    Row{"status", status},
+    Row{"progress", progress},
+    Row{"state", state},
+    Row{"info", info},
     Row{"rotate", rotate},
+    Row{"key-create", key_create},
+    Row{"key-list", key_list},
+    Row{"key-show", key_show},
     Row{"key-rotate", key_change<KeyChange::Kind::rotate>},
     Row{"key-disable", key_change<KeyChange::Kind::disable>},
     Row{"key-enable", key_change<KeyChange::Kind::enable>},
@@ -347,6 +360,7 @@ constexpr std::array kRows{
     Row{"key-cancel-deletion", key_change<KeyChange::Kind::cancel_deletion>},
     Row{"key-grant", key_change<KeyChange::Kind::grant>},
     Row{"key-revoke", key_change<KeyChange::Kind::revoke>},
+    // clang-format on
 };
 
 Result<json> serve(const Call& call) {

@@ -10,6 +10,7 @@
 //
 //   command     takes        answers
 //   session                  pid, store, version
+//   sync                     nothing: every change so far is durable
 //   status      [name]       progress, path, and refusals: the latest below it
 //   progress    [name]       kind, status (an image's), replications at or below it
 //   state       path         status of an image below the directory, by its path in the store

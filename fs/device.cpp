@@ -1,5 +1,6 @@
 #include "fs/device.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include <linux/fuse.h>
@@ -46,6 +47,7 @@ bool Device::request_kills_privileges() {
 // libfuse cancels its threads inside this read when the loop ends: no lock may be held here, nothing be noexcept.
 ssize_t Device::receive(int descriptor, void* buffer, std::size_t size) {
   const ssize_t got = ::read(descriptor, buffer, size);
+  if (got < 0 && errno == ECONNABORTED) errno = ENODEV;  // an aborted session has ended as an unmounted one has
   if (got > 0) inspect(static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got));
   return got;
 }

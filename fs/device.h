@@ -19,6 +19,7 @@ namespace rekeyfs::fs {
 
 class Device {
  public:
+  // As read(2). That the session has ended, in whichever way, is ENODEV: the one that libfuse takes for an end.
   ssize_t receive(int descriptor, void* buffer, std::size_t size);
   ssize_t send(int descriptor, iovec* pieces, int count);
 

@@ -25,6 +25,7 @@ constexpr std::array kRows{
     ExitCodeRow{ExitCode::denied, "the caller is not allowed to do that"},
     ExitCodeRow{ExitCode::no_space, "no space is left"},
     ExitCodeRow{ExitCode::refused, "a rule of the image store forbids it"},
+    ExitCodeRow{ExitCode::not_durable, "unmounted, but the latest changes may not be durable (umount)"},
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ enum class ExitCode : int {
   denied = 16,
   no_space = 17,
   refused = 18,
+  not_durable = 19,
 };
 
 struct ExitCodeRow {

@@ -1,53 +1,125 @@
 #include "tools/holders.h"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
+#include <string_view>
 #include <system_error>
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include "tools/descriptor.h"
 
 namespace rekeyfs::tools {
 namespace {
 
 namespace stdfs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
-bool points_into(const stdfs::path& link, const std::string& mountpoint) {
-  std::error_code unreadable;  // another user's process, or one that has just ended
-  std::string target = stdfs::read_symlink(link, unreadable).string();
-  return !unreadable && (target == mountpoint || target.starts_with(mountpoint + "/"));
+constexpr milliseconds kPatience{2000};
+
+// False for what cannot be read: another user's process, or one that has just ended.
+bool points_into(const std::string& link, const std::string& mountpoint) {
+  std::array<char, PATH_MAX> text;
+  const ssize_t size = readlink(link.c_str(), text.data(), text.size());
+  if (size < 0) return false;
+  const std::string_view target(text.data(), static_cast<std::size_t>(size));
+  return target == mountpoint || target.starts_with(mountpoint + "/");
 }
 
-bool holds(const stdfs::path& process, const std::string& mountpoint) {
-  for (const char* link : {"cwd", "root", "exe"})
-    if (points_into(process / link, mountpoint)) return true;
+bool holds(const std::string& process, const std::string& mountpoint) {
+  for (const char* link : {"/cwd", "/root", "/exe"})
+    if (points_into(process + link, mountpoint)) return true;
   std::error_code unreadable;
-  for (stdfs::directory_iterator at(process / "fd", unreadable), end; !unreadable && at != end;
+  for (stdfs::directory_iterator at(process + "/fd", unreadable), end; !unreadable && at != end;
        at.increment(unreadable))
-    if (points_into(at->path(), mountpoint)) return true;
+    if (points_into(at->path().string(), mountpoint)) return true;
   return false;
 }
 
-std::string command_of(const stdfs::path& process) {
-  std::ifstream file(process / "comm");
+std::string command_of(const std::string& process) {
+  std::ifstream file(process + "/comm");
   std::string name;
   std::getline(file, name);
   return name;
 }
 
+std::vector<pid_t> processes_of(const std::string& proc) {
+  std::vector<pid_t> processes;
+  std::error_code unreadable;
+  for (stdfs::directory_iterator at(proc, unreadable), end; !unreadable && at != end; at.increment(unreadable)) {
+    const std::string name = at->path().filename().string();
+    if (name.find_first_not_of("0123456789") == std::string::npos) processes.push_back(std::stoi(name));
+  }
+  std::sort(processes.begin(), processes.end());
+  return processes;
+}
+
+// One line for each as it is found: number and command.
+void print_holders(const std::string& mountpoint, const std::string& proc, pid_t asking, int out) {
+  for (const pid_t process : processes_of(proc)) {
+    const std::string place = proc + "/" + std::to_string(process);
+    if (process == asking || process == getpid() || !holds(place, mountpoint)) continue;
+    const std::string line = std::to_string(process) + " " + command_of(place) + "\n";
+    if (write(out, line.data(), line.size()) < 0) return;
+  }
+}
+
+// What is written to `in` until its end, or until the time is over.
+std::string read_in_time(int in) {
+  std::string text;
+  const auto deadline = steady_clock::now() + kPatience;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
+    pollfd wait{in, POLLIN, 0};
+    const int ready = left.count() > 0 ? poll(&wait, 1, static_cast<int>(left.count())) : 0;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) return text;
+    std::array<char, 512> piece;
+    const ssize_t got = read(in, piece.data(), piece.size());
+    if (got <= 0) return text;
+    text.append(piece.data(), static_cast<std::size_t>(got));
+  }
+}
+
+std::vector<Holder> parse(const std::string& text) {
+  std::vector<Holder> holders;
+  std::istringstream lines(text);
+  Holder holder{};
+  while (lines >> holder.process && lines.get() == ' ' && std::getline(lines, holder.command)) holders.push_back(holder);
+  return holders;
+}
+
 }  // namespace
 
-std::vector<Holder> holders_of(const std::string& mountpoint) {
-  std::vector<Holder> holders;
-  std::error_code unreadable;
-  for (stdfs::directory_iterator at("/proc", unreadable), end; !unreadable && at != end; at.increment(unreadable)) {
-    std::string name = at->path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    auto process = static_cast<pid_t>(std::stol(name));
-    if (process != getpid() && holds(at->path(), mountpoint)) holders.push_back({process, command_of(at->path())});
+// A child looks, because one that hangs in the kernel can be left behind and a thread cannot.
+std::vector<Holder> holders_of(const std::string& mountpoint, const std::string& proc) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return {};
+  const Descriptor in(ends[0]);
+  Descriptor out(ends[1]);
+  const pid_t asking = getpid();
+  const pid_t child = fork();
+  if (child < 0) return {};
+  if (child == 0) {
+    print_holders(mountpoint, proc, asking, out.get());
+    _exit(0);
   }
-  std::sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) { return a.process < b.process; });
-  return holders;
+  out.reset();
+  const std::string text = read_in_time(in.get());
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, WNOHANG);  // waited for in earnest, it could hang us as well
+  return parse(text);
 }
 
 }  // namespace rekeyfs::tools

@@ -1,26 +1,15 @@
-// Mounts: the rekeyfs mounts that this process can see (/proc/self/mountinfo).
+// Mounts: the rekeyfs mounts that this process can see, and how paths lead to them.
 #pragma once
 
 #include <optional>
 #include <string>
-#include <string_view>
-#include <vector>
 
+#include "fs/mountinfo.h"
 #include "tools/outcome.h"
 
 namespace rekeyfs::tools {
 
-struct Mount {
-  std::string mountpoint;
-  std::string type;    // "fuse.rekeyfs"
-  std::string source;  // of a rekeyfs mount: the store's path
-
-  bool is_rekeyfs() const { return type == "fuse.rekeyfs"; }
-};
-
-// Oldest first, so that the last of one mount point is the one on top.
-Outcome<std::vector<Mount>> list_mounts();
-std::vector<Mount> parse_mountinfo(std::string_view text);
+using Mount = fs::MountEntry;
 
 // What is mounted at exactly that path.
 Outcome<std::optional<Mount>> mount_at(const std::string& mountpoint);

@@ -48,6 +48,15 @@ Status not_settable(std::string_view name) {
   return fail(Errc::not_permitted, "user.rekeyfs." + std::string(name) + " cannot be set: it is read-only or unknown");
 }
 
+// Has a user given the node this value, one of those that can be set?
+bool is_set(const InodeRecord& inode, std::string_view name) {
+  const bool directory = inode.kind == NodeKind::directory;
+  if (name == "key") return inode.policy.key.has_value();
+  if (name == "fast_create") return inode.policy.fast_create;
+  if (name == "type") return (directory ? inode.policy.type : inode.image.type) != names::ImageType::none;
+  return inode.image.is_protected;
+}
+
 Result<std::string> or_absent(std::string_view text) {
   if (text.empty()) return fail(Errc::no_attribute);
   return std::string(text);
@@ -123,7 +132,7 @@ Status OurAttributes::change(Ino ino, const Caller& caller, const std::function<
   return {};
 }
 
-Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value, const Caller& caller) {
+Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how, const Caller& caller) {
   RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
   const bool settable = seen.kind == NodeKind::directory ? name == "key" || name == "fast_create" || name == "type"
                         : seen.kind == NodeKind::image && (name == "type" || name == "protected");
@@ -138,6 +147,9 @@ Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value
     key = info.id;
   }
   return change(ino, caller, [&](InodeRecord& inode) -> Status {
+    const bool there = is_set(inode, name);
+    if (how == Engine::SetAttribute::create && there) return fail(Errc::exists);
+    if (how == Engine::SetAttribute::replace && !there) return fail(Errc::no_attribute);
     if (key) inode.policy.key = key;
     else if (inode.kind == NodeKind::directory) return set_on_directory(inode, name, value);
     else return set_on_image(inode, name, value);

@@ -15,7 +15,8 @@ class OurAttributes {
 
   // `name` without the prefix. Errc::no_attribute if the node has no such value.
   Result<std::string> get(Ino ino, std::string_view name) const;
-  Status set(Ino ino, std::string_view name, std::string_view value, const Caller& caller);
+  // Errc::exists, Errc::no_attribute: as `how` asks.
+  Status set(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how, const Caller& caller);
   Status remove(Ino ino, std::string_view name, const Caller& caller);
   std::vector<std::string> names_with_values(Ino ino) const;  // whole names, sorted
 

@@ -64,6 +64,12 @@ Status Checkpointer::run() {
   return remove_garbage(garbage);
 }
 
+Status Checkpointer::sync_all() {
+  Status status = run();
+  if (status || status.error().code != Errc::no_space) return status;
+  return health_.after_sync(storage_.sync_all());  // the journal has all that the tables and the catalog lack
+}
+
 // Everything of the changed layers that the records will name is durable when it returns.
 Status Checkpointer::flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
                            std::vector<std::shared_ptr<blocks::Layer>>& flushed,

@@ -23,6 +23,8 @@ class Checkpointer {
   void stop();  // fine if it never started
   // One checkpoint now, in the caller's thread.
   Status run();
+  // All changes so far are durable when it returns: by a checkpoint, or as they are if the disk is too full for one.
+  Status sync_all();
   // Makes a replica's source durable before the journal that names it is: see sync_journal().
   void must_precede_sync(std::shared_ptr<blocks::Layer> base);
   // The journal, and what it depends on, is durable when it returns.

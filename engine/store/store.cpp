@@ -1,5 +1,7 @@
 #include "engine/store/store.h"
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "engine/store/recovery.h"
@@ -18,46 +20,76 @@ Status make_directories(io::Storage& storage) {
   return {};
 }
 
-// A directory that is missing or empty becomes the store's; says whether it was made here.
-Result<bool> claim_directory(const std::string& directory) {
+constexpr std::array kMadeByInit{"catalog", "journal", "layers"};
+constexpr std::string_view kLockName = "lock";
+
+// What an init leaves that is killed: the lock, then the new superblock as well, then all the rest.
+bool is_left_by_init(const std::string& directory) {
+  bool locked = false, begun = false, more = false;
+  std::error_code error;
+  for (const auto& entry : stdfs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename();
+    const bool is_file = stdfs::is_regular_file(entry.symlink_status(error));
+    if (name == kLockName && is_file) locked = true;
+    else if (name == kNewSuperblockName && is_file) begun = true;
+    else if (std::find(kMadeByInit.begin(), kMadeByInit.end(), name) != kMadeByInit.end()) more = true;
+    else return false;
+  }
+  return !error && locked && (begun || !more);
+}
+
+enum class Found { nothing, empty, interrupted };  // where a store shall be
+
+// A directory that is missing or empty becomes the store's; so does one whose init was interrupted.
+Result<Found> claim_directory(const std::string& directory) {
   std::error_code error;
   const bool made = stdfs::create_directory(directory, error);
   if (error) return fail(error_from_errno(error.value(), "make the store directory " + directory));
   if (made) {
     stdfs::permissions(directory, stdfs::perms::owner_all, error);
-    return true;
+    return Found::nothing;
   }
   if (stdfs::exists(directory + "/" + std::string(kSuperblockName), error))
     return fail(Errc::exists, directory + " is a rekeyfs store already: mount it, or choose another directory");
-  if (!stdfs::is_empty(directory, error))
-    return fail(Errc::not_empty, directory + " is not empty: choose a new or an empty directory for the store");
-  return false;
+  if (stdfs::is_empty(directory, error)) return Found::empty;
+  if (is_left_by_init(directory)) return Found::interrupted;
+  return fail(Errc::not_empty, directory + " is not empty: choose a new or an empty directory for the store");
 }
 
-void clear(const std::string& directory, bool remove_it) {
-  std::error_code ignored;
-  for (const auto& entry : stdfs::directory_iterator(directory, ignored)) stdfs::remove_all(entry.path(), ignored);
-  if (remove_it) stdfs::remove(directory, ignored);
+// The new superblock goes after all that it stands for. The lock stays.
+Status remove_leftovers(io::Storage& storage, const std::string& directory) {
+  for (const char* name : kMadeByInit) {
+    std::error_code error;
+    stdfs::remove_all(directory + "/" + name, error);
+    if (error) return fail(error_from_errno(error.value(), "remove what an interrupted init left in " + directory));
+  }
+  return storage.remove(kNewSuperblockName);
 }
 
-// The superblock comes last: a directory without one is no store.
-Status build(const std::string& directory, const Credential& credential,
+// The superblock gets its name last: a directory without it is no store.
+Status build(io::Storage& storage, const std::string& directory, const Credential& credential,
              const std::vector<std::pair<std::string, std::string>>& records) {
-  RK_TRY_ASSIGN(const io::StoreLock lock, io::StoreLock::acquire(directory));
-  RK_TRY_ASSIGN(const std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(directory));
-  RK_TRY(make_directories(*storage));
-  RK_TRY_ASSIGN(const Unlocked unlocked, create_superblock(*storage, credential));
-  RK_TRY(catalog::Catalog::create(*storage, catalog_directory(directory), unlocked.root, unlocked.superblock.store_id, records));
-  return storage->sync_all();
+  RK_TRY_ASSIGN(const Unlocked unlocked, create_superblock(storage, credential));
+  RK_TRY(make_directories(storage));
+  RK_TRY(catalog::Catalog::create(storage, catalog_directory(directory), unlocked.root, unlocked.superblock.store_id, records));
+  RK_TRY(storage.sync_all());
+  return publish_superblock(storage);
 }
 
 }  // namespace
 
 Status Store::create(const std::string& directory, const Credential& credential,
                      const std::vector<std::pair<std::string, std::string>>& records) {
-  RK_TRY_ASSIGN(const bool made, claim_directory(directory));
-  const Status built = build(directory, credential, records);
-  if (!built) clear(directory, made);
+  RK_TRY_ASSIGN(const Found found, claim_directory(directory));
+  RK_TRY_ASSIGN(const std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(directory));
+  RK_TRY_ASSIGN(const io::StoreLock lock, io::StoreLock::acquire(directory));
+  if (found == Found::interrupted) RK_TRY(remove_leftovers(*storage, directory));
+  const Status built = build(*storage, directory, credential, records);
+  if (!built && remove_leftovers(*storage, directory)) {
+    static_cast<void>(storage->remove(kLockName));
+    std::error_code ignored;
+    if (found == Found::nothing) stdfs::remove(directory, ignored);
+  }
   return built;
 }
 

@@ -24,7 +24,6 @@ constexpr std::size_t kDigestSize = sizeof(Digest);
 constexpr std::size_t kSize = kHeaderSize + KeyWrap::kWrappedSize + 2 * kDigestSize;  // 220 bytes
 constexpr std::size_t kLeastSize = kMagic.size() + sizeof(std::uint32_t) + 2 * kDigestSize;
 constexpr std::size_t kMostSize = 4096;  // of any version
-constexpr std::string_view kNewName = "rekeyfs.store.new";
 
 constexpr std::string_view kRootPurpose = "rekeyfs v1 root key";
 constexpr std::string_view kMacInfo = "rekeyfs v1 superblock mac";
@@ -143,15 +142,10 @@ Result<Digest> mac_of(const Key& root, std::string_view bytes) {
   return mac.digest(as_bytes(bytes));
 }
 
-// To a new name, synced and renamed, so that there is never half a superblock.
-Status publish(io::Storage& storage, std::string_view bytes) {
-  RK_TRY(storage.remove(kNewName));  // of an init that was interrupted
-  {
-    RK_TRY_ASSIGN(auto file, storage.open(kNewName, io::OpenMode::create_new));
-    RK_TRY(file->write(0, as_bytes(bytes)));
-    RK_TRY(file->sync());
-  }
-  RK_TRY(storage.rename(kNewName, kSuperblockName));
+Status write_new(io::Storage& storage, std::string_view bytes) {
+  RK_TRY_ASSIGN(auto file, storage.open(kNewSuperblockName, io::OpenMode::create_new));
+  RK_TRY(file->write(0, as_bytes(bytes)));
+  RK_TRY(file->sync());
   return storage.sync_directory("");
 }
 
@@ -203,8 +197,13 @@ Result<Unlocked> create_superblock(io::Storage& storage, const Credential& crede
   bytes += as_text(sha256(bytes));
   RK_TRY_ASSIGN(const Digest mac, mac_of(root, bytes));
   bytes += as_text(mac);
-  RK_TRY(publish(storage, bytes));
+  RK_TRY(write_new(storage, bytes));
   return Unlocked{header.superblock, std::move(root)};
+}
+
+Status publish_superblock(io::Storage& storage) {
+  RK_TRY(storage.rename(kNewSuperblockName, kSuperblockName));
+  return storage.sync_directory("");
 }
 
 Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credential) {

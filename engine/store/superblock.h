@@ -1,8 +1,8 @@
 // Superblock: the file `rekeyfs.store` that identifies a store and holds its root key, locked.
 //
 // JSON is not used: the bytes are specified in man/rekeyfs-format.5 (magic, format version, store id, how to
-// unlock, the wrapped root key, and a MAC under the root key over all of it). Written once, by init: to
-// `rekeyfs.store.new`, synced, renamed, directory synced.
+// unlock, the wrapped root key, and a MAC under the root key over all of it). Written once, by init: first of all to
+// `rekeyfs.store.new`, synced; when everything else is durable that is renamed, and the directory synced.
 #pragma once
 
 #include <optional>
@@ -17,6 +17,7 @@ namespace rekeyfs::store {
 
 inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::string_view kSuperblockName = "rekeyfs.store";
+inline constexpr std::string_view kNewSuperblockName = "rekeyfs.store.new";  // of a store that is being made
 
 struct Superblock {
   std::uint32_t version = kFormatVersion;
@@ -29,9 +30,12 @@ struct Unlocked {
   crypto::Key root;
 };
 
-// Makes a random root key and writes the superblock. Errc::exists if there is one. Errc::invalid for an empty
-// passphrase or a key file of less than 32 or more than 65536 bytes.
+// Makes a random root key and writes the superblock, durable, under its name for the time being. Errc::exists if there
+// is one under either name. Errc::invalid for an empty passphrase or a key file of less than 32 or more than 65536
+// bytes.
 Result<Unlocked> create_superblock(io::Storage& storage, const Credential& credential, crypto::ScryptCost cost = {});
+// Gives it its name: from now on the directory is a store. Everything else in it is durable.
+Status publish_superblock(io::Storage& storage);
 
 // Errc::not_found if it is no store; Errc::wrong_version; Errc::wrong_secret; Errc::corrupt if damaged. Each
 // message names the next step. Costs read from the file are bounded before use.

@@ -4,7 +4,9 @@ import hashlib
 import os
 import random
 import shutil
+import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -101,6 +103,40 @@ class Paths(BadInput):
         (full / "file").write_bytes(b"mine")
         self.assertFails(rekeyfs("init", full, "--key-file", self.key_file, check=False), EXISTS)
         self.assertEqual(snapshot(full), {"file": b"mine"})
+
+    def test_init_that_was_killed_is_begun_anew(self):
+        """At whatever moment: the directory is a whole store, or none, and then the next init makes one."""
+        rng, interrupted = random.Random(5), 0
+        started = time.monotonic()
+        rekeyfs("init", self.folder / "timed", "--key-file", self.key_file)
+        whole = time.monotonic() - started
+        for number in range(40):
+            store = self.folder / f"killed-{number}"
+            process = subprocess.Popen([REKEYFS, "init", store, "--key-file", self.key_file], stdout=subprocess.DEVNULL)
+            time.sleep(rng.uniform(0, whole))
+            process.kill()
+            process.wait()
+            if not (store / "rekeyfs.store").exists():
+                interrupted += store.exists() and bool(os.listdir(store))
+                self.assertFails(self.mount(store), NOT_A_STORE, NOT_FOUND)
+                rekeyfs("init", store, "--key-file", self.key_file)
+            rekeyfs("key", "list", store, "--key-file", self.key_file)
+            self.assertNotIn("rekeyfs.store.new", os.listdir(store))
+        self.assertGreater(interrupted, 0, "no init was killed half-way")
+
+    def test_init_keeps_a_store_that_has_lost_its_superblock(self):
+        (self.store / "rekeyfs.store").rename(self.folder / "superblock")
+        before = snapshot(self.store)
+        self.assertFails(rekeyfs("init", self.store, "--key-file", self.key_file, check=False), EXISTS)
+        (self.folder / "foreign").mkdir()
+        (self.folder / "foreign/rekeyfs.store.new").write_bytes(b"")
+        (self.folder / "foreign/lock").write_bytes(b"")
+        (self.folder / "foreign/thesis").write_bytes(b"mine")
+        self.assertFails(rekeyfs("init", self.folder / "foreign", "--key-file", self.key_file, check=False), EXISTS)
+        self.assertEqual(len(os.listdir(self.folder / "foreign")), 3)
+        self.assertEqual(snapshot(self.store), before)
+        (self.folder / "superblock").rename(self.store / "rekeyfs.store")
+        rekeyfs("key", "list", self.store, "--key-file", self.key_file)
 
     def test_umount_of_what_is_not_mounted(self):
         self.assertFails(rekeyfs("umount", self.mnt, check=False), NOT_MOUNTED)

@@ -34,6 +34,20 @@ class Policy(TestCase):
         shown = run("getfattr", "--only-values", "-n", PREFIX + "key", self.image).stdout
         self.assertEqual(shown, "tenant-one")
 
+    def test_create_and_replace_are_told_apart(self):
+        for path, name, value in ((self.folder, "key", b"tenant-two"), (self.folder, "type", b"data-disk"),
+                                  (self.folder, "fast_create", b"1"), (self.image, "type", b"data-disk"),
+                                  (self.image, "protected", b"1")):
+            with self.subTest(path=path.name, name=name):
+                if name == "key":
+                    os.removexattr(path, PREFIX + name)
+                self.assertErrno(errno.ENODATA, os.setxattr, path, PREFIX + name, value, os.XATTR_REPLACE)
+                self.assertErrno(errno.ENODATA, os.getxattr, path, PREFIX + name)
+                os.setxattr(path, PREFIX + name, value, os.XATTR_CREATE)
+                self.assertErrno(errno.EEXIST, os.setxattr, path, PREFIX + name, value, os.XATTR_CREATE)
+                os.setxattr(path, PREFIX + name, value, os.XATTR_REPLACE)
+                self.assertEqual(os.getxattr(path, PREFIX + name), value)
+
     def test_plain_directories_have_no_key(self):
         self.assertEqual(attribute(self.mnt, "encryption"), "none")
         self.assertErrno(errno.ENODATA, os.getxattr, self.mnt, PREFIX + "key")

@@ -9,7 +9,7 @@ import unittest
 from harness import TestCase, attribute, rekeyfs, run
 from images import KIB, MIB
 
-STORE_IN_USE, BUSY = 4, 8  # exit codes, rekeyfs(1)
+STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
 
 
 class Remount(TestCase):
@@ -43,6 +43,21 @@ class Remount(TestCase):
             self.assertEqual(done.returncode, BUSY, done.stderr)
             file.write(b"still mounted")
         self.assertEqual((self.mnt / "open").read_bytes(), b"still mounted")
+
+    def test_umount_says_if_not_everything_is_durable(self):
+        (self.mnt / "file").write_bytes(b"kept in the journal")
+        # What a failing disk does: the block table of the new layer cannot be made.
+        obstacles = [path.with_suffix(".table") for path in self.store.store.glob("layers/*/*.data0")]
+        self.assertEqual(len(obstacles), 1)
+        obstacles[0].mkdir()
+        done = rekeyfs("umount", self.mnt, check=False)
+        self.assertEqual(done.returncode, NOT_DURABLE, done.stderr)
+        self.assertRegex(done.stderr, r"unmounted, but .* may not be durable: .*\.table")
+        self.assertNotEqual(self.store.process.wait(timeout=60), 0)
+        self.store.process = None
+        obstacles[0].rmdir()
+        self.store.mount()
+        self.assertEqual((self.mnt / "file").read_bytes(), b"kept in the journal")
 
 
 class Lock(TestCase):

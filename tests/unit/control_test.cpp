@@ -1,4 +1,5 @@
 // The commands of fs/control.h on a real store.
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -81,6 +82,19 @@ TEST_F(ControlTest, SessionNamesTheProcessAndTheStore) {
   EXPECT_EQ(session.at("pid"), getpid());
   EXPECT_EQ(session.at("store"), engine_->store_path());
   EXPECT_THAT(session.at("version").get<std::string>(), HasSubstr("."));
+}
+
+TEST_F(ControlTest, SyncMakesEverythingDurable) {
+  make_image(kRootIno, "x");
+  const std::filesystem::path table = path("store/layers");
+  auto tables = [&] {
+    std::size_t found = 0;
+    for (const auto& file : std::filesystem::recursive_directory_iterator(table)) found += file.path().extension() == ".table";
+    return found;
+  };
+  ASSERT_EQ(tables(), 0U) << "the checkpoint of the background came first";
+  EXPECT_EQ(call({{"command", "sync"}}, kRootIno, kBob).value(), json::object());
+  EXPECT_EQ(tables(), 1U);
 }
 
 TEST_F(ControlTest, WhatIsNoRequestIsRefusedInWords) {

@@ -156,6 +156,34 @@ TEST_F(FaultyStoreTest, NothingIsLostWhenATableFileCannotBeMade) {
   EXPECT_EQ(block(id, 0), "a");
 }
 
+TEST_F(FaultyStoreTest, SyncAllIsKeptOnAFullDiskToo) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->sync_all());
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "a");
+  ASSERT_TRUE(write(id, 1, 'b'));
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation == FaultyStorage::Operation::write && path.ends_with(".table")) return fail(Errc::no_space);
+    return {};
+  });
+  ASSERT_FALSE(parts_->checkpointer->run());
+  ASSERT_TRUE(parts_->checkpointer->sync_all());
+  cut_power(2, 0);
+  EXPECT_EQ(block(id, 1), "b");
+}
+
+TEST_F(FaultyStoreTest, SyncAllTellsOfAFailingDisk) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation == FaultyStorage::Operation::sync && path.find(".data") != std::string::npos) return fail(Errc::io);
+    return {};
+  });
+  EXPECT_EQ(parts_->checkpointer->sync_all().error().code, Errc::io);
+  EXPECT_EQ(parts_->checkpointer->sync_all().error().code, Errc::read_only) << "a retry could lie";
+}
+
 // A full disk while the journal starts a segment does not keep later checkpoints from starting one.
 TEST_F(FaultyStoreTest, CheckpointsGoOnAfterASegmentCouldNotBeMade) {
   const LayerId id = make_layer();

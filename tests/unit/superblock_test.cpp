@@ -45,6 +45,12 @@ class SuperblockTest : public test::TempDirectory {
     bytes.replace(checked, 32, as_text(hash.finish()));
     write_file(bytes);
   }
+  // A superblock under its own name.
+  Result<Unlocked> make(const Credential& credential, crypto::ScryptCost cost = {}) {
+    RK_TRY_ASSIGN(Unlocked unlocked, create_superblock(*storage_, credential, cost));
+    RK_TRY(publish_superblock(*storage_));
+    return unlocked;
+  }
   Errc open_error(const Credential& credential) {
     auto opened = open_superblock(*storage_, credential);
     EXPECT_FALSE(opened);
@@ -56,7 +62,7 @@ class SuperblockTest : public test::TempDirectory {
 };
 
 TEST_F(SuperblockTest, KeyFileUnlocks) {
-  const Unlocked made = create_superblock(*storage_, key_file()).value();
+  const Unlocked made = make(key_file()).value();
   const Unlocked opened = open_superblock(*storage_, key_file()).value();
   EXPECT_TRUE(opened.root == made.root);
   EXPECT_EQ(opened.superblock.store_id, made.superblock.store_id);
@@ -66,19 +72,19 @@ TEST_F(SuperblockTest, KeyFileUnlocks) {
 }
 
 TEST_F(SuperblockTest, PassphraseUnlocks) {
-  const Unlocked made = create_superblock(*storage_, passphrase(), kCheap).value();
+  const Unlocked made = make(passphrase(), kCheap).value();
   EXPECT_TRUE(open_superblock(*storage_, passphrase()).value().root == made.root);
 }
 
 TEST_F(SuperblockTest, CanBeIdentifiedWithoutUnlocking) {
-  const Unlocked made = create_superblock(*storage_, passphrase(), kCheap).value();
+  const Unlocked made = make(passphrase(), kCheap).value();
   const Superblock read = read_superblock(*storage_).value();
   EXPECT_EQ(read.store_id, made.superblock.store_id);
   EXPECT_EQ(read.kind, Credential::Kind::passphrase);
 }
 
 TEST_F(SuperblockTest, LayoutIsAsDocumented) {
-  const Unlocked made = create_superblock(*storage_, passphrase(), kCheap).value();
+  const Unlocked made = make(passphrase(), kCheap).value();
   const std::string bytes = file();
   EXPECT_EQ(bytes.size(), 220u);
   EXPECT_EQ(bytes.substr(0, 12), std::string("rekeyfs\n\x01\0\0\0", 12));
@@ -86,17 +92,22 @@ TEST_F(SuperblockTest, LayoutIsAsDocumented) {
   EXPECT_EQ(bytes.substr(28, 4), "\x01\x0a\x08\x01");
 }
 
-TEST_F(SuperblockTest, NothingElseIsLeftBehind) {
-  std::ofstream(path("rekeyfs.store.new")) << std::string(1000, 'x');  // of an init that was interrupted
+TEST_F(SuperblockTest, ItIsAStoreOnlyWhenThatIsPublished) {
   ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  EXPECT_EQ(storage_->list("").value(), std::vector<std::string>{"rekeyfs.store.new"});
+  EXPECT_EQ(open_error(key_file()), Errc::not_found);
+  ASSERT_TRUE(publish_superblock(*storage_));
   EXPECT_EQ(storage_->list("").value(), std::vector<std::string>{"rekeyfs.store"});
   EXPECT_TRUE(open_superblock(*storage_, key_file()));
 }
 
 TEST_F(SuperblockTest, ExistingStoreIsKept) {
   ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  EXPECT_EQ(create_superblock(*storage_, key_file()).error().code, Errc::exists);
+  ASSERT_TRUE(publish_superblock(*storage_));
   const std::string before = file();
   EXPECT_EQ(create_superblock(*storage_, key_file()).error().code, Errc::exists);
+  EXPECT_EQ(storage_->list("").value(), std::vector<std::string>{"rekeyfs.store"});
   EXPECT_EQ(file(), before);
 }
 
@@ -116,21 +127,21 @@ TEST_F(SuperblockTest, NoStoreIsNotFound) {
 }
 
 TEST_F(SuperblockTest, WrongSecretIsToldFromDamage) {
-  ASSERT_TRUE(create_superblock(*storage_, passphrase(), kCheap));
+  ASSERT_TRUE(make(passphrase(), kCheap));
   EXPECT_EQ(open_error(passphrase("correct horsf")), Errc::wrong_secret);
   EXPECT_EQ(open_error(passphrase("")), Errc::wrong_secret);
   EXPECT_EQ(open_error(key_file()), Errc::wrong_secret);
 }
 
 TEST_F(SuperblockTest, WrongKeyFileIsToldFromDamage) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   EXPECT_EQ(open_error(key_file(std::string(33, 'k'))), Errc::wrong_secret);
   EXPECT_EQ(open_error(key_file("short")), Errc::wrong_secret);
   EXPECT_EQ(open_error(passphrase(std::string(32, 'k'))), Errc::wrong_secret);
 }
 
 TEST_F(SuperblockTest, EveryChangedByteIsDamage) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   const std::string good = file();
   for (std::size_t i = 0; i < good.size(); ++i) {
     for (int change : {0x01, 0x80, 0xff}) {
@@ -144,7 +155,7 @@ TEST_F(SuperblockTest, EveryChangedByteIsDamage) {
 }
 
 TEST_F(SuperblockTest, EveryOtherLengthIsDamage) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   const std::string good = file();
   for (std::size_t size = 0; size < good.size(); ++size) {
     write_file(good.substr(0, size));
@@ -158,7 +169,7 @@ TEST_F(SuperblockTest, EveryOtherLengthIsDamage) {
 
 // Every byte in front of the checksum, changed by somebody who also sets the checksum right.
 TEST_F(SuperblockTest, NoForgedByteUnlocks) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   const std::string good = file();
   for (std::size_t i = 0; i < 156; ++i) {
     write_file(good);
@@ -177,7 +188,7 @@ TEST_F(SuperblockTest, NoForgedByteUnlocks) {
 }
 
 TEST_F(SuperblockTest, LaterVersionOfAnotherSizeIsNotDamage) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   forge([](std::string& bytes) {
     bytes[8] = 2;
     bytes.insert(100, 50, 'x');
@@ -187,7 +198,7 @@ TEST_F(SuperblockTest, LaterVersionOfAnotherSizeIsNotDamage) {
 }
 
 TEST_F(SuperblockTest, ThisVersionHasOneSize) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   forge([](std::string& bytes) { bytes.insert(156, 50, 'x'); });
   EXPECT_EQ(open_error(key_file()), Errc::corrupt);
   EXPECT_EQ(read_superblock(*storage_).error().code, Errc::corrupt);
@@ -195,7 +206,7 @@ TEST_F(SuperblockTest, ThisVersionHasOneSize) {
 
 // A superblock is read before anything can be authenticated: its costs must not use up the machine.
 TEST_F(SuperblockTest, HostileCostsAreRefusedAtOnce) {
-  ASSERT_TRUE(create_superblock(*storage_, passphrase(), kCheap));
+  ASSERT_TRUE(make(passphrase(), kCheap));
   const std::string good = file();
   const auto start = std::chrono::steady_clock::now();
   for (const std::string& cost :
@@ -210,7 +221,7 @@ TEST_F(SuperblockTest, HostileCostsAreRefusedAtOnce) {
 }
 
 TEST_F(SuperblockTest, PlantedLinkIsNotFollowed) {
-  ASSERT_TRUE(create_superblock(*storage_, key_file()));
+  ASSERT_TRUE(make(key_file()));
   std::filesystem::rename(path("rekeyfs.store"), path("elsewhere"));
   std::filesystem::create_symlink("elsewhere", path("rekeyfs.store"));
   EXPECT_EQ(open_error(key_file()), Errc::corrupt);

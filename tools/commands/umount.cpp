@@ -39,8 +39,20 @@ Outcome<std::string> mountpoint_of(const std::string& path) {
   return mountpoint;
 }
 
+// What the kernel still holds goes to the daemon first, and then from there to the disk.
+Outcome<void> make_durable(int root, const std::string& mountpoint) {
+  if (syncfs(root) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "write back " + mountpoint));
+  RK_TRY(call_daemon(root, mountpoint, {{"command", "sync"}}));
+  return {};
+}
+
+struct Daemon {
+  ProcessHandle process;
+  Outcome<void> durable;  // asked for while there is still somebody who can say that it failed
+};
+
 // Nothing if the daemon has died already: what is left is the mount itself.
-Outcome<std::optional<ProcessHandle>> daemon_behind(const std::string& mountpoint) {
+Outcome<std::optional<Daemon>> prepare_daemon(const std::string& mountpoint) {
   Descriptor root(open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root && errno == ENOTCONN) return std::nullopt;
   if (!root && errno == EACCES)
@@ -48,8 +60,8 @@ Outcome<std::optional<ProcessHandle>> daemon_behind(const std::string& mountpoin
                 mountpoint + " was mounted by another user and is not open to others; unmount it as that user");
   if (!root) return unreachable(errno, mountpoint);
   RK_TRY_ASSIGN(nlohmann::json session, call_daemon(root.get(), mountpoint, {{"command", "session"}}));
-  RK_TRY_ASSIGN(ProcessHandle daemon, ProcessHandle::open(session.at("pid").get<pid_t>()));
-  return daemon;
+  RK_TRY_ASSIGN(ProcessHandle process, ProcessHandle::open(session.at("pid").get<pid_t>()));
+  return Daemon{std::move(process), make_durable(root.get(), mountpoint)};
 }
 
 tl::unexpected<Failure> busy(const std::string& mountpoint) {
@@ -121,16 +133,21 @@ Outcome<void> wait_for_end(const ProcessHandle& daemon) {
   }
   std::optional<int> code = daemon.exit_code();
   if (code.value_or(0) != 0)
-    return fail(ExitCode::failure, "unmounted, but the daemon ended with code " + std::to_string(*code) +
-                                       ": the latest writes may not be durable; its log says why");
+    return fail(ExitCode::not_durable, "unmounted, but the daemon ended with code " + std::to_string(*code) +
+                                           ": the latest changes may not be durable; its log says why");
   return {};
 }
 
 Outcome<ExitCode> run(const std::string& path) {
   RK_TRY_ASSIGN(std::string mountpoint, mountpoint_of(path));
-  RK_TRY_ASSIGN(std::optional<ProcessHandle> daemon, daemon_behind(mountpoint));
+  RK_TRY_ASSIGN(std::optional<Daemon> daemon, prepare_daemon(mountpoint));
   RK_TRY(geteuid() == 0 ? unmount_as_root(mountpoint) : unmount_as_user(mountpoint));
-  if (daemon) RK_TRY(wait_for_end(*daemon));
+  if (!daemon) return ExitCode::ok;
+  Outcome<void> ended = wait_for_end(daemon->process);
+  if (!daemon->durable)
+    return fail(ExitCode::not_durable,
+                "unmounted, but the latest changes may not be durable: " + daemon->durable.error().message);
+  RK_TRY(ended);
   return ExitCode::ok;
 }
 
