@@ -87,6 +87,8 @@ class LocalEngine final : public Engine {
         images_(*store_, tree_, filler_, copy_on_read_, initializer_, refusals_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
+    // A replica whose source had no digest yet, or that was written to, is examined now.
+    filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
   }
   ~LocalEngine() override { stop(); }
 

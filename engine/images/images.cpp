@@ -283,8 +283,10 @@ void Images::mark_unflushed(OpenFile& file) {
   if (!std::exchange(file.unflushed, true)) file.image->unflushed.fetch_add(1);
 }
 
-blocks::Layer::Touch Images::touch(Ino ino) const {
-  return [ino](WriteTxn& txn) -> Status {
+blocks::Layer::Touch Images::touch(Image& image) const {
+  image.changes.fetch_add(1);
+  return [this, ino = image.ino](WriteTxn& txn) -> Status {
+    initializer_.written(ino);
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     inode.modified = inode.changed = now();
     inode.image.findings.reset();
@@ -317,28 +319,26 @@ Result<std::size_t> Images::write(OpenFile& file, std::uint64_t offset, ByteView
   if (offset > kMostSize || bytes.size() > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
   if (bytes.empty()) return 0;
   mark_unflushed(file);
-  RK_TRY(with_writable(*file.image, [&](const auto& layer) { return layer->write(offset, bytes, touch(file.image->ino)); }));
+  RK_TRY(with_writable(*file.image, [&](const auto& layer) { return layer->write(offset, bytes, touch(*file.image)); }));
   return bytes.size();
 }
 
 Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file) {
   RK_TRY(store_.health().may_write());
   if (size > kMostSize) return fail(Errc::too_large, "an image has at most 16 TiB");
-  if (file) {
-    RK_TRY(may_change(*file));
-    mark_unflushed(*file);
-  }
   OpenFilePtr opened;
   if (!file) {
     RK_TRY_ASSIGN(opened, open(ino, O_RDWR));
     file = opened.get();
   }
+  RK_TRY(may_change(*file));
+  mark_unflushed(*file);
   Image& image = *file->image;
   {
     UniqueLock lock(image.mutex);
     if (size == 0 && !image.truncating && image.top->size() > 0) return replace_content(image, image.top->made_as().key);
   }
-  return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image.ino)); });
+  return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image)); });
 }
 
 Status Images::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) {
@@ -347,7 +347,7 @@ Status Images::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint
   if (offset > kMostSize || size > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
   mark_unflushed(file);
   return with_writable(*file.image, [&](const auto& layer) -> Status {
-    const auto touched = touch(file.image->ino);
+    const auto touched = touch(*file.image);
     if (what != Allocate::reserve) RK_TRY(layer->zero(offset, size, touched));
     if (!keep_size && offset + size > layer->size()) RK_TRY(layer->resize(offset + size, touched));
     return {};
@@ -371,16 +371,26 @@ Result<std::uint64_t> Images::seek(OpenFile& file, std::uint64_t offset, Seek wh
 
 Status Images::flush(OpenFile& file) {
   bool refused = false;
+  std::optional<Stitch> stitch;
   {
     Lock lock(file.mutex);
     refused = file.refused.has_value();
-    if (std::exchange(file.unflushed, false)) {
-      file.image->unflushed.fetch_sub(1);
-      initializer_.touched(file.image->ino);
-    }
-    if (std::exchange(file.stitch, std::nullopt)) filler_.let_go(file.image->ino);
+    stitch = std::exchange(file.stitch, std::nullopt);
   }
   Image& image = *file.image;
+  Status ended;
+  if (stitch) {
+    ended = end_stitch(image, *stitch);
+    filler_.let_go(image.ino);
+  }
+  {
+    Lock lock(file.mutex);
+    if (std::exchange(file.unflushed, false)) {
+      image.unflushed.fetch_sub(1);
+      initializer_.touched(image.ino);
+    }
+  }
+  RK_TRY(ended);
   if (!refused) {
     UniqueLock lock(image.mutex);
     return image.truncating ? make_writable(image) : Status{};
@@ -419,6 +429,14 @@ ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
   if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) return inode.image.state;
   const ImagePtr image = find_open(ino);
   return image && image->unflushed.load() > 0 ? ImageState::creating : inode.image.state;
+}
+
+std::optional<names::Findings> Images::findings_of(Ino ino, const InodeRecord& inode) {
+  if (const ImagePtr image = find_open(ino)) {
+    SharedLock lock(image->mutex);
+    if (image->truncating) return std::nullopt;  // readers see no content already
+  }
+  return inode.image.findings;
 }
 
 }  // namespace rekeyfs::images

@@ -47,6 +47,7 @@ class Images final : public names::ImageReaper {
   // As readers see them now.
   Result<std::uint64_t> size_of(Ino ino, const names::InodeRecord& inode);
   ImageState state_of(Ino ino, const names::InodeRecord& inode);
+  std::optional<names::Findings> findings_of(Ino ino, const names::InodeRecord& inode);
 
   Mutex& opening() override { return opening_; }
   Status image_unlinked(catalog::WriteTxn& txn, Ino ino, names::InodeRecord& inode) override;
@@ -62,7 +63,7 @@ class Images final : public names::ImageReaper {
   void forget(Ino ino, const std::vector<blocks::LayerRegistry::Released>& released);
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
-  blocks::Layer::Touch touch(Ino ino) const;
+  blocks::Layer::Touch touch(Image& image) const;  // for a change by a user
 
   // Runs `change` on a top layer that may be changed, with Image::mutex held shared.
   Status with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change);
@@ -78,9 +79,12 @@ class Images final : public names::ImageReaper {
   Status check_state(const Copy& copy, const names::InodeRecord& from);
   Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
-  Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);
-  Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, const Stitch& stitch) REQUIRES(image.mutex);
+  Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
+  Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);
   Status continue_stitch(Copy& copy, const Stitch& stitch);
+  static void note_copied(const Copy& copy);
+  blocks::Layer::Touch touch_by_copy(Ino ino) const;
+  Status end_stitch(Image& image, const Stitch& stitch);
   Status copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to);
   static Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
                               const blocks::Layer::Touch& touched);
