@@ -129,7 +129,7 @@ class LocalEngine final : public Engine {
     bool settled = false;
     if (change.permissions) {
       RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
-      settled = seen.kind == NodeKind::image && images_.state_of(ino, seen) == ImageState::normal && !initializer_.is_awaited(ino);
+      settled = seen.kind == NodeKind::image && images_.is_settled(ino, seen);
     }
     {
       catalog::WriteTxn txn(store_->catalog());

@@ -153,6 +153,7 @@ Result<bool> Images::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
     RK_TRY_ASSIGN(const bool attached, put_over(image, copy, from, stitch));
     if (!attached) return false;
   }
+  announce_permissions(*copy.out.image);
   {
     Lock lock(copy.out.mutex);
     copy.out.stitch = stitch;
@@ -197,7 +198,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     inode.image.error.clear();
     inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
     inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
-    if (key) inode.permissions &= kOwnerOnly;
+    if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
     const replication::ReplicationRecord record{now(), tree_.path_of(stitch.source)};

@@ -30,6 +30,8 @@ struct Image {
   std::atomic<int> unflushed{0};
   // How often the content was changed by others than the pieces of a copy.
   std::atomic<std::uint64_t> changes{0};
+  std::atomic<bool> lost_sharing{false};  // its permissions, as the kernel has them, are wrong
+  std::atomic<int> creators{0};  // handles that made it and are still open
 
   // Guarded by Images::opening().
   unsigned opens = 0;

@@ -59,6 +59,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, std::move(image)));
   file->created = true;
+  file->image->creators.fetch_add(1);
   file->parent = parent;
   file->name = name;
   mark_unflushed(*file);
@@ -76,8 +77,10 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags) {
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, image));
   if (truncate) {
+    // An empty image, too, goes on as its directory's policy says now.
+    RK_TRY_ASSIGN(const auto key, policy_key_of(ino));
     UniqueLock lock(image->mutex);
-    image->truncating = image->truncating || image->top->size() > 0;
+    image->truncating = image->truncating || image->top->size() > 0 || image->top->made_as().key != key;
     mark_unflushed(*file);
   }
   return file;
@@ -120,6 +123,7 @@ void Images::release(OpenFile* raw) {
   }
   Lock opening(opening_);
   Image& image = *file->image;
+  if (file->created) image.creators.fetch_sub(1);
   if (--image.opens > 0) return;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
@@ -197,8 +201,11 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
       SharedLock lock(image.mutex);
       if (!image.truncating && !image.top->is_shared()) return change(image.top);
     }
-    UniqueLock lock(image.mutex);
-    RK_TRY(make_writable(image));
+    {
+      UniqueLock lock(image.mutex);
+      RK_TRY(make_writable(image));
+    }
+    announce_permissions(image);
   }
 }
 
@@ -251,7 +258,7 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
     inode.image.error.clear();
     inode.image.lineage.reset();
     inode.image.findings.reset();
-    if (key) inode.permissions &= kOwnerOnly;
+    if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, image.ino, inode);
     txn.erase(make_key(Table::replication, image.ino.value()));
@@ -261,6 +268,15 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
   store_.layers().forget(released);
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   return {};
+}
+
+void Images::take_sharing_away(Image& image, InodeRecord& inode) {
+  if (inode.permissions & ~kOwnerOnly) image.lost_sharing.store(true);
+  inode.permissions &= kOwnerOnly;
+}
+
+void Images::announce_permissions(Image& image) {
+  if (image.lost_sharing.exchange(false) && observer_) observer_->permissions_changed(image.ino);
 }
 
 Result<std::optional<kms::KeyId>> Images::policy_key_of(Ino image) const {
@@ -392,8 +408,12 @@ Status Images::flush(OpenFile& file) {
   }
   RK_TRY(ended);
   if (!refused) {
-    UniqueLock lock(image.mutex);
-    return image.truncating ? make_writable(image) : Status{};
+    {
+      UniqueLock lock(image.mutex);
+      if (image.truncating) RK_TRY(make_writable(image));
+    }
+    announce_permissions(image);
+    return {};
   }
   // A target that a refused copy made, and that is still empty, goes before the copier's close returns.
   {
@@ -429,6 +449,12 @@ ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
   if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) return inode.image.state;
   const ImagePtr image = find_open(ino);
   return image && image->unflushed.load() > 0 ? ImageState::creating : inode.image.state;
+}
+
+bool Images::is_settled(Ino ino, const InodeRecord& inode) {
+  if (state_of(ino, inode) != ImageState::normal || initializer_.is_awaited(ino)) return false;
+  const ImagePtr image = find_open(ino);
+  return !image || image->creators.load() == 0;
 }
 
 std::optional<names::Findings> Images::findings_of(Ino ino, const InodeRecord& inode) {

@@ -47,6 +47,8 @@ class Images final : public names::ImageReaper {
   // As readers see them now.
   Result<std::uint64_t> size_of(Ino ino, const names::InodeRecord& inode);
   ImageState state_of(Ino ino, const names::InodeRecord& inode);
+  // Normal, closed by who made it, and left alone: chmod now means what it says.
+  bool is_settled(Ino ino, const names::InodeRecord& inode);
   std::optional<names::Findings> findings_of(Ino ino, const names::InodeRecord& inode);
 
   Mutex& opening() override { return opening_; }
@@ -72,6 +74,9 @@ class Images final : public names::ImageReaper {
   // The image goes on with new, empty content sealed with `key`.
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   Result<std::optional<kms::KeyId>> policy_key_of(Ino image) const;
+  // An encrypted image cannot be shared: the bits go in the transaction that makes it one; announced without locks.
+  static void take_sharing_away(Image& image, names::InodeRecord& inode);
+  void announce_permissions(Image& image);
 
   // copy_range.cpp
   struct Copy;
