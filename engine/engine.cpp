@@ -95,6 +95,8 @@ class LocalEngine final : public Engine {
         rotator_(*store_, tree_, images_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
+    // A replica whose source had no digest yet, or that was written to, is examined now.
+    filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
   }
   ~LocalEngine() override { stop(); }
 
@@ -140,7 +142,7 @@ class LocalEngine final : public Engine {
     bool settled = false;
     if (change.permissions) {
       RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
-      settled = seen.kind == NodeKind::image && images_.state_of(ino, seen) == ImageState::normal && !initializer_.is_awaited(ino);
+      settled = seen.kind == NodeKind::image && images_.is_settled(ino, seen);
     }
     {
       catalog::WriteTxn txn(store_->catalog());

@@ -80,6 +80,7 @@ class Observer {
   virtual ~Observer() = default;
   virtual void entry_removed(Ino parent, std::string_view name) = 0;
   virtual void content_changed(Ino ino) = 0;     // cached pages and attributes are wrong
+  virtual void permissions_changed(Ino ino) = 0;
 };
 
 // One replication, running or waiting, for `status`.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <ctime>
 #include <new>
 #include <optional>
 #include <string>
@@ -33,23 +32,6 @@ json text(std::string_view bytes) {
 
 bool is_utf8(std::string_view bytes) {
   return text(bytes).get_ref<const std::string&>() == bytes;
-}
-
-// RFC 3339 in UTC, to the nanosecond.
-json time_text(Timestamp time) {
-  constexpr Timestamp kSecond = 1'000'000'000;
-  Timestamp seconds = time / kSecond, rest = time % kSecond;
-  if (rest < 0) {
-    rest += kSecond;
-    --seconds;
-  }
-  std::time_t clock = seconds;
-  std::tm parts{};
-  gmtime_r(&clock, &parts);
-  char date[32], fraction[16];
-  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(fraction, sizeof fraction, ".%09dZ", static_cast<int>(rest));
-  return std::string(date) + fraction;
 }
 
 json permissions_text(mode_t permissions) {

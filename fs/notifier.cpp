@@ -44,6 +44,14 @@ void Notifier::content_changed(Ino ino) {
   work_.notify_one();
 }
 
+void Notifier::permissions_changed(Ino ino) {
+  {
+    Lock lock(mutex_);
+    queued_.changed_attributes.insert(ino);
+  }
+  work_.notify_one();
+}
+
 void Notifier::settle() {
   const auto deadline = std::chrono::steady_clock::now() + kLongestWait;
   Lock lock(mutex_);
@@ -77,6 +85,7 @@ void Notifier::run() {
 void Notifier::deliver(const Batch& batch) {
   for (const auto& [parent, name] : batch.removed)
     fuse_lowlevel_notify_inval_entry(session_, parent.value(), name.c_str(), name.size());
+  for (Ino ino : batch.changed_attributes) fuse_lowlevel_notify_inval_inode(session_, ino.value(), -1, 0);
   for (Ino ino : batch.changed) fuse_lowlevel_notify_inval_inode(session_, ino.value(), 0, 0);
 }
 

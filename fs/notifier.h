@@ -34,6 +34,7 @@ class Notifier final : public Observer {
 
   void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);
   void content_changed(Ino ino) override EXCLUDES(mutex_);
+  void permissions_changed(Ino ino) override EXCLUDES(mutex_);
 
   // Returns when everything queued before has reached the kernel, or after a second.
   void settle() EXCLUDES(mutex_);
@@ -43,7 +44,8 @@ class Notifier final : public Observer {
   struct Batch {
     std::set<std::pair<Ino, std::string>> removed;
     std::set<Ino> changed;
-    bool empty() const { return removed.empty() && changed.empty(); }
+    std::set<Ino> changed_attributes;  // of which the pages stay
+    bool empty() const { return removed.empty() && changed.empty() && changed_attributes.empty(); }
   };
 
   void run() EXCLUDES(mutex_);

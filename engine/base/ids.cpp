@@ -1,5 +1,6 @@
 #include "engine/base/ids.h"
 
+#include <cstdio>
 #include <ctime>
 
 namespace rekeyfs {
@@ -25,6 +26,22 @@ Timestamp now() {
   timespec t{};
   clock_gettime(CLOCK_REALTIME, &t);
   return static_cast<Timestamp>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
+
+std::string time_text(Timestamp time) {
+  constexpr Timestamp kSecond = 1'000'000'000;
+  Timestamp seconds = time / kSecond, rest = time % kSecond;
+  if (rest < 0) {
+    rest += kSecond;
+    --seconds;
+  }
+  const std::time_t clock = seconds;
+  std::tm parts{};
+  gmtime_r(&clock, &parts);
+  char date[32], fraction[16];
+  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(fraction, sizeof fraction, ".%09dZ", static_cast<int>(rest));
+  return std::string(date) + fraction;
 }
 
 }  // namespace rekeyfs

@@ -40,6 +40,7 @@ std::string to_hex(std::span<const std::byte> bytes);
 // Nanoseconds since 1970, the resolution of every time the store keeps.
 using Timestamp = std::int64_t;
 Timestamp now();
+std::string time_text(Timestamp time);  // RFC 3339 in UTC, to the nanosecond
 
 }  // namespace rekeyfs
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kMostValue = 255;
 constexpr std::array kOnDirectory{"key", "key_id", "encryption", "fast_create", "type"};
-constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "protected", "error", "stored", "format", "digest"};
+constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "protected", "error", "stored", "format", "digest", "receipt"};
 
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
@@ -96,17 +96,35 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "type") return or_absent(names::name_of(image.type));
   if (name == "protected") return or_absent(image.is_protected ? "1" : "");
   if (name == "error") return or_absent(image.error);
-  if (name == "format") return or_absent(image.findings ? image.findings->format : "");
-  if (name == "digest") return image.findings ? or_absent(to_hex(image.findings->digest)) : or_absent("");
+  if (name == "format" || name == "digest") {
+    const auto findings = images_.findings_of(ino, inode);
+    if (!findings) return or_absent("");
+    return name == "format" ? findings->format : to_hex(findings->digest);
+  }
   if (name == "stored") {
     RK_TRY_ASSIGN(const auto sizes, store_.layers().sizes_of(image.layer));
     return std::to_string(sizes.stored);
   }
-  if (name != "key" && name != "key_id" && name != "encryption") return fail(Errc::no_attribute);
+  if (name != "key" && name != "key_id" && name != "encryption" && name != "receipt") return fail(Errc::no_attribute);
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(image.layer));
   if (name == "encryption") return std::string(layer.key ? "kms" : "none");
+  if (name == "receipt") return receipt_of(inode.image, images_.findings_of(ino, inode), layer.key);
   if (name == "key") return alias_of(layer.key);
   return layer.key ? or_absent(to_hex(*layer.key)) : or_absent("");
+}
+
+// A clone has none: it shares its source's blocks, and nothing was transformed.
+Result<std::string> OurAttributes::receipt_of(const names::ImageRecord& image, const std::optional<names::Findings>& findings,
+                                              const std::optional<kms::KeyId>& key_after) {
+  if (!image.lineage || image.lineage->completed == 0 || !findings) return fail(Errc::no_attribute);
+  const names::Lineage& lineage = *image.lineage;
+  if (lineage.key_before == key_after) return fail(Errc::no_attribute);
+  const auto quoted = [](std::string_view text) { return '"' + std::string(text) + '"'; };
+  const auto key = [&](const std::optional<kms::KeyId>& id) { return id ? quoted(to_hex(*id)) : std::string("null"); };
+  return "{\"source\":" + quoted(to_uuid_text(lineage.source)) + ",\"key_before\":" + key(lineage.key_before) +
+         ",\"key_after\":" + key(key_after) + ",\"digest\":" + quoted(to_hex(findings->digest)) +
+         ",\"replicated\":" + quoted(time_text(lineage.replicated)) +
+         ",\"completed\":" + quoted(time_text(lineage.completed)) + "}";
 }
 
 Result<std::string> OurAttributes::progress_of(Ino ino, const InodeRecord& inode) const {

@@ -23,6 +23,8 @@ class OurAttributes {
  private:
   Result<std::string> get_of_directory(const names::InodeRecord& inode, std::string_view name) const;
   Result<std::string> get_of_image(Ino ino, const names::InodeRecord& inode, std::string_view name) const;
+  static Result<std::string> receipt_of(const names::ImageRecord& image, const std::optional<names::Findings>& findings,
+                                        const std::optional<kms::KeyId>& key_after);
   Result<std::string> progress_of(Ino ino, const names::InodeRecord& inode) const;
   Result<std::string> alias_of(const std::optional<kms::KeyId>& key) const;
   Status set_on_directory(names::InodeRecord& inode, std::string_view name, std::string_view value) const;

@@ -61,7 +61,15 @@ Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, 
     }
     if (!stitched) RK_TRY(copy_bytes(copy, offset_in, offset_in + copy.size));
   }
+  note_copied(copy);
   return copy.size;
+}
+
+void Images::note_copied(const Copy& copy) {
+  Lock lock(copy.out.mutex);
+  std::optional<Stitch>& stitch = copy.out.stitch;
+  const bool is_piece = stitch && stitch->source == copy.in.image->ino && copy.offset_in == copy.offset_out;
+  if (is_piece && copy.offset_out <= stitch->copied) stitch->copied = std::max(stitch->copied, copy.offset_out + copy.size);
 }
 
 Refusal Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
@@ -161,13 +169,14 @@ Result<bool> Images::start_stitch(Copy& copy) {
 }
 
 // Gives the target a layer over the source's and the piece's range of it. False if the source has moved on meanwhile.
-Result<bool> Images::attach(Copy& copy, const InodeRecord& from, const Stitch& stitch) {
+Result<bool> Images::attach(Copy& copy, const InodeRecord& from, Stitch& stitch) {
   {
     Image& image = *copy.out.image;
     UniqueLock lock(image.mutex);
     RK_TRY_ASSIGN(const bool attached, put_over(image, copy, from, stitch));
     if (!attached) return false;
   }
+  announce_permissions(*copy.out.image);
   {
     Lock lock(copy.out.mutex);
     copy.out.stitch = stitch;
@@ -176,7 +185,7 @@ Result<bool> Images::attach(Copy& copy, const InodeRecord& from, const Stitch& s
   return true;
 }
 
-Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from, const Stitch& stitch) {
+Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch) {
   const Ino ino = image.ino;
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
   std::optional<kms::KeyId> key = image.top->made_as().key;
@@ -200,17 +209,19 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
     if (source.image.layer != stitch.base->id()) return false;
+    stitch.findings = source.image.findings;
+    stitch.changes = image.changes.load();
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
     LayerRegistry::put(txn, fresh);
     inode.image.layer = fresh.id;
     inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
-    // A copy of all of it has the same bytes; of a part, others.
-    inode.image.findings = is_whole ? source.image.findings : std::nullopt;
+    // A copy of all of it has the same bytes; of a part, others (further pieces: end_stitch).
+    inode.image.findings = is_whole ? stitch.findings : std::nullopt;
     inode.image.error.clear();
     inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
     inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
-    if (key) inode.permissions &= kOwnerOnly;
+    if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
     const replication::ReplicationRecord record{now(), tree_.path_of(stitch.source)};
@@ -231,7 +242,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
 // A further piece: what lies within the target turns to "from base", what lies beyond extends it.
 Status Images::continue_stitch(Copy& copy, const Stitch& stitch) {
   return with_writable(*copy.out.image, [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
-    const auto touched = touch(copy.out.image->ino);
+    const auto touched = touch_by_copy(copy.out.image->ino);
     const std::uint64_t from = copy.offset_out;
     const std::uint64_t to = from + copy.size;
     if (layer->base() != stitch.base) return copy_bytes_to(*layer, *stitch.base, from, to, touched);
@@ -247,6 +258,33 @@ Status Images::continue_stitch(Copy& copy, const Stitch& stitch) {
     }
     return to > within ? layer->extend_over_base(to, touched) : Status{};
   });
+}
+
+// A clone stays normal meanwhile: sharing is not replication.
+blocks::Layer::Touch Images::touch_by_copy(Ino ino) const {
+  return [this, ino](WriteTxn& txn) -> Status {
+    initializer_.written(ino);
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+    inode.modified = inode.changed = now();
+    inode.image.findings.reset();
+    Tree::put(txn, ino, inode);
+    return {};
+  };
+}
+
+// A copy in pieces that covered all of its source, with nothing written in between, has the source's digest.
+Status Images::end_stitch(Image& image, const Stitch& stitch) {
+  if (!stitch.findings || stitch.copied < stitch.base->size()) return {};
+  UniqueLock lock(image.mutex);  // no change is under way
+  const std::shared_ptr<blocks::Layer> top = image.top;
+  if (image.changes.load() != stitch.changes || top->base() != stitch.base || top->size() != stitch.base->size()) return {};
+  WriteTxn txn(store_.catalog());
+  RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
+  if (inode.image.findings) return {};
+  inode.image.findings = stitch.findings;
+  Tree::put(txn, image.ino, inode);
+  RK_TRY(txn.commit());
+  return {};
 }
 
 Status Images::copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,

@@ -8,6 +8,7 @@
 #include "engine/base/mutex.h"
 #include "engine/blocks/layer.h"
 #include "engine/engine.h"
+#include "engine/namespace/inode_record.h"
 
 namespace rekeyfs {
 
@@ -27,6 +28,10 @@ struct Image {
   bool truncating GUARDED_BY(mutex) = false;
   // Handles that have written since their last FLUSH; while there are any, the image is `creating`.
   std::atomic<int> unflushed{0};
+  // How often the content was changed by others than the pieces of a copy.
+  std::atomic<std::uint64_t> changes{0};
+  std::atomic<bool> lost_sharing{false};  // its permissions, as the kernel has them, are wrong
+  std::atomic<int> creators{0};  // handles that made it and are still open
 
   // Guarded by Images::opening().
   unsigned opens = 0;
@@ -37,6 +42,9 @@ struct Image {
 struct Stitch {
   Ino source;
   std::shared_ptr<blocks::Layer> base;
+  std::optional<names::Findings> findings;  // about the base's content
+  std::uint64_t changes = 0;                // Image::changes of the target when it began
+  std::uint64_t copied = 0;                 // bytes from the start on, without a gap
 };
 
 }  // namespace images

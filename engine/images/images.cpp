@@ -60,6 +60,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, std::move(image)));
   file->created = true;
+  file->image->creators.fetch_add(1);
   file->parent = parent;
   file->name = name;
   mark_unflushed(*file);
@@ -78,8 +79,10 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   OpenFilePtr file(new OpenFile(*this, image));
   RK_TRY(check_keys(*image, flags, caller));
   if (truncate) {
+    // An empty image, too, goes on as its directory's policy says now.
+    RK_TRY_ASSIGN(const auto key, policy_key_of(ino));
     UniqueLock lock(image->mutex);
-    image->truncating = image->truncating || image->top->size() > 0;
+    image->truncating = image->truncating || image->top->size() > 0 || image->top->made_as().key != key;
     mark_unflushed(*file);
   }
   return file;
@@ -148,6 +151,7 @@ void Images::release(OpenFile* raw) {
   }
   Lock opening(opening_);
   Image& image = *file->image;
+  if (file->created) image.creators.fetch_sub(1);
   if (--image.opens > 0) return;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
@@ -226,8 +230,11 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
       if (!image.truncating) RK_TRY(image.top->may_use_key());
       if (!image.truncating && !image.top->is_shared()) return change(image.top);
     }
-    UniqueLock lock(image.mutex);
-    RK_TRY(make_writable(image));
+    {
+      UniqueLock lock(image.mutex);
+      RK_TRY(make_writable(image));
+    }
+    announce_permissions(image);
   }
 }
 
@@ -305,7 +312,7 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
     inode.image.error.clear();
     inode.image.lineage.reset();
     inode.image.findings.reset();
-    if (key) inode.permissions &= kOwnerOnly;
+    if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, image.ino, inode);
     txn.erase(make_key(Table::replication, image.ino.value()));
@@ -315,6 +322,15 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
   store_.layers().forget(released);
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   return {};
+}
+
+void Images::take_sharing_away(Image& image, InodeRecord& inode) {
+  if (inode.permissions & ~kOwnerOnly) image.lost_sharing.store(true);
+  inode.permissions &= kOwnerOnly;
+}
+
+void Images::announce_permissions(Image& image) {
+  if (image.lost_sharing.exchange(false) && observer_) observer_->permissions_changed(image.ino);
 }
 
 Result<std::optional<kms::KeyId>> Images::policy_key_of(Ino image) const {
@@ -337,8 +353,10 @@ void Images::mark_unflushed(OpenFile& file) {
   if (!std::exchange(file.unflushed, true)) file.image->unflushed.fetch_add(1);
 }
 
-blocks::Layer::Touch Images::touch(Ino ino) const {
-  return [ino](WriteTxn& txn) -> Status {
+blocks::Layer::Touch Images::touch(Image& image) const {
+  image.changes.fetch_add(1);
+  return [this, ino = image.ino](WriteTxn& txn) -> Status {
+    initializer_.written(ino);
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     inode.modified = inode.changed = now();
     inode.image.findings.reset();
@@ -372,28 +390,26 @@ Result<std::size_t> Images::write(OpenFile& file, std::uint64_t offset, ByteView
   if (offset > kMostSize || bytes.size() > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
   if (bytes.empty()) return 0;
   mark_unflushed(file);
-  RK_TRY(with_writable(*file.image, [&](const auto& layer) { return layer->write(offset, bytes, touch(file.image->ino)); }));
+  RK_TRY(with_writable(*file.image, [&](const auto& layer) { return layer->write(offset, bytes, touch(*file.image)); }));
   return bytes.size();
 }
 
 Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller& caller) {
   RK_TRY(store_.health().may_write());
   if (size > kMostSize) return fail(Errc::too_large, "an image has at most 16 TiB");
-  if (file) {
-    RK_TRY(may_change(*file));
-    mark_unflushed(*file);
-  }
   OpenFilePtr opened;
   if (!file) {
     RK_TRY_ASSIGN(opened, open(ino, O_RDWR, caller));
     file = opened.get();
   }
+  RK_TRY(may_change(*file));
+  mark_unflushed(*file);
   Image& image = *file->image;
   {
     UniqueLock lock(image.mutex);
     if (size == 0 && !image.truncating && image.top->size() > 0) return replace_content(image, image.top->made_as().key);
   }
-  return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image.ino)); });
+  return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image)); });
 }
 
 Status Images::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) {
@@ -402,7 +418,7 @@ Status Images::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint
   if (offset > kMostSize || size > kMostSize - offset) return fail(Errc::too_large, "an image has at most 16 TiB");
   mark_unflushed(file);
   return with_writable(*file.image, [&](const auto& layer) -> Status {
-    const auto touched = touch(file.image->ino);
+    const auto touched = touch(*file.image);
     if (what != Allocate::reserve) RK_TRY(layer->zero(offset, size, touched));
     if (!keep_size && offset + size > layer->size()) RK_TRY(layer->resize(offset + size, touched));
     return {};
@@ -427,19 +443,33 @@ Result<std::uint64_t> Images::seek(OpenFile& file, std::uint64_t offset, Seek wh
 
 Status Images::flush(OpenFile& file) {
   bool refused = false;
+  std::optional<Stitch> stitch;
   {
     Lock lock(file.mutex);
     refused = file.refused.has_value();
-    if (std::exchange(file.unflushed, false)) {
-      file.image->unflushed.fetch_sub(1);
-      initializer_.touched(file.image->ino);
-    }
-    if (std::exchange(file.stitch, std::nullopt)) filler_.let_go(file.image->ino);
+    stitch = std::exchange(file.stitch, std::nullopt);
   }
   Image& image = *file.image;
+  Status ended;
+  if (stitch) {
+    ended = end_stitch(image, *stitch);
+    filler_.let_go(image.ino);
+  }
+  {
+    Lock lock(file.mutex);
+    if (std::exchange(file.unflushed, false)) {
+      image.unflushed.fetch_sub(1);
+      initializer_.touched(image.ino);
+    }
+  }
+  RK_TRY(ended);
   if (!refused) {
-    UniqueLock lock(image.mutex);
-    return image.truncating ? make_writable(image) : Status{};
+    {
+      UniqueLock lock(image.mutex);
+      if (image.truncating) RK_TRY(make_writable(image));
+    }
+    announce_permissions(image);
+    return {};
   }
   // A target that a refused copy made, and that is still empty, goes before the copier's close returns.
   {
@@ -475,6 +505,20 @@ ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
   if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) return inode.image.state;
   const ImagePtr image = find_open(ino);
   return image && image->unflushed.load() > 0 ? ImageState::creating : inode.image.state;
+}
+
+bool Images::is_settled(Ino ino, const InodeRecord& inode) {
+  if (state_of(ino, inode) != ImageState::normal || initializer_.is_awaited(ino)) return false;
+  const ImagePtr image = find_open(ino);
+  return !image || image->creators.load() == 0;
+}
+
+std::optional<names::Findings> Images::findings_of(Ino ino, const InodeRecord& inode) {
+  if (const ImagePtr image = find_open(ino)) {
+    SharedLock lock(image->mutex);
+    if (image->truncating) return std::nullopt;  // readers see no content already
+  }
+  return inode.image.findings;
 }
 
 }  // namespace rekeyfs::images

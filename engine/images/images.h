@@ -51,6 +51,9 @@ class Images final : public names::ImageReaper {
   // As readers see them now.
   Result<std::uint64_t> size_of(Ino ino, const names::InodeRecord& inode);
   ImageState state_of(Ino ino, const names::InodeRecord& inode);
+  // Normal, closed by who made it, and left alone: chmod now means what it says.
+  bool is_settled(Ino ino, const names::InodeRecord& inode);
+  std::optional<names::Findings> findings_of(Ino ino, const names::InodeRecord& inode);
 
   Mutex& opening() override { return opening_; }
   Status image_unlinked(catalog::WriteTxn& txn, Ino ino, names::InodeRecord& inode) override;
@@ -69,7 +72,7 @@ class Images final : public names::ImageReaper {
   Status check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path);
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
-  blocks::Layer::Touch touch(Ino ino) const;
+  blocks::Layer::Touch touch(Image& image) const;  // for a change by a user
 
   // Runs `change` on a top layer that may be changed, with Image::mutex held shared.
   Status with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change);
@@ -78,6 +81,9 @@ class Images final : public names::ImageReaper {
   // The image goes on with new, empty content sealed with `key`.
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   Result<std::optional<kms::KeyId>> policy_key_of(Ino image) const;
+  // An encrypted image cannot be shared: the bits go in the transaction that makes it one; announced without locks.
+  static void take_sharing_away(Image& image, names::InodeRecord& inode);
+  void announce_permissions(Image& image);
 
   // copy_range.cpp
   struct Copy;
@@ -86,9 +92,12 @@ class Images final : public names::ImageReaper {
   Status check_keys(const Copy& copy);
   Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
-  Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);
-  Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, const Stitch& stitch) REQUIRES(image.mutex);
+  Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
+  Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);
   Status continue_stitch(Copy& copy, const Stitch& stitch);
+  static void note_copied(const Copy& copy);
+  blocks::Layer::Touch touch_by_copy(Ino ino) const;
+  Status end_stitch(Image& image, const Stitch& stitch);
   Status copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to);
   static Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
                               const blocks::Layer::Touch& touched);

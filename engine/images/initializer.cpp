@@ -52,6 +52,24 @@ void Initializer::touched(Ino ino) {
   changed_.notify_all();
 }
 
+void Initializer::completed(Ino ino) {
+  const auto inode = tree_.get(ino);
+  if (!inode || !needs_findings(*inode)) return;
+  Lock lock(mutex_);
+  due_.try_emplace(ino, Clock::now());
+  changed_.notify_all();
+}
+
+void Initializer::written(Ino ino) {
+  Lock lock(mutex_);
+  if (examining_ == ino) examining_ = Ino{};
+}
+
+void Initializer::begin(Ino ino) {
+  Lock lock(mutex_);
+  examining_ = ino;
+}
+
 void Initializer::forget(Ino ino) {
   Lock lock(mutex_);
   due_.erase(ino);
@@ -109,10 +127,11 @@ Ino Initializer::wait_for_due() {
 
 bool Initializer::is_wanted(Ino ino) const {
   Lock lock(mutex_);
-  return running_ && !due_.contains(ino);
+  return running_ && examining_ == ino && !due_.contains(ino);
 }
 
 Status Initializer::initialize(Ino ino) {
+  begin(ino);  // before anything is looked at
   RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
   if (!needs_findings(seen)) return {};
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
@@ -121,8 +140,8 @@ Status Initializer::initialize(Ino ino) {
 
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
-  // Written while it was read: then it is due again.
-  if (inode.image.layer != seen.image.layer || inode.modified != seen.modified || !needs_findings(inode)) return {};
+  // Written while it was read: then it is due again when the writer closes it. (Times would not tell: they can be set.)
+  if (inode.image.layer != seen.image.layer || !is_wanted(ino) || !needs_findings(inode)) return {};
   inode.image.findings = *findings;
   inode.image.state = ImageState::normal;
   names::Tree::put(txn, ino, inode);

@@ -19,6 +19,9 @@ class Initializer {
   void stop();
 
   void touched(Ino ino);  // written or made just now: the two seconds start again
+  void completed(Ino ino);  // a replica needs its source no more: it is examined next, if its digest is not known
+  // Its content changes: what is being found out about it is void. Called within the transaction of the change.
+  void written(Ino ino);
   void forget(Ino ino);
   // Whether the image was written or made less than two seconds ago (or is still to be examined).
   bool is_awaited(Ino ino) const;
@@ -29,7 +32,8 @@ class Initializer {
   void find_unfinished();
   // The next image that is due, waiting for it; none when stopping.
   Ino wait_for_due() EXCLUDES(mutex_);
-  bool is_wanted(Ino ino) const;  // false when stopping, or touched meanwhile
+  void begin(Ino ino);
+  bool is_wanted(Ino ino) const;  // false when stopping, or written or touched since begin()
   Status initialize(Ino ino);
   Result<std::optional<names::Findings>> examine(Ino ino, blocks::Layer& layer);
 
@@ -39,6 +43,7 @@ class Initializer {
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;
   std::map<Ino, Clock::time_point> due_ GUARDED_BY(mutex_);
+  Ino examining_ GUARDED_BY(mutex_);  // none once it was written to
   std::thread thread_;
 };
 

@@ -284,9 +284,7 @@ Status Tree::unlink(Ino parent, std::string_view name) {
   return in_unlinking_txn([&](WriteTxn& txn) -> Status {
     RK_TRY_ASSIGN(const Entry entry, require(txn, parent, name));
     if (entry.kind == NodeKind::directory) return fail(Errc::is_directory);
-    RK_TRY_ASSIGN(const InodeRecord inode, get(txn, entry.ino));
-    if (inode.image.is_protected)
-      return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
+    RK_TRY(check_protected(txn, entry, "the image is protected"));
     erase_entry(txn, parent, name);
     RK_TRY(touch_directory(txn, parent, 0));
     return drop_name(txn, parent, entry);
@@ -306,15 +304,19 @@ Status Tree::remove_directory(Ino parent, std::string_view name) {
   return {};
 }
 
+Status Tree::check_protected(const WriteTxn& txn, const Entry& entry, std::string_view why) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, get(txn, entry.ino));
+  if (!inode.image.is_protected) return {};
+  return fail(Errc::not_permitted, std::string(why) + ": remove user.rekeyfs.protected first");
+}
+
 // An image moves only where it would be treated alike; directories move with their policy.
 Status Tree::check_move(const WriteTxn& txn, const Entry& entry, Ino from, Ino to) const {
   if (from == to || entry.kind != NodeKind::image) return {};
-  RK_TRY_ASSIGN(const InodeRecord inode, get(txn, entry.ino));
   RK_TRY_ASSIGN(const InodeRecord source, get(txn, from));
   RK_TRY_ASSIGN(const InodeRecord target, get(txn, to));
   if (source.policy.treats_alike(target.policy)) return {};
-  if (inode.image.is_protected)
-    return fail(Errc::not_permitted, "the image is protected and may not leave its policy: remove user.rekeyfs.protected first");
+  RK_TRY(check_protected(txn, entry, "the image is protected and may not leave its policy"));
   return fail(Errc::cross_policy, "the directories have different policies: copy the image instead");
 }
 
@@ -345,7 +347,15 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
       RK_TRY_ASSIGN(const bool into_itself, is_below(new_parent, source.ino));
       if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
     }
-    RK_TRY(check_move(txn, source, parent, new_parent));
+    // A policy that differs is told last: mv then copies, and must not begin to.
+    if (target && how == Engine::Rename::replace && target->kind == NodeKind::image && source.kind != NodeKind::directory)
+      RK_TRY(check_protected(txn, *target, "the image to be replaced is protected"));
+    const Status movable = check_move(txn, source, parent, new_parent);
+    if (how == Engine::Rename::exchange) {
+      const Status back = check_move(txn, *target, new_parent, parent);
+      if (!back && back.error().code == Errc::not_permitted) return back;
+    }
+    RK_TRY(movable);
 
     if (how == Engine::Rename::exchange) {
       if (target->kind == NodeKind::directory) {
@@ -364,10 +374,6 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
         RK_TRY_ASSIGN(const bool empty, is_empty(target->ino));
         if (!empty) return fail(Errc::not_empty);
         RK_TRY(touch_directory(txn, new_parent, -1));
-      } else {
-        RK_TRY_ASSIGN(const InodeRecord replaced, get(txn, target->ino));
-        if (replaced.image.is_protected)
-          return fail(Errc::not_permitted, "the image to be replaced is protected: remove user.rekeyfs.protected first");
       }
       RK_TRY(drop_name(txn, new_parent, *target));
     }

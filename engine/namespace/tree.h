@@ -75,6 +75,7 @@ class Tree {
   Status rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const;
   Status move(catalog::WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const;
   Status check_move(const catalog::WriteTxn& txn, const Entry& entry, Ino from, Ino to) const;
+  Status check_protected(const catalog::WriteTxn& txn, const Entry& entry, std::string_view why) const;
   Status in_unlinking_txn(const std::function<Status(catalog::WriteTxn&)>& change);
 
   catalog::Catalog* catalog_;

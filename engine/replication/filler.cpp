@@ -207,6 +207,7 @@ Status Filler::complete(const Job& job) {
   job.layer->drop_base();
   store_.layers().forget(released);
   log::info("{} is complete", tree_.path_of(job.ino));
+  if (completed_) completed_(job.ino);
   return {};
 }
 

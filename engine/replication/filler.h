@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <set>
 #include <thread>
@@ -22,6 +23,8 @@ class Filler {
   Filler(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
   ~Filler() { stop(); }
 
+  // Called, without a lock held, for each image that has become normal. Before start().
+  void set_completed(std::function<void(Ino)> completed) { completed_ = std::move(completed); }
   // Takes up every replication on record. Before start().
   Status resume();
   void start(unsigned workers);
@@ -68,6 +71,7 @@ class Filler {
 
   store::Store& store_;
   const names::Tree& tree_;
+  std::function<void(Ino)> completed_;
   mutable Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;

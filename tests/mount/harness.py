@@ -68,10 +68,20 @@ def attribute(path, name):
     return os.getxattr(path, f"user.rekeyfs.{name}").decode()
 
 
+def attribute_or_none(path, name):
+    try:
+        return attribute(path, name)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return None
+
+
 class MountedStore:
-    def __init__(self, *mount_arguments, uid=None):
-        """`mount_arguments` go to every `rekeyfs mount`; `uid` is who mounts (None: who runs the test)."""
-        self.folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    def __init__(self, *mount_arguments, uid=None, within=None):
+        """`mount_arguments` go to every `rekeyfs mount`; `uid` is who mounts (None: who runs the test); `within` is
+        where the folder is made (a file system of the test's own)."""
+        self.folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=within or os.environ.get("TMPDIR", "/var/tmp")))
         self.folder.chmod(0o755)  # test_users looks in from outside
         self.store, self.mnt = self.folder / "store", self.folder / "mnt"
         self.key_file, self.log_file = self.folder / "store.key", self.folder / "log"
