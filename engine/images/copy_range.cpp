@@ -158,7 +158,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
   std::optional<kms::KeyId> key = image.top->made_as().key;
   if (image.truncating) {
-    RK_TRY_ASSIGN(key, policy_key_of(ino));
+    RK_TRY_ASSIGN(key, key_of_new_content(image));
   }
   const bool from_start = copy.offset_out == 0 && (image.truncating || image.top->size() == 0);
   LayerRegistry::Plan plan;

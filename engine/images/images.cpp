@@ -77,7 +77,9 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags) {
   OpenFilePtr file(new OpenFile(*this, image));
   if (truncate) {
     UniqueLock lock(image->mutex);
-    image->truncating = image->truncating || image->top->size() > 0;
+    // An empty one is made anew only if its directory's policy has changed.
+    RK_TRY_ASSIGN(const auto key, key_of_new_content(*image));
+    image->truncating = image->truncating || image->top->size() > 0 || key != image->top->made_as().key;
     mark_unflushed(*file);
   }
   return file;
@@ -204,7 +206,7 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
 
 Status Images::make_writable(Image& image) {
   if (image.truncating) {
-    RK_TRY_ASSIGN(const auto key, policy_key_of(image.ino));
+    RK_TRY_ASSIGN(const auto key, key_of_new_content(image));
     RK_TRY(replace_content(image, key));
     image.truncating = false;
   }
@@ -263,10 +265,13 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
   return {};
 }
 
-Result<std::optional<kms::KeyId>> Images::policy_key_of(Ino image) const {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
-  RK_TRY_ASSIGN(const InodeRecord directory, tree_.get(inode.parent));
-  return directory.policy.key;
+Result<std::optional<kms::KeyId>> Images::key_of_new_content(const Image& image) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image.ino));
+  const auto directory = tree_.get(inode.parent);
+  if (directory) return directory->policy.key;
+  // An image that is deleted but open may outlive its directory.
+  if (directory.error().code == Errc::stale) return image.top->made_as().key;
+  return fail(directory.error());
 }
 
 // --- content ---------------------------------------------------------------------------------------------------
@@ -398,6 +403,10 @@ Status Images::flush(OpenFile& file) {
 }
 
 Status Images::sync(OpenFile& file) {
+  if (may_change(file)) {
+    UniqueLock lock(file.image->mutex);
+    if (file.image->truncating) RK_TRY(make_writable(*file.image));
+  }
   std::shared_ptr<blocks::Layer> layer;
   {
     SharedLock lock(file.image->mutex);
