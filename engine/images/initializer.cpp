@@ -23,8 +23,10 @@ constexpr std::size_t kPiece = 1u << 20;
 constexpr std::size_t kScanStep = 1000;  // records read while writers wait
 
 bool needs_findings(const InodeRecord& inode) {
-  return inode.kind == NodeKind::image && inode.links > 0 && !inode.image.findings &&
-         (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized);
+  return inode.kind == NodeKind::image && inode.links > 0 && !inode.image.findings;
+}
+bool is_replicating(const InodeRecord& inode) {
+  return inode.image.state == ImageState::replicating || inode.image.state == ImageState::error;
 }
 
 }  // namespace
@@ -115,6 +117,10 @@ bool Initializer::is_wanted(Ino ino) const {
 Status Initializer::initialize(Ino ino) {
   RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
   if (!needs_findings(seen)) return {};
+  if (is_replicating(seen)) {  // asked again until it is complete: reading it now would hurry the filler
+    touched(ino);
+    return {};
+  }
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
   RK_TRY_ASSIGN(const auto findings, examine(ino, *layer));
   if (!findings) return {};
@@ -122,7 +128,7 @@ Status Initializer::initialize(Ino ino) {
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
   // Written while it was read: then it is due again.
-  if (inode.image.layer != seen.image.layer || inode.modified != seen.modified || !needs_findings(inode)) return {};
+  if (inode.image.layer != seen.image.layer || inode.modified != seen.modified || !needs_findings(inode) || is_replicating(inode)) return {};
   inode.image.findings = *findings;
   inode.image.state = ImageState::normal;
   names::Tree::put(txn, ino, inode);
