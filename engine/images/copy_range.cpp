@@ -105,14 +105,13 @@ Status Images::check_keys(const Copy& copy) {
     SharedLock lock(copy.in.image->mutex);
     before = copy.in.image->top->made_as().key;
   }
-  bool truncating = false;
   {
-    SharedLock lock(copy.out.image->mutex);
-    after = copy.out.image->top->made_as().key;
-    truncating = copy.out.image->truncating;
-  }
-  if (truncating) {
-    RK_TRY_ASSIGN(after, policy_key_of(copy.out.image->ino));
+    const Image& target = *copy.out.image;
+    SharedLock lock(target.mutex);
+    after = target.top->made_as().key;
+    if (target.truncating) {
+      RK_TRY_ASSIGN(after, key_of_new_content(target));
+    }
   }
   for (const auto& key : {before, after})
     if (const Status may = keys::may_use(store_.keys(), key, copy.caller); !may)
@@ -190,7 +189,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
   std::optional<kms::KeyId> key = image.top->made_as().key;
   if (image.truncating) {
-    RK_TRY_ASSIGN(key, policy_key_of(ino));
+    RK_TRY_ASSIGN(key, key_of_new_content(image));
   }
   const bool from_start = copy.offset_out == 0 && (image.truncating || image.top->size() == 0);
   LayerRegistry::Plan plan;

@@ -79,9 +79,9 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   OpenFilePtr file(new OpenFile(*this, image));
   RK_TRY(check_keys(*image, flags, caller));
   if (truncate) {
-    // An empty image, too, goes on as its directory's policy says now.
-    RK_TRY_ASSIGN(const auto key, policy_key_of(ino));
     UniqueLock lock(image->mutex);
+    // An empty image, too, goes on as its directory's policy says now.
+    RK_TRY_ASSIGN(const auto key, key_of_new_content(*image));
     image->truncating = image->truncating || image->top->size() > 0 || image->top->made_as().key != key;
     mark_unflushed(*file);
   }
@@ -89,16 +89,17 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
 }
 
 Status Images::check_keys(const Image& image, int flags, const Caller& caller) {
-  std::optional<kms::KeyId> key;
+  std::optional<kms::KeyId> key, new_key;
   {
     SharedLock lock(image.mutex);
     key = image.top->made_as().key;
+    if (flags & O_TRUNC) {
+      RK_TRY_ASSIGN(new_key, key_of_new_content(image));
+    }
   }
   const auto path = [&] { return tree_.path_of(image.ino); };
   RK_TRY(check_key(key, caller, path));
-  if (!(flags & O_TRUNC)) return {};
-  RK_TRY_ASSIGN(key, policy_key_of(image.ino));  // of the content to come
-  return check_key(key, caller, path);
+  return check_key(new_key, caller, path);
 }
 
 Status Images::check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path) {
@@ -240,7 +241,7 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
 
 Status Images::make_writable(Image& image) {
   if (image.truncating) {
-    RK_TRY_ASSIGN(const auto key, policy_key_of(image.ino));
+    RK_TRY_ASSIGN(const auto key, key_of_new_content(image));
     RK_TRY(replace_content(image, key));
     image.truncating = false;
   }
@@ -333,10 +334,13 @@ void Images::announce_permissions(Image& image) {
   if (image.lost_sharing.exchange(false) && observer_) observer_->permissions_changed(image.ino);
 }
 
-Result<std::optional<kms::KeyId>> Images::policy_key_of(Ino image) const {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
-  RK_TRY_ASSIGN(const InodeRecord directory, tree_.get(inode.parent));
-  return directory.policy.key;
+Result<std::optional<kms::KeyId>> Images::key_of_new_content(const Image& image) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image.ino));
+  const auto directory = tree_.get(inode.parent);
+  if (directory) return directory->policy.key;
+  // An image that is deleted but open may outlive its directory.
+  if (directory.error().code == Errc::stale) return image.top->made_as().key;
+  return fail(directory.error());
 }
 
 // --- content ---------------------------------------------------------------------------------------------------
@@ -484,6 +488,10 @@ Status Images::flush(OpenFile& file) {
 }
 
 Status Images::sync(OpenFile& file) {
+  if (may_change(file)) {
+    UniqueLock lock(file.image->mutex);
+    if (file.image->truncating) RK_TRY(make_writable(*file.image));
+  }
   std::shared_ptr<blocks::Layer> layer;
   {
     SharedLock lock(file.image->mutex);

@@ -80,7 +80,8 @@ class Images final : public names::ImageReaper {
   Status put_overlay(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   // The image goes on with new, empty content sealed with `key`.
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
-  Result<std::optional<kms::KeyId>> policy_key_of(Ino image) const;
+  // The key that an image opened with O_TRUNC goes on with: that of its directory's policy.
+  Result<std::optional<kms::KeyId>> key_of_new_content(const Image& image) const REQUIRES_SHARED(image.mutex);
   // An encrypted image cannot be shared: the bits go in the transaction that makes it one; announced without locks.
   static void take_sharing_away(Image& image, names::InodeRecord& inode);
   void announce_permissions(Image& image);

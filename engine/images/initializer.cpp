@@ -85,7 +85,8 @@ void Initializer::work() {
   find_unfinished();
   while (const Ino ino = wait_for_due()) {
     const Status status = initialize(ino);
-    if (!status && status.error().code != Errc::stale)
+    if (!status && status.error().code == Errc::key_revoked) touched(ino);  // until the key can be used again
+    else if (!status && status.error().code != Errc::stale)
       log::warn("{} cannot be examined: {}", tree_.path_of(ino), describe(status.error()));
   }
 }

@@ -200,6 +200,15 @@ class Content:
             pass
         self.assertEqual(os.stat(path).st_size, 0)
 
+    def test_truncated_by_an_open_that_outlives_its_directory(self):
+        (self.folder / "below").mkdir()
+        (self.folder / "below/image").write_bytes(b"old" * 10000)
+        fd = self.open("below/image", os.O_RDWR | os.O_TRUNC)
+        os.unlink(self.folder / "below/image")
+        os.rmdir(self.folder / "below")
+        os.pwrite(fd, b"new", 0)
+        self.assertContent(fd, b"new")
+
     def test_becomes_normal_with_format_and_digest(self):
         path = make(self.folder / "image", 3 * MIB)
         self.store.wait_normal(path)

@@ -65,6 +65,15 @@ class Policy(TestCase):
         self.assertEqual(attribute(self.folder, "key"), "tenant-two")
         self.assertEqual(self.image.read_bytes(), b"content" * 1000)
 
+    def test_content_copied_over_an_image_follows_the_policy_of_today(self):
+        folder = self.store.plain("turning")
+        for name, before in (("empty", b""), ("full", b"before")):
+            (folder / name).write_bytes(before)
+        set_attribute(folder, "key", b"tenant-two")
+        for name in ("empty", "full"):
+            run("cp", self.image, folder / name)
+            self.assertEqual(attribute(folder / name, "key"), "tenant-two", name)
+
     def test_a_removed_key_makes_new_images_plain(self):
         os.removexattr(self.folder, PREFIX + "key")
         self.assertEqual(attribute(self.folder, "encryption"), "none")

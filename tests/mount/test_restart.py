@@ -209,6 +209,19 @@ class Killed(TestCase):
             self.store.wait_normal(self.encrypted / "replica")
             os.unlink(self.encrypted / "replica")
 
+    def test_a_synced_truncation_of_an_open(self):
+        image = self.encrypted / "image"
+        image.write_bytes(b"old" * 10000)
+        fd = os.open(image, os.O_WRONLY | os.O_TRUNC)
+        os.fsync(fd)
+        self.store.kill9()
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # its daemon is gone
+        self.store.mount()
+        self.assertEqual(image.read_bytes(), b"")
+
     def test_keys_and_policies(self):
         self.store.key("another")
         folder = self.store.policy("another", "another")
