@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "engine/audit/audit_log.h"
 #include "engine/images/attributes.h"
 #include "engine/images/images.h"
 #include "engine/replication/copy_on_read.h"
@@ -30,10 +31,24 @@ std::string_view name_of(ImageState state) {
   return "unknown";
 }
 
+std::string_view name_of(EventKind kind) {
+  switch (kind) {
+    case EventKind::replication_asked: return "replication-asked";
+    case EventKind::replication_completed: return "replication-completed";
+    case EventKind::replication_failed: return "replication-failed";
+    case EventKind::replication_recovered: return "replication-recovered";
+    case EventKind::cloned: return "cloned";
+    case EventKind::refused: return "refused";
+    case EventKind::key_created: return "key-created";
+  }
+  return "";
+}
+
 namespace {
 
 constexpr std::size_t kMostAttributeName = 255;
 constexpr std::size_t kMostAttributeValue = 65536;
+constexpr std::size_t kMostRefusals = 64;      // that status shows
 constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
 
 std::string_view name_of(crypto::Suite suite) {
@@ -82,15 +97,17 @@ class LocalEngine final : public Engine {
       : path_(std::move(path)),
         store_(std::move(store)),
         tree_(std::move(tree)),
-        filler_(*store_, tree_),
+        audit_(store_->catalog()),
+        filler_(*store_, tree_, audit_),
         initializer_(*store_, tree_),
-        images_(*store_, tree_, filler_, copy_on_read_, initializer_, refusals_),
+        images_(*store_, tree_, filler_, copy_on_read_, initializer_, audit_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
   }
   ~LocalEngine() override { stop(); }
 
   Status start(const OpenOptions& options) {
+    RK_TRY(audit_.load());
     RK_TRY(images_.reap_orphans());
     RK_TRY(filler_.resume());
     store_->checkpointer().start();
@@ -293,11 +310,23 @@ class LocalEngine final : public Engine {
     return all;
   }
 
-  std::vector<Refusal> refusals() override { return refusals_.latest(); }
+  std::vector<Refusal> refusals() override {
+    EventQuery query;
+    query.kind = EventKind::refused;
+    query.most = kMostRefusals;
+    std::vector<Refusal> latest;
+    const auto found = audit_.find(query);
+    if (!found) return latest;
+    for (auto event = found->rbegin(); event != found->rend(); ++event)
+      latest.push_back({event->time, event->path, event->source, event->text, event->code.value_or(Errc::invalid), event->uid});
+    return latest;
+  }
+  Result<std::vector<Event>> events(const EventQuery& query) override { return audit_.find(query); }
 
   Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) override {
     RK_TRY(writable());
     RK_TRY_ASSIGN(const kms::KeyInfo info, store_->keys().create(alias, caller.uid));
+    RK_TRY(log_key_event(EventKind::key_created, info, caller));
     return facts_of(info);
   }
   Result<std::vector<KeyFacts>> list_keys() override {
@@ -344,6 +373,15 @@ class LocalEngine final : public Engine {
     store_->checkpointer().stop();
   }
   Status writable() { return store_->health().may_write(); }
+
+  // The key service keeps its records in transactions of its own, so this is one more, right after.
+  Status log_key_event(EventKind kind, const kms::KeyInfo& key, const Caller& caller) {
+    Event event;
+    event.kind = kind;
+    event.uid = caller.uid;
+    event.key = {to_hex(key.id), key.alias};
+    return audit_.add(std::move(event));
+  }
 
   Result<Attributes> attributes_of(Ino ino, const InodeRecord& inode) {
     Attributes out;
@@ -429,10 +467,10 @@ class LocalEngine final : public Engine {
   const std::string path_;
   std::unique_ptr<store::Store> store_;
   Tree tree_;
+  audit::AuditLog audit_;
   replication::Filler filler_;
   replication::CopyOnRead copy_on_read_;
   images::Initializer initializer_;
-  images::Refusals refusals_;
   images::Images images_;
   images::OurAttributes attributes_;
 };

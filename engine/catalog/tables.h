@@ -22,6 +22,7 @@ enum class Table : char {  // letters on disk, never reused
   garbage = 'G',      // layer whose files are to be removed -> ""
   replication = 'R',  // ino of the target -> ReplicationRecord
   master_key = 'K',   // key id -> key ring record
+  audit = 'A',        // number of an event -> its record
 };
 
 inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }

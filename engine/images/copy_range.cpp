@@ -64,14 +64,14 @@ Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, 
   return copy.size;
 }
 
-Refusal Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
-  Refusal refusal;
-  refusal.time = now();
+Event Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
+  Event refusal;
+  refusal.kind = EventKind::refused;
   refusal.source = tree_.path_of(copy.in.image->ino);
   refusal.path = tree_.path_of(copy.out.image->ino);
   refusal.uid = copy.caller.uid;
   refusal.code = code;
-  refusal.rule = std::move(rule);
+  refusal.text = std::move(rule);
   return refusal;
 }
 
@@ -90,9 +90,11 @@ Status Images::check_state(const Copy& copy, const InodeRecord& from) {
                                                 std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'")));
 }
 
-Error Images::refuse(OpenFile& out, Refusal refusal) {
-  const Error error{refusal.code, refusal.rule};
-  refusals_.add(std::move(refusal));
+Error Images::refuse(OpenFile& out, Event refusal) {
+  const Error error{refusal.code.value_or(Errc::not_permitted), refusal.text};
+  log::warn("refused: {} -> {}: {} (uid {})", refusal.source, refusal.path, refusal.text, refusal.uid);
+  // A refusal that cannot be kept, on a full disk, stays one.
+  if (const Status kept = audit_.add(std::move(refusal)); !kept) log::error("the audit log: {}", describe(kept.error()));
   {
     Lock lock(out.mutex);
     out.refused = error;
@@ -172,6 +174,14 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && plan.size == base->size();
 
+  Event event;
+  event.kind = transforms ? EventKind::replication_asked : EventKind::cloned;
+  event.uid = copy.caller.uid;
+  event.path = tree_.path_of(ino);
+  event.source = tree_.path_of(stitch.source);
+  event.key = audit::key_named(store_.keys(), key);
+  event.key_before = audit::key_named(store_.keys(), base->made_as().key);
+
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -190,9 +200,10 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     if (key) inode.permissions &= kOwnerOnly;
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
-    const replication::ReplicationRecord record{now(), tree_.path_of(stitch.source)};
+    const replication::ReplicationRecord record{now(), event.source, event.uid};
     if (transforms) txn.put(make_key(Table::replication, ino.value()), record.encode());
     else txn.erase(make_key(Table::replication, ino.value()));
+    RK_TRY(audit_.add(txn, std::move(event)));
     RK_TRY(txn.commit());
   }
   filler_.cancel(ino);

@@ -5,9 +5,9 @@
 #include <deque>
 #include <unordered_map>
 
+#include "engine/audit/audit_log.h"
 #include "engine/images/image.h"
 #include "engine/images/initializer.h"
-#include "engine/images/refusals.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/filler.h"
@@ -23,8 +23,8 @@ class Images final : public names::ImageReaper {
  public:
   // All outlive it.
   Images(store::Store& store, names::Tree& tree, replication::Filler& filler, replication::CopyOnRead& copy_on_read,
-         Initializer& initializer, Refusals& refusals)
-      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), refusals_(refusals) {}
+         Initializer& initializer, audit::AuditLog& audit)
+      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), audit_(audit) {}
   void set_observer(Observer* observer) { observer_ = observer; }
 
   // Deletes images that were unlinked and open when the store was last left. Before any traffic.
@@ -76,7 +76,7 @@ class Images final : public names::ImageReaper {
   struct Copy;
   Status check_type(const Copy& copy);
   Status check_state(const Copy& copy, const names::InodeRecord& from);
-  Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
+  Event make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, const Stitch& stitch);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, const Stitch& stitch) REQUIRES(image.mutex);
@@ -84,14 +84,14 @@ class Images final : public names::ImageReaper {
   Status copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to);
   static Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
                               const blocks::Layer::Touch& touched);
-  Error refuse(OpenFile& out, Refusal refusal);
+  Error refuse(OpenFile& out, Event refusal);
 
   store::Store& store_;
   names::Tree& tree_;
   replication::Filler& filler_;
   replication::CopyOnRead& copy_on_read_;
   Initializer& initializer_;
-  Refusals& refusals_;
+  audit::AuditLog& audit_;
   Observer* observer_ = nullptr;
 
   Mutex opening_;
