@@ -104,6 +104,13 @@ Result<std::string> required_text(const Call& call, const char* member) {
   return found->get<std::string>();
 }
 
+Result<std::uint64_t> number_or(const Call& call, const char* member, std::uint64_t otherwise) {
+  auto found = call.request.find(member);
+  if (found == call.request.end()) return otherwise;
+  if (!found->is_number_integer() || *found < 0) return fail(Errc::invalid, "\"" + std::string(member) + "\" is a number");
+  return found->get<std::uint64_t>();
+}
+
 Result<std::optional<std::string>> requested_name(const Call& call) {
   std::optional<std::string> name;
   if (call.request.contains("name_hex")) {
@@ -154,6 +161,24 @@ json facts_of(const Replication& replication) {
 json facts_of(const Refusal& refusal) {
   return {{"time", time_text(refusal.time)}, {"path", text(refusal.path)},    {"source", text(refusal.source)},
           {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid}};
+}
+
+json facts_of(const Event& event) {
+  json seconds = event.nanoseconds == 0 ? json(nullptr) : json(static_cast<double>(event.nanoseconds) / 1e9);
+  return {{"number", event.number},
+          {"time", time_text(event.time)},
+          {"kind", name_of(event.kind)},
+          {"uid", event.uid},
+          {"path", text(event.path)},
+          {"source", text(event.source)},
+          {"key", text(event.key.alias)},
+          {"key_id", event.key.id},
+          {"key_before", text(event.key_before.alias)},
+          {"key_before_id", event.key_before.id},
+          {"code", event.code ? json(name_of(*event.code)) : json(nullptr)},
+          {"text", text(event.text)},
+          {"bytes", event.bytes},
+          {"seconds", std::move(seconds)}};
 }
 
 json facts_of(const KeyFacts& key) {
@@ -287,6 +312,16 @@ Result<json> key_show(const Call& call) {
   return answer;
 }
 
+// Others than an operator see what they did themselves.
+Result<json> log(const Call& call) {
+  EventQuery query;
+  RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));
+  RK_TRY_ASSIGN(query.after, number_or(call, "after", query.after));
+  if (!is_operator(call.caller)) query.uid = call.caller.uid;
+  RK_TRY_ASSIGN(std::vector<Event> events, call.engine.events(query));
+  return json{{"events", array_of(events)}};
+}
+
 struct Row {
   std::string_view command;
   Result<json> (*serve)(const Call&);
@@ -295,6 +330,7 @@ struct Row {
 constexpr std::array kRows{
     Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
     Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
+    Row{"log", log},
 };
 
 Result<json> serve(const Call& call) {

@@ -17,6 +17,8 @@
 //   key-create  alias        the new key; the caller owns it
 //   key-list                 keys
 //   key-show    alias        the key, uses: who needs it, uses_elsewhere: how many more the caller may not see
+//   log         [most],      events: the newest `most` of the audit log after number `after`, oldest first; of all
+//               [after]      users for root and whoever runs the program, else of the caller
 #pragma once
 
 #include <string_view>

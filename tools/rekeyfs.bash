@@ -41,6 +41,7 @@ _rekeyfs() {
     init) options+=" $unlock" ;;
     mount) options+=" -f --foreground -o --options $unlock" ;;
     status) options+=" --watch --wait --json $unlock" ;;
+    log) options+=" -n --follow --json $unlock" ;;
     info) options+=" --json $unlock" ;;
     key) [[ -n $sub ]] && options+=" --json $unlock" ;;
   esac
@@ -50,7 +51,7 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key status info' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key status info log' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show' -- "$cur")) ;;
     init/ | mount/) _filedir -d ;;
     umount/)

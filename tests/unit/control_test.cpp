@@ -226,6 +226,29 @@ TEST_F(ControlTest, AKeyIsShownWithItsUsesToThoseWhoMaySeeThem) {
   EXPECT_EQ(error_of({{"command", "key-show"}, {"alias", "none"}}), Errc::no_key);
 }
 
+TEST_F(ControlTest, TheLogIsShownToOperatorsAndToEachTheirOwn) {
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "a"}}, kRootIno, kAlice));
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "b"}}, kRootIno, kBob));
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "c"}}, kRootIno, kAlice));
+  auto keys = [&](json request, const Caller& caller) {
+    request["command"] = "log";
+    std::string aliases;
+    const json answer = call(request, kRootIno, caller).value();
+    for (const json& event : answer.at("events")) aliases += event.at("key").get<std::string>();
+    return aliases;
+  };
+  EXPECT_EQ(keys(json::object(), kRoot), "abc");
+  EXPECT_EQ(keys(json::object(), Caller{geteuid(), 0}), "abc");
+  EXPECT_EQ(keys(json::object(), kAlice), "ac");
+  EXPECT_EQ(keys(json::object(), kBob), "b");
+  EXPECT_EQ(keys({{"most", 1}}, kAlice), "c");
+  const json first = call({{"command", "log"}}).value().at("events")[0];
+  EXPECT_EQ(first.at("kind"), "key-created");
+  EXPECT_EQ(first.at("uid"), kAlice.uid);
+  EXPECT_EQ(keys({{"after", first.at("number")}}, kRoot), "bc");
+  EXPECT_EQ(error_of({{"command", "log"}, {"most", -1}}), Errc::invalid);
+}
+
 TEST(ControlAnswerTest, ErrorsKeepTheirReasonOnTheWay) {
   for (Errc code : {Errc::not_found, Errc::corrupt, Errc::io, Errc::locked, Errc::busy, Errc::too_many_files}) {
     Result<json> answer = read_answer({{"error", {{"code", name_of(code)}, {"message", "why"}}}});
