@@ -216,6 +216,14 @@ class LocalEngine final : public Engine {
                                    std::uint64_t size, const Caller& caller) override {
     return images_.copy_range(in, offset_in, out, offset_out, size, caller);
   }
+  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) override {
+    return images_.choose_key(file, choice, caller);
+  }
+  std::optional<Error> refusal_of(OpenFile& file) override { return images_.refusal_of(file); }
+  Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller&) override {
+    return images_.plan(source, directory, choice);
+  }
+  TransformRate transform_rate(OpenFile& source) override { return images_.transform_rate(source); }
   Status flush(OpenFile& file) override { return images_.flush(file); }
   Status sync(OpenFile& file) override { return images_.sync(file); }
   Status sync_directory(Ino) override { return store_->checkpointer().sync_journal({}); }

@@ -20,8 +20,9 @@ using nlohmann::json;
 struct Call {
   Engine& engine;
   const Caller& caller;
-  Ino directory;
+  Ino directory;  // or the image that `file` is
   const json& request;
+  OpenFile* file;
 };
 
 // Text of users' making (names, attribute values) may be any bytes; JSON takes UTF-8 only.
@@ -161,6 +162,10 @@ json facts_of(const Replication& replication) {
 json facts_of(const Refusal& refusal) {
   return {{"time", time_text(refusal.time)}, {"path", text(refusal.path)},    {"source", text(refusal.source)},
           {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid}};
+}
+
+json facts_of(const Error& error) {
+  return {{"code", name_of(error.code)}, {"message", text(describe(error))}};
 }
 
 json facts_of(const Event& event) {
@@ -322,6 +327,55 @@ Result<json> log(const Call& call) {
   return json{{"events", array_of(events)}};
 }
 
+Result<OpenFile*> required_file(const Call& call) {
+  if (call.file == nullptr) return fail(Errc::invalid, "the command goes through an image that is open");
+  return call.file;
+}
+
+Result<KeyChoice> requested_key(const Call& call) {
+  KeyChoice choice;
+  if (call.request.contains("key")) {
+    choice.by = KeyChoice::By::key;
+    RK_TRY_ASSIGN(choice.key, required_text(call, "key"));
+  } else if (call.request.value("plain", false)) {
+    choice.by = KeyChoice::By::plain;
+  }
+  return choice;
+}
+
+Result<json> choose(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
+  RK_TRY(call.engine.choose_key(*file, choice, call.caller));
+  return json::object();
+}
+
+Result<json> refusal(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  const std::optional<Error> refused = call.engine.refusal_of(*file);
+  return json{{"refusal", refused ? facts_of(*refused) : json(nullptr)}};
+}
+
+Result<json> plan(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
+  RK_TRY_ASSIGN(const std::uint64_t directory, number_or(call, "directory", 0));
+  RK_TRY_ASSIGN(const ReplicationPlan plan, call.engine.plan_replication(*file, Ino{directory}, choice, call.caller));
+  json answer{{"transforms", plan.transforms},
+              {"key_before", text(plan.key_before)},
+              {"key_after", text(plan.key_after)},
+              {"size", plan.size},
+              {"bytes_to_transform", plan.bytes_to_transform},
+              {"space_needed", plan.space_needed},
+              {"space_available", plan.space_available},
+              {"refusals", array_of(plan.refusals)}};
+  if (!call.request.value("estimate", false)) return answer;
+  const TransformRate rate = call.engine.transform_rate(*file);
+  answer["bytes_per_second"] = rate.bytes_per_second;
+  answer["rate_from"] = rate.from == TransformRate::From::recent ? "recent" : "measured";
+  return answer;
+}
+
 struct Row {
   std::string_view command;
   Result<json> (*serve)(const Call&);
@@ -330,7 +384,7 @@ struct Row {
 constexpr std::array kRows{
     Row{"session", session}, Row{"status", status},         Row{"progress", progress}, Row{"state", state},
     Row{"info", info},       Row{"key-create", key_create}, Row{"key-list", key_list}, Row{"key-show", key_show},
-    Row{"log", log},
+    Row{"log", log},         Row{"choose", choose},         Row{"refusal", refusal},   Row{"plan", plan},
 };
 
 Result<json> serve(const Call& call) {
@@ -344,10 +398,11 @@ Result<json> serve(const Call& call) {
 }
 
 json answer_of(const Error& error) {
-  return {{"error", {{"code", name_of(error.code)}, {"message", text(describe(error))}}}};
+  return {{"error", facts_of(error)}};
 }
 
-// The reason with that name; std::nullopt for one that this program does not know.
+}  // namespace
+
 std::optional<Errc> reason_named(std::string_view name) {
   for (int number = 0; number < 256; ++number) {
     auto code = static_cast<Errc>(number);
@@ -356,11 +411,9 @@ std::optional<Errc> reason_named(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace
-
-json serve_command(Engine& engine, const Caller& caller, Ino directory, const json& request) noexcept {
+json serve_command(Engine& engine, const Caller& caller, Ino directory, const json& request, OpenFile* file) noexcept {
   try {
-    Result<json> answer = serve(Call{engine, caller, directory, request});
+    Result<json> answer = serve(Call{engine, caller, directory, request, file});
     return answer ? json{{"ok", std::move(*answer)}} : answer_of(answer.error());
   } catch (const std::bad_alloc&) {
     return answer_of(Error{Errc::no_memory, ""});

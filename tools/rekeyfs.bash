@@ -40,6 +40,7 @@ _rekeyfs() {
     '') options+=' --version' ;;
     init) options+=" $unlock" ;;
     mount) options+=" -f --foreground -o --options $unlock" ;;
+    replicate) options+=' --description --key --plain --wait --dry-run --json' ;;
     status) options+=" --watch --wait --json $unlock" ;;
     log) options+=" -n --follow --json $unlock" ;;
     info) options+=" --json $unlock" ;;
@@ -51,7 +52,7 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key status info log' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key replicate status info log' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show' -- "$cur")) ;;
     init/ | mount/) _filedir -d ;;
     umount/)

@@ -76,18 +76,29 @@ Event Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
 }
 
 // A full-ECS image leaves by being read and written only, whatever the target holds.
+Status Images::type_rule(const InodeRecord& from) {
+  if (from.image.type != names::ImageType::full_ecs) return {};
+  return fail(Errc::wrong_medium, "a full-ECS image cannot be replicated");
+}
+
+Status Images::state_rule(Ino ino, const InodeRecord& from) {
+  const ImageState state = state_of(ino, from);
+  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
+  return fail(Errc::busy, "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
+                              ": wait for it with 'rekeyfs status --wait'");
+}
+
 Status Images::check_type(const Copy& copy) {
   RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
-  if (from.image.type != names::ImageType::full_ecs) return {};
-  return fail(refuse(copy.out, make_refusal(copy, Errc::wrong_medium, "a full-ECS image cannot be replicated")));
+  const Status rule = type_rule(from);
+  if (rule) return {};
+  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
 }
 
 Status Images::check_state(const Copy& copy, const InodeRecord& from) {
-  const ImageState state = state_of(copy.in.image->ino, from);
-  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
-  return fail(refuse(copy.out, make_refusal(copy, Errc::busy,
-                                            "only images in a normal state can be replicated; this one is " +
-                                                std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'")));
+  const Status rule = state_rule(copy.in.image->ino, from);
+  if (rule) return {};
+  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
 }
 
 Error Images::refuse(OpenFile& out, Event refusal) {

@@ -41,6 +41,10 @@ class Images final : public names::ImageReaper {
   Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what);
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                    std::uint64_t size, const Caller& caller);
+  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller);
+  std::optional<Error> refusal_of(OpenFile& file);
+  Result<ReplicationPlan> plan(OpenFile& source, Ino directory, const KeyChoice& choice);
+  TransformRate transform_rate(OpenFile& source);
   Status flush(OpenFile& file);
   Status sync(OpenFile& file);
 
@@ -72,8 +76,15 @@ class Images final : public names::ImageReaper {
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   Result<std::optional<kms::KeyId>> policy_key_of(Ino image) const;
 
+  // plan.cpp
+  Result<std::optional<kms::KeyId>> key_of(const KeyChoice& choice, Ino directory) const;
+  Status check_usable(const std::optional<kms::KeyId>& key) const;
+  Result<std::uint64_t> stored_of(LayerId top) const;
+
   // copy_range.cpp
   struct Copy;
+  static Status type_rule(const names::InodeRecord& from);
+  Status state_rule(Ino ino, const names::InodeRecord& from);
   Status check_type(const Copy& copy);
   Status check_state(const Copy& copy, const names::InodeRecord& from);
   Event make_refusal(const Copy& copy, Errc code, std::string rule);
