@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "engine/audit/audit_log.h"
 #include "engine/images/attributes.h"
 #include "engine/images/images.h"
 #include "engine/images/rotator.h"
@@ -32,10 +33,33 @@ std::string_view name_of(ImageState state) {
   return "unknown";
 }
 
+std::string_view name_of(EventKind kind) {
+  switch (kind) {
+    case EventKind::replication_asked: return "replication-asked";
+    case EventKind::replication_completed: return "replication-completed";
+    case EventKind::replication_failed: return "replication-failed";
+    case EventKind::replication_recovered: return "replication-recovered";
+    case EventKind::cloned: return "cloned";
+    case EventKind::refused: return "refused";
+    case EventKind::key_created: return "key-created";
+    case EventKind::key_rotated: return "key-rotated";
+    case EventKind::key_disabled: return "key-disabled";
+    case EventKind::key_enabled: return "key-enabled";
+    case EventKind::key_deletion_asked: return "key-deletion-asked";
+    case EventKind::key_deletion_cancelled: return "key-deletion-cancelled";
+    case EventKind::key_deleted: return "key-deleted";
+    case EventKind::key_granted: return "key-granted";
+    case EventKind::key_revoked: return "key-revoked";
+    case EventKind::rotation_asked: return "rotation-asked";
+  }
+  return "";
+}
+
 namespace {
 
 constexpr std::size_t kMostAttributeName = 255;
 constexpr std::size_t kMostAttributeValue = 65536;
+constexpr std::size_t kMostRefusals = 64;      // that status shows
 constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
 
 std::string_view name_of(crypto::Suite suite) {
@@ -87,12 +111,13 @@ class LocalEngine final : public Engine {
       : path_(std::move(path)),
         store_(std::move(store)),
         tree_(std::move(tree)),
-        filler_(*store_, tree_),
+        audit_(store_->catalog()),
+        filler_(*store_, tree_, audit_),
         initializer_(*store_, tree_),
         key_uses_(*store_, tree_, filler_),
-        key_life_(*store_, key_uses_),
-        images_(*store_, tree_, filler_, copy_on_read_, initializer_, refusals_),
-        rotator_(*store_, tree_, images_),
+        key_life_(*store_, key_uses_, audit_),
+        images_(*store_, tree_, filler_, copy_on_read_, initializer_, audit_),
+        rotator_(*store_, tree_, images_, audit_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
@@ -101,6 +126,7 @@ class LocalEngine final : public Engine {
   ~LocalEngine() override { stop(); }
 
   Status start(const OpenOptions& options) {
+    RK_TRY(audit_.load());
     RK_TRY(images_.reap_orphans());
     RK_TRY(filler_.resume());
     store_->checkpointer().start();
@@ -214,6 +240,14 @@ class LocalEngine final : public Engine {
                                    std::uint64_t size, const Caller& caller) override {
     return images_.copy_range(in, offset_in, out, offset_out, size, caller);
   }
+  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) override {
+    return images_.choose_key(file, choice, caller);
+  }
+  std::optional<Error> refusal_of(OpenFile& file) override { return images_.refusal_of(file); }
+  Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller) override {
+    return images_.plan(source, directory, choice, caller);
+  }
+  TransformRate transform_rate(OpenFile& source) override { return images_.transform_rate(source); }
   Status flush(OpenFile& file) override { return images_.flush(file); }
   Status sync(OpenFile& file) override { return images_.sync(file); }
   Status sync_directory(Ino) override { return store_->checkpointer().sync_journal({}); }
@@ -309,11 +343,22 @@ class LocalEngine final : public Engine {
     return all;
   }
 
-  std::vector<Refusal> refusals() override { return refusals_.latest(); }
+  std::vector<Refusal> refusals() override {
+    EventQuery query;
+    query.kind = EventKind::refused;
+    query.most = kMostRefusals;
+    std::vector<Refusal> latest;
+    const auto found = audit_.find(query);
+    if (!found) return latest;
+    for (auto event = found->rbegin(); event != found->rend(); ++event)
+      latest.push_back({event->time, event->path, event->source, event->text, event->code.value_or(Errc::invalid), event->uid});
+    return latest;
+  }
+  Result<std::vector<Event>> events(const EventQuery& query) override { return audit_.find(query); }
 
   Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) override {
     RK_TRY(writable());
-    RK_TRY_ASSIGN(const kms::KeyInfo info, store_->keys().create(alias, caller.uid));
+    RK_TRY_ASSIGN(const kms::KeyInfo info, key_life_.create(alias, caller));
     return facts_of(info);
   }
   Result<std::vector<KeyFacts>> list_keys() override {
@@ -431,10 +476,10 @@ class LocalEngine final : public Engine {
   const std::string path_;
   std::unique_ptr<store::Store> store_;
   Tree tree_;
+  audit::AuditLog audit_;
   replication::Filler filler_;
   replication::CopyOnRead copy_on_read_;
   images::Initializer initializer_;
-  images::Refusals refusals_;
   keys::KeyUses key_uses_;
   keys::KeyLife key_life_;
   images::Images images_;

@@ -107,6 +107,53 @@ struct Refusal {
   uid_t uid = 0;
 };
 
+// An entry of the audit log: who did what, and when.
+enum class EventKind : std::uint8_t {  // numbers on disk
+  replication_asked = 1,      // the copy is made and usable, its blocks follow
+  replication_completed = 2,  // the replica needs its source no more
+  replication_failed = 3,     // it does not go on; `text` says why
+  replication_recovered = 4,  // it goes on again
+  cloned = 5,                 // a copy within one key: complete at once
+  refused = 6,                // `text` is the rule, `code` what the caller got
+  key_created = 7,
+  key_rotated = 8,
+  key_disabled = 9,
+  key_enabled = 10,
+  key_deletion_asked = 11,
+  key_deletion_cancelled = 12,
+  key_deleted = 13,           // nobody can read what it encrypts any more
+  key_granted = 14,           // `text` says to whom
+  key_revoked = 15,
+  rotation_asked = 16,        // a directory is given a new key; each of its images is a replication of its own
+};
+std::string_view name_of(EventKind kind);  // "replication-asked"; empty for a number that is none
+
+struct EventKey {
+  std::string id;     // hex; empty for plain
+  std::string alias;  // as it was then
+};
+struct Event {
+  std::uint64_t number = 0;  // ascending; not every number is there
+  EventKind kind = EventKind::refused;
+  Timestamp time = 0;
+  uid_t uid = 0;       // who asked; of what happens in the background: who had asked for it
+  std::string path;    // of the target, from the store's root
+  std::string source;  // path of the source when it was copied
+  EventKey key;        // of the target; the one that a key operation is about
+  EventKey key_before;  // of the source
+  std::optional<Errc> code;
+  std::string text;               // a sentence, where there is more to say
+  std::uint64_t bytes = 0;        // replication_completed: transformed since it was last taken up
+  std::uint64_t nanoseconds = 0;  // and how long that took; 0: not known
+};
+
+struct EventQuery {
+  std::optional<uid_t> uid;  // only this user's
+  std::optional<EventKind> kind;
+  std::uint64_t after = 0;  // only those with a higher number
+  std::size_t most = 100;   // the newest that many
+};
+
 // What a layer is made of, for `info`, youngest first.
 struct LayerInfo {
   LayerId id;
@@ -169,6 +216,34 @@ struct Space {
   std::uint64_t nodes = 0;                 // files, directories and links in the store
 };
 
+// What decides which key a new image gets.
+struct KeyChoice {
+  enum class By { policy, plain, key };
+  By by = By::policy;  // of its directory
+  std::string key;     // alias or id, by key
+};
+
+// What a copy of a whole image into a new one would do.
+struct ReplicationPlan {
+  bool transforms = false;             // else it would be a clone
+  std::string key_before, key_after;   // alias; empty for plain
+  std::uint64_t size = 0;              // bytes of content
+  std::uint64_t bytes_to_transform = 0;  // at most: what is stored of it, holes are not
+  std::uint64_t space_needed = 0;        // bytes, at most; without the records of the catalog
+  std::uint64_t space_available = 0;     // bytes
+  std::vector<Error> refusals;           // every rule that forbids it, in the order in which a copy meets them
+};
+
+// How fast blocks are transformed. 0 bytes a second: nothing is known.
+struct TransformRate {
+  enum class From {
+    recent,    // the latest replications in this store
+    measured,  // just now, with one thread: reading, decrypting, encrypting; not writing
+  };
+  double bytes_per_second = 0;
+  From from = From::measured;
+};
+
 enum class Seek { data, hole };
 enum class Allocate { reserve, punch, zero };
 
@@ -229,6 +304,15 @@ class Engine {
   // Replicates where it can (whole image into a new one, in pieces or at once, O(1)), else copies.
   virtual Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                            std::uint64_t size, const Caller& caller) = 0;
+  // Gives an image that this handle created, and that has no content yet, another key than its directory's policy; the
+  // permissions are then as if it had been created so. Errc::not_permitted later than that. A key that cannot be used
+  // is a refusal: the handle stays refused, and the image goes at its flush.
+  virtual Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) = 0;
+  // Why changes through this handle are refused; nothing if they are not.
+  virtual std::optional<Error> refusal_of(OpenFile& file) = 0;
+  // Both change nothing. The second takes up to a tenth of a second.
+  virtual Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller) = 0;
+  virtual TransformRate transform_rate(OpenFile& source) = 0;
   virtual Status flush(OpenFile& file) = 0;  // a close(2) of one of its descriptors
   virtual Status sync(OpenFile& file) = 0;
   virtual Status sync_directory(Ino ino) = 0;
@@ -251,6 +335,7 @@ class Engine {
   // Replications at or below `under`, by path.
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;
   virtual std::vector<Refusal> refusals() = 0;  // the latest, newest first
+  virtual Result<std::vector<Event>> events(const EventQuery& query) = 0;  // of the audit log, oldest first
   virtual Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) = 0;
   virtual Result<std::vector<KeyFacts>> list_keys() = 0;
   virtual Result<KeyFacts> find_key(std::string_view alias_or_id) = 0;

@@ -109,24 +109,37 @@ void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
   answer(req, "statfs", ino, [&](Context& context) { return context.engine.space().map(to_statvfs); });
 }
 
-Result<IoctlAnswer> call(Context& context, fuse_req_t req, Ino ino, DirectoryHandle& handle, std::string_view in) {
+// What a command came through: a directory, or an image that is open.
+struct Through {
+  Ino ino;
+  OpenFile* file;  // null for a directory
+  KeptAnswer& answer;
+};
+
+Through through(Ino ino, const fuse_file_info& info, bool is_directory) {
+  if (is_directory) return {ino, nullptr, HandleTable::directory(info.fh).answer()};
+  FileHandle& handle = HandleTable::file(info.fh);
+  return {ino, &handle.file(), handle.answer()};
+}
+
+Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle, std::string_view in) {
   CallRequest request;
   if (in.size() != sizeof(request)) return fail(Errc::invalid);
   std::memcpy(&request, in.data(), sizeof(request));
   if (request.size > kCallBytes) return fail(Errc::invalid);
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request of a command is not JSON");
-  const nlohmann::json result = serve_command(context.engine, caller_of(req), ino, parsed);
+  const nlohmann::json result = serve_command(context.engine, caller_of(req), handle.ino, parsed, handle.file);
   context.notifier.settle();  // a key that was disabled: its images' pages have to be gone
-  handle.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{.result = 0, .out = {}};
 }
 
-Result<IoctlAnswer> fetch(DirectoryHandle& handle, std::string_view in) {
+Result<IoctlAnswer> fetch(KeptAnswer& answer, std::string_view in) {
   FetchReply reply{};
   if (in.size() != sizeof(reply)) return fail(Errc::invalid);
   std::memcpy(&reply.offset, in.data(), sizeof(reply.offset));
-  const DirectoryHandle::Piece piece = handle.piece(reply.offset, kFetchBytes);
+  const KeptAnswer::Piece piece = answer.piece(reply.offset, kFetchBytes);
   reply.total = static_cast<std::uint32_t>(piece.total);
   reply.size = static_cast<std::uint32_t>(piece.text.size());
   piece.text.copy(reply.text, piece.text.size());
@@ -137,10 +150,9 @@ void control(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_
              const void* in, std::size_t in_size, std::size_t) {
   answer(req, "ioctl", ino, [&](Context& context) -> Result<IoctlAnswer> {
     const std::string_view bytes(static_cast<const char*>(in), in_size);
-    if ((flags & FUSE_IOCTL_DIR) && command == RK_IOC_CALL)
-      return call(context, req, Ino{ino}, HandleTable::directory(info->fh), bytes);
-    if ((flags & FUSE_IOCTL_DIR) && command == RK_IOC_FETCH) return fetch(HandleTable::directory(info->fh), bytes);
-    return IoctlAnswer{.result = -ENOTTY, .out = {}};
+    if (command != RK_IOC_CALL && command != RK_IOC_FETCH) return IoctlAnswer{.result = -ENOTTY, .out = {}};
+    const Through handle = through(Ino{ino}, *info, flags & FUSE_IOCTL_DIR);
+    return command == RK_IOC_CALL ? call(context, req, handle, bytes) : fetch(handle.answer, bytes);
   });
 }
 

@@ -19,8 +19,9 @@ using nlohmann::json;
 struct Call {
   Engine& engine;
   const Caller& caller;
-  Ino directory;
+  Ino directory;  // or the image that `file` is
   const json& request;
+  OpenFile* file;
 };
 
 // Text of users' making (names, attribute values) may be any bytes; JSON takes UTF-8 only.
@@ -86,6 +87,13 @@ Result<std::string> required_text(const Call& call, const char* member) {
   return found->get<std::string>();
 }
 
+Result<std::uint64_t> number_or(const Call& call, const char* member, std::uint64_t otherwise) {
+  auto found = call.request.find(member);
+  if (found == call.request.end()) return otherwise;
+  if (!found->is_number_integer() || *found < 0) return fail(Errc::invalid, "\"" + std::string(member) + "\" is a number");
+  return found->get<std::uint64_t>();
+}
+
 Result<std::optional<std::string>> requested_name(const Call& call) {
   std::optional<std::string> name;
   if (call.request.contains("name_hex")) {
@@ -138,11 +146,33 @@ json facts_of(const Refusal& refusal) {
           {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid}};
 }
 
+json facts_of(const Error& error) {
+  return {{"code", name_of(error.code)}, {"message", text(describe(error))}};
+}
+
+json facts_of(const Event& event) {
+  json seconds = event.nanoseconds == 0 ? json(nullptr) : json(static_cast<double>(event.nanoseconds) / 1e9);
+  return {{"number", event.number},
+          {"time", time_text(event.time)},
+          {"kind", name_of(event.kind)},
+          {"uid", event.uid},
+          {"path", text(event.path)},
+          {"source", text(event.source)},
+          {"key", text(event.key.alias)},
+          {"key_id", event.key.id},
+          {"key_before", text(event.key_before.alias)},
+          {"key_before_id", event.key_before.id},
+          {"code", event.code ? json(name_of(*event.code)) : json(nullptr)},
+          {"text", text(event.text)},
+          {"bytes", event.bytes},
+          {"seconds", std::move(seconds)}};
+}
+
 json facts_of(const KeyFacts& key) {
   json facts{{"id", key.id},           {"alias", text(key.alias)}, {"state", key.state},
              {"version", key.version}, {"oldest_version", key.oldest}, {"owner", key.owner},
              {"created", time_text(key.created)}, {"grantees", key.grantees}};
-  facts["deletion"] = key.deletion == 0 ? json(nullptr) : time_text(key.deletion);
+  facts["deletion"] = key.deletion == 0 ? json(nullptr) : json(time_text(key.deletion));
   return facts;
 }
 
@@ -318,6 +348,65 @@ Result<json> rotate(const Call& call) {
   return json{{"images", images}, {"path", text(info.path)}};
 }
 
+// Others than an operator see what they did themselves.
+Result<json> log(const Call& call) {
+  EventQuery query;
+  RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));
+  RK_TRY_ASSIGN(query.after, number_or(call, "after", query.after));
+  if (!is_operator(call.caller)) query.uid = call.caller.uid;
+  RK_TRY_ASSIGN(std::vector<Event> events, call.engine.events(query));
+  return json{{"events", array_of(events)}};
+}
+
+Result<OpenFile*> required_file(const Call& call) {
+  if (call.file == nullptr) return fail(Errc::invalid, "the command goes through an image that is open");
+  return call.file;
+}
+
+Result<KeyChoice> requested_key(const Call& call) {
+  KeyChoice choice;
+  if (call.request.contains("key")) {
+    choice.by = KeyChoice::By::key;
+    RK_TRY_ASSIGN(choice.key, required_text(call, "key"));
+  } else if (call.request.value("plain", false)) {
+    choice.by = KeyChoice::By::plain;
+  }
+  return choice;
+}
+
+Result<json> choose(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
+  RK_TRY(call.engine.choose_key(*file, choice, call.caller));
+  return json::object();
+}
+
+Result<json> refusal(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  const std::optional<Error> refused = call.engine.refusal_of(*file);
+  return json{{"refusal", refused ? facts_of(*refused) : json(nullptr)}};
+}
+
+Result<json> plan(const Call& call) {
+  RK_TRY_ASSIGN(OpenFile * file, required_file(call));
+  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
+  RK_TRY_ASSIGN(const std::uint64_t directory, number_or(call, "directory", 0));
+  RK_TRY_ASSIGN(const ReplicationPlan plan, call.engine.plan_replication(*file, Ino{directory}, choice, call.caller));
+  json answer{{"transforms", plan.transforms},
+              {"key_before", text(plan.key_before)},
+              {"key_after", text(plan.key_after)},
+              {"size", plan.size},
+              {"bytes_to_transform", plan.bytes_to_transform},
+              {"space_needed", plan.space_needed},
+              {"space_available", plan.space_available},
+              {"refusals", array_of(plan.refusals)}};
+  if (!call.request.value("estimate", false)) return answer;
+  const TransformRate rate = call.engine.transform_rate(*file);
+  answer["bytes_per_second"] = rate.bytes_per_second;
+  answer["rate_from"] = rate.from == TransformRate::From::recent ? "recent" : "measured";
+  return answer;
+}
+
 struct Row {
   std::string_view command;
   Result<json> (*serve)(const Call&);
@@ -331,6 +420,10 @@ constexpr std::array kRows{
     Row{"progress", progress},
     Row{"state", state},
     Row{"info", info},
+    Row{"log", log},
+    Row{"choose", choose},
+    Row{"refusal", refusal},
+    Row{"plan", plan},
     Row{"rotate", rotate},
     Row{"key-create", key_create},
     Row{"key-list", key_list},
@@ -356,10 +449,11 @@ Result<json> serve(const Call& call) {
 }
 
 json answer_of(const Error& error) {
-  return {{"error", {{"code", name_of(error.code)}, {"message", text(describe(error))}}}};
+  return {{"error", facts_of(error)}};
 }
 
-// The reason with that name; std::nullopt for one that this program does not know.
+}  // namespace
+
 std::optional<Errc> reason_named(std::string_view name) {
   for (int number = 0; number < 256; ++number) {
     auto code = static_cast<Errc>(number);
@@ -368,11 +462,9 @@ std::optional<Errc> reason_named(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace
-
-json serve_command(Engine& engine, const Caller& caller, Ino directory, const json& request) noexcept {
+json serve_command(Engine& engine, const Caller& caller, Ino directory, const json& request, OpenFile* file) noexcept {
   try {
-    Result<json> answer = serve(Call{engine, caller, directory, request});
+    Result<json> answer = serve(Call{engine, caller, directory, request, file});
     return answer ? json{{"ok", std::move(*answer)}} : answer_of(answer.error());
   } catch (const std::bad_alloc&) {
     return answer_of(Error{Errc::no_memory, ""});

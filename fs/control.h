@@ -25,8 +25,17 @@
 //   rotate      alias [name] the number of images that are encrypted anew, and path
 //   key-grant, key-revoke
 //               alias, user  the key
+//   log         [most],      events: the newest `most` of the audit log after number `after`, oldest first; of all
+//               [after]      users for root and whoever runs the program, else of the caller
+//
+// These go through the descriptor of an image; those above do so, too, where they need no name.
+//   choose      key | plain  nothing: the image that was just created has that key, or none, whatever its directory's
+//   refusal                  refusal: code and message; null if changes through the handle are not refused
+//   plan        directory,   what a copy of the image into the directory of that number would do; with "estimate" also
+//               [key|plain]  bytes_per_second (0: unknown) and rate_from: "recent" replications or "measured" now
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -36,9 +45,12 @@
 
 namespace rekeyfs::fs {
 
-// Never throws. `directory` is the one whose descriptor the request came through.
-nlohmann::json serve_command(Engine& engine, const Caller& caller, Ino directory,
-                             const nlohmann::json& request) noexcept;
+// The reason with that name; std::nullopt for one that this program does not know.
+std::optional<Errc> reason_named(std::string_view name);
+
+// Never throws. `directory` is the node whose descriptor the request came through; `file` its handle if it is an image.
+nlohmann::json serve_command(Engine& engine, const Caller& caller, Ino directory, const nlohmann::json& request,
+                             OpenFile* file = nullptr) noexcept;
 
 // The member of a request that names `name` in the directory.
 void put_name(nlohmann::json& request, std::string_view name);

@@ -1,4 +1,5 @@
-// How a command reaches the daemon of a mounted store: two ioctl(2) calls on a descriptor of a directory in it.
+// How a command reaches the daemon of a mounted store: two ioctl(2) calls on a descriptor of a directory in it,
+// or of an image, for what concerns that open handle.
 //
 // CALL runs the request and keeps its answer with that open descriptor; FETCH hands the answer out piece by
 // piece. Request and answer are JSON text (fs/control.h). Used by the daemon and by the commands; the layout is

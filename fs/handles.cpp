@@ -7,12 +7,12 @@ namespace {
 constexpr std::chrono::milliseconds kReleaseDelay{10};
 }
 
-void DirectoryHandle::keep(std::string answer) {
+void KeptAnswer::keep(std::string answer) {
   Lock lock(mutex_);
   answer_ = std::move(answer);
 }
 
-DirectoryHandle::Piece DirectoryHandle::piece(std::uint64_t offset, std::size_t most) {
+KeptAnswer::Piece KeptAnswer::piece(std::uint64_t offset, std::size_t most) {
   Lock lock(mutex_);
   Piece out{.text = {}, .total = answer_.size()};
   if (offset < answer_.size()) out.text = answer_.substr(offset, most);

@@ -16,6 +16,21 @@
 
 namespace rekeyfs::fs {
 
+// Where a command's answer waits to be fetched through the handle that the command came through. Thread-safe.
+class KeptAnswer {
+ public:
+  struct Piece {
+    std::string text;
+    std::size_t total = 0;
+  };
+  void keep(std::string answer) EXCLUDES(mutex_);
+  Piece piece(std::uint64_t offset, std::size_t most) EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::string answer_ GUARDED_BY(mutex_);
+};
+
 // What the handles of one image share.
 struct OpenImage {
   std::atomic<unsigned> handles{0};
@@ -31,6 +46,7 @@ class FileHandle {
 
   Ino ino() const { return ino_; }
   OpenFile& file() const { return *file_; }
+  KeptAnswer& answer() { return answer_; }
   bool is_direct() const { return direct_; }
   // Is the image open through another handle as well?
   bool is_shared() const { return image_->handles.load() > 1; }
@@ -48,21 +64,16 @@ class FileHandle {
   const bool writes_;
   const OpenFilePtr file_;
   const std::shared_ptr<OpenImage> image_;
+  KeptAnswer answer_;
 };
 
-// An open directory: where a command's answer waits to be fetched.
+// An open directory.
 class DirectoryHandle {
  public:
-  struct Piece {
-    std::string text;
-    std::size_t total = 0;
-  };
-  void keep(std::string answer) EXCLUDES(mutex_);
-  Piece piece(std::uint64_t offset, std::size_t most) EXCLUDES(mutex_);
+  KeptAnswer& answer() { return answer_; }
 
  private:
-  Mutex mutex_;
-  std::string answer_ GUARDED_BY(mutex_);
+  KeptAnswer answer_;
 };
 
 class HandleTable {

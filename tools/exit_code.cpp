@@ -15,7 +15,7 @@ constexpr std::array kRows{
     ExitCodeRow{ExitCode::unknown_version, "the store has a format that this program does not know"},
     ExitCodeRow{ExitCode::damaged, "the store or an image in it is damaged, or its disk fails"},
     ExitCodeRow{ExitCode::busy, "something is in use (umount: nothing was detached)"},
-    ExitCodeRow{ExitCode::replication_failed, "a replication is in error (status --wait, --watch)"},
+    ExitCodeRow{ExitCode::replication_failed, "a replication is in error (--wait, --watch)"},
     ExitCodeRow{ExitCode::no_key, "there is no such key"},
     ExitCodeRow{ExitCode::key_revoked, "the key is disabled or pending deletion"},
     ExitCodeRow{ExitCode::bad_mountpoint, "the mount point cannot be mounted on"},

@@ -4,6 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
+
+#include <pwd.h>
 
 namespace rekeyfs::tools {
 namespace {
@@ -54,6 +57,25 @@ std::string moment_text(std::string_view rfc3339) {
   if (rfc3339.size() < kToSeconds) return std::string(rfc3339);
   return std::string(rfc3339.substr(0, kDate)) + " " + std::string(rfc3339.substr(kDate + 1, kToSeconds - kDate - 1)) +
          " UTC";
+}
+
+std::string local_moment_text(std::string_view rfc3339) {
+  std::tm parts{};
+  const std::string text(rfc3339);
+  if (strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts) == nullptr) return text;
+  const std::time_t clock = timegm(&parts);
+  if (localtime_r(&clock, &parts) == nullptr) return text;
+  char local[32];
+  std::strftime(local, sizeof local, "%Y-%m-%d %H:%M:%S", &parts);
+  return local;
+}
+
+std::string user_text(std::uint32_t uid) {
+  std::array<char, 4096> buffer;
+  passwd entry{};
+  passwd* found = nullptr;
+  getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+  return found != nullptr ? entry.pw_name : "uid " + std::to_string(uid);
 }
 
 std::string printable(std::string_view text) {

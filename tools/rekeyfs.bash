@@ -40,7 +40,9 @@ _rekeyfs() {
     '') options+=' --version' ;;
     init) options+=" $unlock" ;;
     mount) options+=" -f --foreground -o --options $unlock" ;;
+    replicate) options+=' --description --key --plain --wait --dry-run --json' ;;
     status) options+=" --watch --wait --json $unlock" ;;
+    log) options+=" -n --follow --json $unlock" ;;
     info) options+=" --json $unlock" ;;
     rotate) options+=" --key --json $unlock" ;;
     key)
@@ -55,7 +57,7 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key rotate status info' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info log' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show rotate disable enable grant revoke delete cancel-deletion' -- "$cur")) ;;
     init/ | mount/) _filedir -d ;;
     umount/)

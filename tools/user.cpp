@@ -23,12 +23,4 @@ Outcome<uid_t> user_named(const std::string& name_or_number) {
   return fail(ExitCode::usage, "there is no user " + name_or_number + ": give a name that `getent passwd` knows, or a number");
 }
 
-std::string name_of_user(uid_t user) {
-  passwd entry{};
-  passwd* found = nullptr;
-  std::vector<char> buffer(kEntryBytes);
-  if (getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
-  return std::to_string(user);
-}
-
 }  // namespace rekeyfs::tools

@@ -1,4 +1,4 @@
-// Users by name and number, as the system's user database has them. Pure functions.
+// Users as they are given on a command line. A pure function.
 #pragma once
 
 #include <string>
@@ -9,9 +9,7 @@
 
 namespace rekeyfs::tools {
 
-// By name, else by number.
+// By the name that the system's user database has, else by number.
 Outcome<uid_t> user_named(const std::string& name_or_number);
-// The number where the user has no name.
-std::string name_of_user(uid_t user);
 
 }  // namespace rekeyfs::tools

@@ -23,6 +23,7 @@ enum class Table : char {  // letters on disk, never reused
   replication = 'R',  // ino of the target -> ReplicationRecord
   master_key = 'K',   // key id -> key ring record
   rotation = 'W',     // ino of a directory -> id of the key that its images are being given
+  audit = 'A',        // number of an event -> its record
 };
 
 inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }

@@ -72,30 +72,41 @@ void Images::note_copied(const Copy& copy) {
   if (is_piece && copy.offset_out <= stitch->copied) stitch->copied = std::max(stitch->copied, copy.offset_out + copy.size);
 }
 
-Refusal Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
-  Refusal refusal;
-  refusal.time = now();
+Event Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
+  Event refusal;
+  refusal.kind = EventKind::refused;
   refusal.source = tree_.path_of(copy.in.image->ino);
   refusal.path = tree_.path_of(copy.out.image->ino);
   refusal.uid = copy.caller.uid;
   refusal.code = code;
-  refusal.rule = std::move(rule);
+  refusal.text = std::move(rule);
   return refusal;
 }
 
 // A full-ECS image leaves by being read and written only, whatever the target holds.
+Status Images::type_rule(const InodeRecord& from) {
+  if (from.image.type != names::ImageType::full_ecs) return {};
+  return fail(Errc::wrong_medium, "a full-ECS image cannot be replicated");
+}
+
+Status Images::state_rule(Ino ino, const InodeRecord& from) {
+  const ImageState state = state_of(ino, from);
+  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
+  return fail(Errc::busy, "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
+                              ": wait for it with 'rekeyfs status --wait'");
+}
+
 Status Images::check_type(const Copy& copy) {
   RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
-  if (from.image.type != names::ImageType::full_ecs) return {};
-  return fail(refuse(copy.out, make_refusal(copy, Errc::wrong_medium, "a full-ECS image cannot be replicated")));
+  const Status rule = type_rule(from);
+  if (rule) return {};
+  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
 }
 
 Status Images::check_state(const Copy& copy, const InodeRecord& from) {
-  const ImageState state = state_of(copy.in.image->ino, from);
-  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
-  return fail(refuse(copy.out, make_refusal(copy, Errc::busy,
-                                            "only images in a normal state can be replicated; this one is " +
-                                                std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'")));
+  const Status rule = state_rule(copy.in.image->ino, from);
+  if (rule) return {};
+  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
 }
 
 // The key of the source, and the one that the copy will have.
@@ -119,9 +130,15 @@ Status Images::check_keys(const Copy& copy) {
   return {};
 }
 
-Error Images::refuse(OpenFile& out, Refusal refusal) {
-  const Error error{refusal.code, refusal.rule};
-  refusals_.add(std::move(refusal));
+void Images::record(Event refusal) {
+  log::warn("refused: {} -> {}: {} (uid {})", refusal.source, refusal.path, refusal.text, refusal.uid);
+  // A refusal that cannot be kept, on a full disk, stays one.
+  if (const Status kept = audit_.add(std::move(refusal)); !kept) log::error("the audit log: {}", describe(kept.error()));
+}
+
+Error Images::refuse(OpenFile& out, Event refusal) {
+  const Error error{refusal.code.value_or(Errc::not_permitted), refusal.text};
+  record(std::move(refusal));
   {
     Lock lock(out.mutex);
     out.refused = error;
@@ -203,6 +220,14 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && plan.size == base->size();
 
+  Event event;
+  event.kind = transforms ? EventKind::replication_asked : EventKind::cloned;
+  event.uid = copy.caller.uid;
+  event.path = tree_.path_of(ino);
+  event.source = tree_.path_of(stitch.source);
+  event.key = audit::key_named(store_.keys(), key);
+  event.key_before = audit::key_named(store_.keys(), base->made_as().key);
+
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -223,9 +248,10 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
-    const replication::ReplicationRecord record{now(), tree_.path_of(stitch.source)};
+    const replication::ReplicationRecord record{now(), event.source, event.uid};
     if (transforms) txn.put(make_key(Table::replication, ino.value()), record.encode());
     else txn.erase(make_key(Table::replication, ino.value()));
+    RK_TRY(audit_.add(txn, std::move(event)));
     RK_TRY(txn.commit());
   }
   filler_.cancel(ino);

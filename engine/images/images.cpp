@@ -105,13 +105,14 @@ Status Images::check_keys(const Image& image, int flags, const Caller& caller) {
 Status Images::check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path) {
   const Status may = keys::may_use(store_.keys(), key, caller);
   if (may) return {};
-  Refusal refusal;
-  refusal.time = now();
-  refusal.path = path();
-  refusal.rule = describe(may.error());
-  refusal.code = may.error().code;
+  Event refusal;
+  refusal.kind = EventKind::refused;
   refusal.uid = caller.uid;
-  refusals_.add(std::move(refusal));
+  refusal.path = path();
+  refusal.key = audit::key_named(store_.keys(), key);
+  refusal.code = may.error().code;
+  refusal.text = describe(may.error());
+  record(std::move(refusal));
   return may;
 }
 
@@ -245,10 +246,10 @@ Status Images::make_writable(Image& image) {
     RK_TRY(replace_content(image, key));
     image.truncating = false;
   }
-  return image.top->is_shared() ? put_overlay(image, image.top->made_as().key) : Status{};
+  return image.top->is_shared() ? put_overlay(image, image.top->made_as().key, 0) : Status{};
 }
 
-Result<bool> Images::rekey(Ino ino, const kms::KeyId& key) {
+Result<bool> Images::rekey(Ino ino, const kms::KeyId& key, uid_t asker) {
   RK_TRY_ASSIGN(ImagePtr opened, open_image(ino));
   const OpenFilePtr file(new OpenFile(*this, std::move(opened)));
   Image& image = *file->image;
@@ -256,15 +257,15 @@ Result<bool> Images::rekey(Ino ino, const kms::KeyId& key) {
     UniqueLock lock(image.mutex);
     if (image.truncating) return fail(Errc::busy, "the image is being replaced");
     if (image.top->made_as().key == key) return false;
-    RK_TRY(put_overlay(image, key));
+    RK_TRY(put_overlay(image, key, asker));
   }
-  if (observer_) observer_->content_changed(ino);  // its permissions, that is
+  announce_permissions(image);
   return true;
 }
 
 // The top layer stays as it is, for others who read from it, and the image goes on in a new one over it. With another
 // key than before, that is a replication of the image to itself.
-Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key) {
+Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, uid_t asker) {
   const std::optional<kms::KeyId> key_before = image.top->made_as().key;
   const bool transforms = key != key_before;
   Plan plan;
@@ -274,6 +275,12 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key) {
   plan.from_base = true;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
+  Event event;
+  event.kind = EventKind::replication_asked;
+  event.uid = asker;
+  event.path = event.source = tree_.path_of(image.ino);
+  event.key = audit::key_named(store_.keys(), key);
+  event.key_before = audit::key_named(store_.keys(), key_before);
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
@@ -284,8 +291,9 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key) {
       inode.image.state = ImageState::replicating;
       inode.image.error.clear();
       inode.image.lineage = names::Lineage{inode.image.id, key_before, now(), 0};
-      if (key) inode.permissions &= kOwnerOnly;
-      txn.put(make_key(Table::replication, image.ino.value()), replication::ReplicationRecord{now(), tree_.path_of(image.ino)}.encode());
+      if (key) take_sharing_away(image, inode);
+      txn.put(make_key(Table::replication, image.ino.value()), replication::ReplicationRecord{now(), event.source, asker}.encode());
+      RK_TRY(audit_.add(txn, std::move(event)));
     }
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());

@@ -5,9 +5,9 @@
 #include <deque>
 #include <unordered_map>
 
+#include "engine/audit/audit_log.h"
 #include "engine/images/image.h"
 #include "engine/images/initializer.h"
-#include "engine/images/refusals.h"
 #include "engine/keys/key_access.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/copy_on_read.h"
@@ -24,8 +24,8 @@ class Images final : public names::ImageReaper {
  public:
   // All outlive it.
   Images(store::Store& store, names::Tree& tree, replication::Filler& filler, replication::CopyOnRead& copy_on_read,
-         Initializer& initializer, Refusals& refusals)
-      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), refusals_(refusals) {}
+         Initializer& initializer, audit::AuditLog& audit)
+      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), audit_(audit) {}
   void set_observer(Observer* observer) { observer_ = observer; }
 
   // Deletes images that were unlinked and open when the store was last left. Before any traffic.
@@ -44,7 +44,11 @@ class Images final : public names::ImageReaper {
                                    std::uint64_t size, const Caller& caller);
   // The image is encrypted anew, with another key, while it is read and written. False if it has the key already;
   // Errc::busy while it is being replaced.
-  Result<bool> rekey(Ino ino, const kms::KeyId& key);
+  Result<bool> rekey(Ino ino, const kms::KeyId& key, uid_t asker);
+  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller);
+  std::optional<Error> refusal_of(OpenFile& file);
+  Result<ReplicationPlan> plan(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller);
+  TransformRate transform_rate(OpenFile& source);
   Status flush(OpenFile& file);
   Status sync(OpenFile& file);
 
@@ -70,6 +74,7 @@ class Images final : public names::ImageReaper {
   // Whether the caller may use the keys that `flags` ask for. Refused: on record, under `path`.
   Status check_keys(const Image& image, int flags, const Caller& caller) EXCLUDES(image.mutex);
   Status check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path);
+  void record(Event refusal);
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
   blocks::Layer::Touch touch(Image& image) const;  // for a change by a user
@@ -77,7 +82,7 @@ class Images final : public names::ImageReaper {
   // Runs `change` on a top layer that may be changed, with Image::mutex held shared.
   Status with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change);
   Status make_writable(Image& image) REQUIRES(image.mutex);
-  Status put_overlay(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
+  Status put_overlay(Image& image, const std::optional<kms::KeyId>& key, uid_t asker) REQUIRES(image.mutex);
   // The image goes on with new, empty content sealed with `key`.
   Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
   // The key that an image opened with O_TRUNC goes on with: that of its directory's policy.
@@ -86,12 +91,18 @@ class Images final : public names::ImageReaper {
   static void take_sharing_away(Image& image, names::InodeRecord& inode);
   void announce_permissions(Image& image);
 
+  // plan.cpp
+  Result<std::optional<kms::KeyId>> key_of(const KeyChoice& choice, Ino directory) const;
+  Result<std::uint64_t> stored_of(LayerId top) const;
+
   // copy_range.cpp
   struct Copy;
+  static Status type_rule(const names::InodeRecord& from);
+  Status state_rule(Ino ino, const names::InodeRecord& from);
   Status check_type(const Copy& copy);
   Status check_state(const Copy& copy, const names::InodeRecord& from);
   Status check_keys(const Copy& copy);
-  Refusal make_refusal(const Copy& copy, Errc code, std::string rule);
+  Event make_refusal(const Copy& copy, Errc code, std::string rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);
@@ -102,14 +113,14 @@ class Images final : public names::ImageReaper {
   Status copy_bytes(const Copy& copy, std::uint64_t from, std::uint64_t to);
   static Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
                               const blocks::Layer::Touch& touched);
-  Error refuse(OpenFile& out, Refusal refusal);
+  Error refuse(OpenFile& out, Event refusal);
 
   store::Store& store_;
   names::Tree& tree_;
   replication::Filler& filler_;
   replication::CopyOnRead& copy_on_read_;
   Initializer& initializer_;
-  Refusals& refusals_;
+  audit::AuditLog& audit_;
   Observer* observer_ = nullptr;
 
   Mutex opening_;

@@ -37,33 +37,42 @@ void Rotator::stop() {
 Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY(store_.health().may_write());
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
-  RK_TRY(change_policies(directory, key.id, caller));
-  RK_TRY_ASSIGN(const Walk done, walk(directory, key.id));
+  const Rotation rotation{directory, key.id, caller.uid};
+  RK_TRY(change_policies(rotation, caller));
+  RK_TRY_ASSIGN(const Walk done, walk(rotation));
   Lock lock(mutex_);
   wanted_ = true;
   changed_.notify_all();
   return done.taken;
 }
 
-Status Rotator::change_policies(Ino directory, const kms::KeyId& key, const Caller& caller) {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(directory));
+Status Rotator::change_policies(const Rotation& rotation, const Caller& caller) {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
   if (inode.kind != NodeKind::directory) return fail(Errc::not_directory, "only a directory's images are given a new key together: replicate a single image instead");
   if (caller.uid != 0 && caller.uid != inode.uid)
     return fail(Errc::not_permitted, "only its owner or root gives a directory a new key");
-  RK_TRY(keys::may_use(store_.keys(), key, caller));
+  RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
   RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
-  std::vector<Ino> directories{directory};
-  RK_TRY(add_subdirectories(directory, inode.policy, directories));
+  std::vector<Ino> directories{rotation.directory};
+  RK_TRY(add_subdirectories(rotation.directory, inode.policy, directories));
+  Event event;
+  event.kind = EventKind::rotation_asked;
+  event.uid = caller.uid;
+  event.path = tree_.path_of(rotation.directory);
+  event.key = audit::key_named(store_.keys(), rotation.key);
+  event.key_before = audit::key_named(store_.keys(), inode.policy.key);
 
   catalog::WriteTxn txn(store_.catalog());
   for (Ino ino : directories) {
     auto one = names::Tree::get(txn, ino);
     if (!one) continue;  // removed meanwhile
-    one->policy.key = key;
+    one->policy.key = rotation.key;
     one->changed = now();
     names::Tree::put(txn, ino, *one);
   }
-  txn.put(make_key(Table::rotation, directory.value()), Writer().put_raw(key).take());
+  txn.put(make_key(Table::rotation, rotation.directory.value()),
+          Writer().put_raw(rotation.key).put(static_cast<std::uint32_t>(rotation.asker)).take());
+  RK_TRY(audit_.add(txn, std::move(event)));
   RK_TRY(txn.commit());
   return {};
 }
@@ -82,22 +91,22 @@ Status Rotator::add_subdirectories(Ino directory, const names::Policy& policy, s
   return {};
 }
 
-Result<Rotator::Walk> Rotator::walk(Ino directory, const kms::KeyId& key) {
+Result<Rotator::Walk> Rotator::walk(const Rotation& rotation) {
   Walk done;
-  std::deque<Ino> left{directory};
+  std::deque<Ino> left{rotation.directory};
   for (; !left.empty(); left.pop_front()) {
     RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, entries_of(left.front()));
     for (const DirectoryEntry& entry : entries) {
-      if (entry.kind == NodeKind::image) RK_TRY(take(left.front(), entry, key, done));
+      if (entry.kind == NodeKind::image) RK_TRY(take(rotation, left.front(), entry, done));
       const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
-      if (inode && inode->policy.key == key) left.push_back(entry.ino);
+      if (inode && inode->policy.key == rotation.key) left.push_back(entry.ino);
     }
   }
   return done;
 }
 
-Status Rotator::take(Ino directory, const DirectoryEntry& entry, const kms::KeyId& key, Walk& done) {
-  const auto taken = images_.rekey(entry.ino, key);
+Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEntry& entry, Walk& done) {
+  const auto taken = images_.rekey(entry.ino, rotation.key, rotation.asker);
   if (taken) {
     done.taken += *taken ? 1 : 0;
     return {};
@@ -142,22 +151,25 @@ void Rotator::work() {
 }
 
 bool Rotator::go_on() {
-  std::vector<std::pair<Ino, kms::KeyId>> rotations;
+  std::vector<Rotation> rotations;
   const Status listed = store_.catalog().scan(make_key(Table::rotation), "", [&](std::string_view at, std::string_view value) {
-    auto& [directory, key] = rotations.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, kms::KeyId{});
-    Reader(value).get_into(key);
+    Rotation& rotation = rotations.emplace_back();
+    rotation.directory = Ino{Reader(at.substr(1)).get_be64()};
+    Reader in(value);
+    in.get_into(rotation.key);
+    rotation.asker = in.get<std::uint32_t>();
     return true;
   });
   if (!listed) log::error("rotations cannot be listed: {}", describe(listed.error()));
   bool left = !listed;
-  for (const auto& [directory, key] : rotations) {
-    const auto done = walk(directory, key);
+  for (const Rotation& rotation : rotations) {
+    const auto done = walk(rotation);
     Status status;
     if (!done) status = fail(done.error());
-    else if (done->taken == 0 && done->left == 0) status = finish(directory);
+    else if (done->taken == 0 && done->left == 0) status = finish(rotation.directory);
     else left = true;
     if (status) continue;
-    log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(directory), describe(status.error()));
+    log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(rotation.directory), describe(status.error()));
     left = true;
   }
   return left;

@@ -15,7 +15,8 @@ namespace rekeyfs::images {
 class Rotator {
  public:
   // All outlive it.
-  Rotator(store::Store& store, const names::Tree& tree, Images& images) : store_(store), tree_(tree), images_(images) {}
+  Rotator(store::Store& store, const names::Tree& tree, Images& images, audit::AuditLog& audit)
+      : store_(store), tree_(tree), images_(images), audit_(audit) {}
   ~Rotator() { stop(); }
   void start();  // takes up every rotation on record
   void stop();
@@ -25,14 +26,19 @@ class Rotator {
   Result<std::uint64_t> rotate(Ino directory, std::string_view alias_or_id, const Caller& caller);
 
  private:
-  Status change_policies(Ino directory, const kms::KeyId& key, const Caller& caller);
+  struct Rotation {  // as it is on record
+    Ino directory;
+    kms::KeyId key{};
+    uid_t asker = 0;
+  };
+  Status change_policies(const Rotation& rotation, const Caller& caller);
   Status add_subdirectories(Ino directory, const names::Policy& policy, std::vector<Ino>& found) const;
   struct Walk {
     std::uint64_t taken = 0;
     std::uint64_t left = 0;  // for the next time
   };
-  Result<Walk> walk(Ino directory, const kms::KeyId& key);
-  Status take(Ino directory, const DirectoryEntry& entry, const kms::KeyId& key, Walk& done);
+  Result<Walk> walk(const Rotation& rotation);
+  Status take(const Rotation& rotation, Ino directory, const DirectoryEntry& entry, Walk& done);
   Result<std::vector<DirectoryEntry>> entries_of(Ino directory) const;
   void work();
   // Whether any is left for the next time.
@@ -42,6 +48,7 @@ class Rotator {
   store::Store& store_;
   const names::Tree& tree_;
   Images& images_;
+  audit::AuditLog& audit_;
   Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;

@@ -18,6 +18,25 @@ constexpr auto kLookForDue = 1s;
 constexpr std::size_t kLayersAtATime = 64;  // wrapped anew in one transaction; other writers wait that long
 constexpr std::size_t kMostListed = 20;
 
+EventKind event_of(KeyChange::Kind kind) {
+  switch (kind) {
+    case KeyChange::Kind::rotate: return EventKind::key_rotated;
+    case KeyChange::Kind::disable: return EventKind::key_disabled;
+    case KeyChange::Kind::enable: return EventKind::key_enabled;
+    case KeyChange::Kind::schedule_deletion: return EventKind::key_deletion_asked;
+    case KeyChange::Kind::cancel_deletion: return EventKind::key_deletion_cancelled;
+    case KeyChange::Kind::grant: return EventKind::key_granted;
+    case KeyChange::Kind::revoke: return EventKind::key_revoked;
+  }
+  return EventKind::key_created;  // not reached
+}
+
+std::string text_of(const KeyChange& change) {
+  const bool is_grant = change.kind == KeyChange::Kind::grant || change.kind == KeyChange::Kind::revoke;
+  if (is_grant) return "user " + std::to_string(change.user);
+  return change.force ? "by force" : "";
+}
+
 }  // namespace
 
 Status KeyLife::start() {
@@ -45,15 +64,23 @@ void KeyLife::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+Result<kms::KeyInfo> KeyLife::create(std::string_view alias, const Caller& caller) {
+  RK_TRY_ASSIGN(kms::KeyInfo key, store_.keys().create(alias, caller.uid));
+  RK_TRY(log(EventKind::key_created, key, caller));
+  return key;
+}
+
 Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
   RK_TRY(may_manage(key, caller));
   const bool takes_away = change.kind == KeyChange::Kind::disable || change.kind == KeyChange::Kind::schedule_deletion;
-  if (!takes_away) return apply(key, change);
-
-  RK_TRY_ASSIGN(const std::vector<KeyUses::Use> uses, uses_.of(key.id));
-  if (!change.force) RK_TRY(check_unneeded(key, uses));
+  std::vector<KeyUses::Use> uses;
+  if (takes_away) {
+    RK_TRY_ASSIGN(uses, uses_.of(key.id));
+    if (!change.force) RK_TRY(check_unneeded(key, uses));
+  }
   RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
+  RK_TRY(log(event_of(change.kind), key, caller, text_of(change)));
   // What the kernel has cached of them must not be read any more either.
   for (const KeyUses::Use& use : uses)
     if (observer_) observer_->content_changed(use.image);
@@ -101,7 +128,7 @@ Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
       const Status done = store_.layers().rewrap(txn, behind[next]);
       // One damaged record must not keep the others on the old version.
       if (!done && done.error().code != Errc::corrupt) return fail(done.error());
-      if (!done) log::error("layer {} stays with an old version of its key: {}", behind[next].value(), describe(done.error()));
+      if (!done) rekeyfs::log::error("layer {} stays with an old version of its key: {}", behind[next].value(), describe(done.error()));
       all = all && done;
     }
     RK_TRY(txn.commit());
@@ -131,13 +158,22 @@ void KeyLife::wait_for_deletions() {
 
 void KeyLife::delete_due() {
   const auto keys = store_.keys().list();
-  if (!keys) return log::error("keys cannot be listed: {}", describe(keys.error()));
+  if (!keys) return rekeyfs::log::error("keys cannot be listed: {}", describe(keys.error()));
   for (const kms::KeyInfo& key : *keys) {
     if (key.state != kms::KeyState::pending_deletion || key.deletion > now()) continue;
-    const Status removed = store_.keys().remove(key.id);
-    if (removed) log::info("key {} is deleted, as was asked for", key.alias);
-    else log::error("key {} cannot be deleted: {}", key.alias, describe(removed.error()));
+    Status removed = store_.keys().remove(key.id);
+    if (removed) removed = log(EventKind::key_deleted, key, Caller{key.owner, 0}, "its deletion was due");
+    if (!removed) rekeyfs::log::error("key {} cannot be deleted: {}", key.alias, describe(removed.error()));
   }
+}
+
+Status KeyLife::log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text) {
+  Event event;
+  event.kind = kind;
+  event.uid = caller.uid;
+  event.key = {to_hex(key.id), key.alias};
+  event.text = std::move(text);
+  return audit_.add(std::move(event));
 }
 
 }  // namespace rekeyfs::keys

@@ -1,4 +1,4 @@
-// KeyLife: what happens to master keys after they were made. Rotation wraps data keys anew, disabling makes images
+// KeyLife: master keys from their making to their deletion, each step in the audit log. Rotation wraps data keys anew, disabling makes images
 // unreadable at once, a deletion that is due takes place; grants say who else may use a key.
 //
 // Only a key's owner and root change it, and a key that images still need is disabled or deleted only by force.
@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "engine/audit/audit_log.h"
 #include "engine/base/mutex.h"
 #include "engine/keys/key_uses.h"
 
@@ -15,7 +16,7 @@ namespace rekeyfs::keys {
 class KeyLife {
  public:
   // All outlive it.
-  KeyLife(store::Store& store, const KeyUses& uses) : store_(store), uses_(uses) {}
+  KeyLife(store::Store& store, const KeyUses& uses, audit::AuditLog& audit) : store_(store), uses_(uses), audit_(audit) {}
   ~KeyLife() { stop(); }
   void set_observer(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
 
@@ -23,6 +24,7 @@ class KeyLife {
   Status start();
   void stop();
 
+  Result<kms::KeyInfo> create(std::string_view alias, const Caller& caller);
   Result<kms::KeyInfo> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller);
 
  private:
@@ -34,9 +36,12 @@ class KeyLife {
   Result<std::vector<LayerId>> layers_behind(const kms::KeyInfo& key) const;
   void wait_for_deletions();
   void delete_due();
+  // The key service keeps its records in transactions of its own, so this is one more, right after.
+  Status log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text = {});
 
   store::Store& store_;
   const KeyUses& uses_;
+  audit::AuditLog& audit_;
   Observer* observer_ = nullptr;
   Mutex mutex_;
   CondVar changed_;

@@ -62,6 +62,7 @@ void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held
   job->held = held;
   job->next = layer->filled();
   job->done_before = job->next * layer->block_size();
+  job->stored_before = layer->stored();
   layer->keep_reads(true);
   Lock lock(mutex_);
   jobs_.insert_or_assign(ino, std::move(job));
@@ -153,8 +154,8 @@ void Filler::fill_some(const JobPtr& job, BlockIndex first) {
     }
     index += *done;
   }
-  if (status) recovered(job);
-  else failed(job, status.error());
+  if (status) recovered(job, first);
+  else failed(job, first, status.error());
   Lock lock(mutex_);
   job->in_hand.erase(job->in_hand.find(first));
   if (status) job->next = std::max(job->next, index);  // a run of holes is passed at once
@@ -175,7 +176,7 @@ void Filler::finish(const JobPtr& job) {
   }
   if (status) status = complete(*job);
   if (!status) {
-    failed(job, status.error());
+    failed(job, end_of(*job), status.error());
     Lock lock(mutex_);
     job->finishing = false;
     return;
@@ -188,6 +189,7 @@ void Filler::finish(const JobPtr& job) {
 // only after that record is.
 Status Filler::complete(const Job& job) {
   RK_TRY(store_.checkpointer().sync_journal({job.layer}));
+  Event event = event_of(job, EventKind::replication_completed);
   std::vector<blocks::LayerRegistry::Released> released;
   std::string path;
   {
@@ -200,6 +202,7 @@ Status Filler::complete(const Job& job) {
     RK_TRY_ASSIGN(released, store_.layers().detach(txn, job.layer->id()));
     names::Tree::put(txn, job.ino, inode);
     txn.erase(make_key(Table::replication, job.ino.value()));
+    RK_TRY(audit_.add(txn, std::move(event)));
     RK_TRY(txn.commit());
   }
   job.layer->keep_reads(false);
@@ -211,34 +214,61 @@ Status Filler::complete(const Job& job) {
   return {};
 }
 
+// Made before a transaction: the key service is asked.
+Event Filler::event_of(const Job& job, EventKind kind) const {
+  Event event;
+  event.kind = kind;
+  event.path = tree_.path_of(job.ino);
+  event.key = audit::key_named(store_.keys(), job.layer->made_as().key);
+  if (const std::shared_ptr<blocks::Layer> base = job.layer->base())
+    event.key_before = audit::key_named(store_.keys(), base->made_as().key);
+  const auto bytes = store_.catalog().get(make_key(Table::replication, job.ino.value()));
+  if (bytes && *bytes) {
+    if (const auto record = ReplicationRecord::decode(**bytes)) {
+      event.source = record->source;
+      event.uid = record->uid;
+    }
+  }
+  if (kind == EventKind::replication_completed) {
+    event.bytes = job.layer->stored() - std::min(job.layer->stored(), job.stored_before);
+    if (!job.has_failed) event.nanoseconds = static_cast<std::uint64_t>((Clock::now() - job.begun) / 1ns);
+  }
+  return event;
+}
+
 Status Filler::record_error(const Job& job, const std::string& message) {
+  Event event = event_of(job, message.empty() ? EventKind::replication_recovered : EventKind::replication_failed);
+  event.text = message;
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
   if (inode.image.layer != job.layer->id()) return {};
   inode.image.state = message.empty() ? ImageState::replicating : ImageState::error;
   inode.image.error = message;
   names::Tree::put(txn, job.ino, inode);
+  RK_TRY(audit_.add(txn, std::move(event)));
   RK_TRY(txn.commit());
   return {};
 }
 
-void Filler::recovered(const JobPtr& job) {
+void Filler::recovered(const JobPtr& job, BlockIndex at) {
   {
     Lock lock(mutex_);
-    if (job->error.empty()) return;
+    if (job->error.empty() || at > job->failed_at) return;
     job->error.clear();
   }
   if (const Status status = record_error(*job, ""); !status) log::error("{}", describe(status.error()));
 }
 
-void Filler::failed(const JobPtr& job, const Error& error) {
+void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
   if (error.code == Errc::stale) return cancel(job->ino);  // deleted
   const std::string message = describe(error) + "; it goes on by itself once the cause is gone";
   {
     Lock lock(mutex_);
     job->retry_at = Clock::now() + kRetry;
+    job->failed_at = job->error.empty() ? at : std::min(at, job->failed_at);
     if (job->error == message) return;
     job->error = message;
+    job->has_failed = true;
   }
   log::error("replication of {}: {}", tree_.path_of(job->ino), message);
   if (const Status status = record_error(*job, message); !status) log::error("{}", describe(status.error()));

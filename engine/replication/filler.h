@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "engine/audit/audit_log.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/replication_record.h"
 #include "engine/store/store.h"
@@ -19,8 +20,8 @@ namespace rekeyfs::replication {
 
 class Filler {
  public:
-  // Both outlive it.
-  Filler(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
+  // All outlive it.
+  Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit) : store_(store), tree_(tree), audit_(audit) {}
   ~Filler() { stop(); }
 
   // Called, without a lock held, for each image that has become normal. Before start().
@@ -53,9 +54,12 @@ class Filler {
     BlockIndex next = 0;              // nobody has been given blocks from here on
     std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
     std::string error;
+    BlockIndex failed_at = 0;  // with an error: it is over when this piece succeeds, whatever others do meanwhile
     Clock::time_point retry_at{};
     Clock::time_point begun = Clock::now();
     std::uint64_t done_before = 0;  // bytes, when the job was taken up
+    std::uint64_t stored_before = 0;  // bytes the layer held itself then
+    bool has_failed = false;          // once: the time it took says nothing about this machine
   };
   using JobPtr = std::shared_ptr<Job>;
 
@@ -65,13 +69,15 @@ class Filler {
   void finish(const JobPtr& job);
   Status complete(const Job& job);
   Status record_error(const Job& job, const std::string& message);
-  void failed(const JobPtr& job, const Error& error);
-  void recovered(const JobPtr& job);
+  Event event_of(const Job& job, EventKind kind) const;
+  void failed(const JobPtr& job, BlockIndex at, const Error& error);
+  void recovered(const JobPtr& job, BlockIndex at);
   static std::uint64_t end_of(const Job& job);
 
   store::Store& store_;
   const names::Tree& tree_;
   std::function<void(Ino)> completed_;
+  audit::AuditLog& audit_;
   mutable Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;

@@ -11,13 +11,15 @@ namespace rekeyfs::replication {
 struct ReplicationRecord {
   Timestamp started = 0;
   std::string source;  // its path when it was copied, for people
+  std::uint32_t uid = 0;  // who copied it
 
-  std::string encode() const { return Writer().put_time(started).put_string(source).take(); }
+  std::string encode() const { return Writer().put_time(started).put_string(source).put(uid).take(); }
   static Result<ReplicationRecord> decode(std::string_view bytes) {
     Reader in(bytes);
     ReplicationRecord record;
     record.started = in.get_time();
     record.source = in.get_string();
+    record.uid = in.get<std::uint32_t>();
     if (!in.finished()) return fail(Errc::corrupt, "a replication's record is malformed");
     return record;
   }

@@ -240,6 +240,134 @@ TEST_F(ControlTest, AKeyIsShownWithItsUsesToThoseWhoMaySeeThem) {
   EXPECT_EQ(error_of({{"command", "key-show"}, {"alias", "none"}}), Errc::no_key);
 }
 
+TEST_F(ControlTest, TheLogIsShownToOperatorsAndToEachTheirOwn) {
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "a"}}, kRootIno, kAlice));
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "b"}}, kRootIno, kBob));
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "c"}}, kRootIno, kAlice));
+  auto keys = [&](json request, const Caller& caller) {
+    request["command"] = "log";
+    std::string aliases;
+    const json answer = call(request, kRootIno, caller).value();
+    for (const json& event : answer.at("events")) aliases += event.at("key").get<std::string>();
+    return aliases;
+  };
+  EXPECT_EQ(keys(json::object(), kRoot), "abc");
+  EXPECT_EQ(keys(json::object(), Caller{geteuid(), 0}), "abc");
+  EXPECT_EQ(keys(json::object(), kAlice), "ac");
+  EXPECT_EQ(keys(json::object(), kBob), "b");
+  EXPECT_EQ(keys({{"most", 1}}, kAlice), "c");
+  const json first = call({{"command", "log"}}).value().at("events")[0];
+  EXPECT_EQ(first.at("kind"), "key-created");
+  EXPECT_EQ(first.at("uid"), kAlice.uid);
+  EXPECT_EQ(keys({{"after", first.at("number")}}, kRoot), "bc");
+  EXPECT_EQ(error_of({{"command", "log"}, {"most", -1}}), Errc::invalid);
+}
+
+class ChooseTest : public ControlTest {
+ protected:
+  void SetUp() override {
+    ControlTest::SetUp();
+    tenant_ = make_encrypted("tenant-a");
+    plain_ = make_directory("public");
+  }
+  Engine::Created create(Ino directory) { return engine_->create(directory, "new", 0664, O_WRONLY, kRoot).value(); }
+  Result<json> through(const Engine::Created& image, const json& request) {
+    return read_answer(serve_command(*engine_, kRoot, image.attributes.ino, request, image.file.get()));
+  }
+  std::string key_of(Ino ino) { return engine_->info(ino).value().layers.at(0).key; }
+  mode_t permissions_of(Ino ino) { return engine_->get_attributes(ino).value().permissions; }
+
+  Ino tenant_, plain_;
+};
+
+TEST_F(ChooseTest, AKeyInAPlainDirectoryHidesTheImageFromOthers) {
+  const Engine::Created image = create(plain_);
+  ASSERT_TRUE(through(image, {{"command", "choose"}, {"key", "tenant-a"}}));
+  EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
+  EXPECT_EQ(permissions_of(image.attributes.ino), 0600U);
+}
+
+TEST_F(ChooseTest, PlainInADirectoryWithAKeyIsTakenAtItsWord) {
+  const Engine::Created image = create(tenant_);
+  ASSERT_EQ(key_of(image.attributes.ino), "tenant-a");
+  ASSERT_TRUE(through(image, {{"command", "choose"}, {"plain", true}}));
+  EXPECT_EQ(key_of(image.attributes.ino), "");
+}
+
+TEST_F(ChooseTest, WithoutAChoiceThePolicyStays) {
+  const Engine::Created image = create(tenant_);
+  ASSERT_TRUE(through(image, {{"command", "choose"}}));
+  EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
+}
+
+TEST_F(ChooseTest, ItIsTooLateOnceThereIsContent) {
+  const Engine::Created image = create(tenant_);
+  ASSERT_TRUE(engine_->write(*image.file, 0, as_bytes("secret")));
+  EXPECT_EQ(through(image, {{"command", "choose"}, {"plain", true}}).error().code, Errc::not_permitted);
+  EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
+  EXPECT_TRUE(engine_->flush(*image.file));
+}
+
+TEST_F(ChooseTest, OnlyTheHandleThatCreatedTheImageChooses) {
+  const Engine::Created image = create(tenant_);
+  for (int flags : {O_WRONLY, O_RDONLY, O_WRONLY | O_TRUNC}) {
+    const Engine::Created other{image.attributes, engine_->open_file(image.attributes.ino, flags, kRoot).value()};
+    EXPECT_EQ(through(other, {{"command", "choose"}, {"plain", true}}).error().code, Errc::not_permitted);
+  }
+  EXPECT_EQ(error_of({{"command", "choose"}, {"plain", true}}), Errc::invalid);
+  EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
+}
+
+TEST_F(ChooseTest, AKeyThatIsNotThereIsARefusal) {
+  const Engine::Created image = create(plain_);
+  EXPECT_TRUE(through(image, {{"command", "refusal"}}).value().at("refusal").is_null());
+  EXPECT_EQ(through(image, {{"command", "choose"}, {"key", "none"}}).error().code, Errc::no_key);
+  const json refusal = through(image, {{"command", "refusal"}}).value().at("refusal");
+  EXPECT_EQ(refusal.at("code"), name_of(Errc::no_key));
+  EXPECT_THAT(refusal.at("message").get<std::string>(), HasSubstr("none"));
+  EXPECT_EQ(engine_->write(*image.file, 0, as_bytes("x")).error().code, Errc::no_key);
+  EXPECT_TRUE(engine_->flush(*image.file));
+  EXPECT_EQ(engine_->lookup(plain_, "new").error().code, Errc::not_found);
+  EXPECT_EQ(engine_->refusals().at(0).path, "/public/new");
+}
+
+TEST_F(ChooseTest, APlanTellsAndChangesNothing) {
+  const Ino source = make_image(plain_, "x");
+  const Engine::Created opened{engine_->get_attributes(source).value(), engine_->open_file(source, O_RDONLY, kRoot).value()};
+  const json to_tenant{{"command", "plan"}, {"directory", tenant_.value()}, {"estimate", true}};
+  const json plan = through(opened, to_tenant).value();
+  EXPECT_EQ(plan.at("transforms"), true);
+  EXPECT_EQ(plan.at("key_before"), "");
+  EXPECT_EQ(plan.at("key_after"), "tenant-a");
+  EXPECT_EQ(plan.at("size"), kSize);
+  EXPECT_EQ(plan.at("bytes_to_transform"), kSize);
+  EXPECT_EQ(plan.at("space_needed"), kSize);
+  EXPECT_GT(plan.at("space_available"), 0);
+  EXPECT_TRUE(plan.at("refusals").empty());
+  EXPECT_EQ(plan.at("rate_from"), "measured");
+  EXPECT_GT(plan.at("bytes_per_second"), 1e6);
+
+  const json clone = through(opened, {{"command", "plan"}, {"directory", plain_.value()}}).value();
+  EXPECT_EQ(clone.at("transforms"), false);
+  EXPECT_EQ(clone.at("space_needed"), 0);
+  EXPECT_FALSE(clone.contains("rate_from"));
+  EXPECT_TRUE(engine_->read_directory(tenant_, 0, 10).value().empty());
+  EXPECT_EQ(engine_->events({}).value().size(), 1U) << "only the key that was made";
+  EXPECT_EQ(through(opened, {{"command", "plan"}, {"directory", source.value()}}).error().code, Errc::not_directory);
+}
+
+TEST_F(ChooseTest, APlanNamesEveryRuleThatForbidsIt) {
+  const Engine::Created source = create(plain_);
+  ASSERT_TRUE(engine_->write(*source.file, 0, as_bytes("content")));  // and not flushed: it is being created
+  ASSERT_TRUE(engine_->set_attribute(source.attributes.ino, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+  const json plan = through(source, {{"command", "plan"}, {"directory", tenant_.value()}, {"key", "none"}}).value();
+  std::vector<std::string> codes;
+  for (const json& refusal : plan.at("refusals")) codes.push_back(refusal.at("code"));
+  EXPECT_THAT(codes, ::testing::ElementsAre(name_of(Errc::no_key), name_of(Errc::wrong_medium), name_of(Errc::busy)));
+  EXPECT_TRUE(engine_->refusals().empty());
+  EXPECT_TRUE(engine_->flush(*source.file));
+}
+
 TEST(ControlAnswerTest, ErrorsKeepTheirReasonOnTheWay) {
   for (Errc code : {Errc::not_found, Errc::corrupt, Errc::io, Errc::locked, Errc::busy, Errc::too_many_files}) {
     Result<json> answer = read_answer({{"error", {{"code", name_of(code)}, {"message", "why"}}}});

@@ -65,6 +65,9 @@ TEST(HumanTest, PercentIsRoundedDown) {
 TEST(HumanTest, MomentsLoseTheirFraction) {
   EXPECT_EQ(moment_text("2026-01-31T12:00:01.123456789Z"), "2026-01-31 12:00:01 UTC");
   EXPECT_EQ(moment_text(""), "");
+  EXPECT_EQ(local_moment_text("no time"), "no time");
+  EXPECT_EQ(user_text(0), "root");
+  EXPECT_EQ(user_text(64999), "uid 64999");
 }
 
 TEST(HumanTest, ControlCharactersDoNotReachTheTerminal) {

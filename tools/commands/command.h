@@ -30,7 +30,9 @@ void add_init(CLI::App& parent, Chosen& chosen);
 void add_mount(CLI::App& parent, Chosen& chosen);
 void add_umount(CLI::App& parent, Chosen& chosen);
 void add_key(CLI::App& parent, Chosen& chosen);
+void add_replicate(CLI::App& parent, Chosen& chosen);
 void add_status(CLI::App& parent, Chosen& chosen);
+void add_log(CLI::App& parent, Chosen& chosen);
 void add_info(CLI::App& parent, Chosen& chosen);
 void add_rotate(CLI::App& parent, Chosen& chosen);
 

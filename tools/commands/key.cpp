@@ -38,7 +38,7 @@ std::string alias_of(const json& key) {
 
 std::string users_of(const json& key) {
   std::string users;
-  for (const json& user : key.at("grantees")) users += (users.empty() ? "" : ",") + name_of_user(user.get<uid_t>());
+  for (const json& user : key.at("grantees")) users += (users.empty() ? "" : ",") + user_text(user.get<uid_t>());
   return users.empty() ? "-" : users;
 }
 
@@ -67,14 +67,14 @@ void print_deletion(const json& key) {
 }
 void print_grants(const json& key) {
   std::printf("the key %s may be used by its owner %s, root, and: %s\n", alias_of(key).c_str(),
-              name_of_user(key.at("owner").get<uid_t>()).c_str(), users_of(key).c_str());
+              user_text(key.at("owner").get<uid_t>()).c_str(), users_of(key).c_str());
 }
 
 void print_list(const json& answer) {
   Table table({"ALIAS", "ID", "STATE", "VERSION", "OWNER", "GRANTED TO", "CREATED"});
   for (const json& key : answer.at("keys"))
     table.add({text_of(key, "alias"), text_of(key, "id"), state_of(key), versions_of(key),
-               name_of_user(key.at("owner").get<uid_t>()), users_of(key), moment_text(text_of(key, "created"))});
+               user_text(key.at("owner").get<uid_t>()), users_of(key), moment_text(text_of(key, "created"))});
   std::fputs(table.text().c_str(), stdout);
 }
 

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""`rekeyfs log`: who did what, on a mounted and on an unmounted store, and who may see it."""
+import json
+import os
+import signal
+import subprocess
+import unittest
+
+from harness import NOBODY, REKEYFS, TestCase, needs_root, rekeyfs, run
+
+
+class Log(TestCase):
+    mount_arguments = ("-o", "allow_other") if os.geteuid() == 0 else ()
+
+    def setUp(self):
+        super().setUp()
+        self.plain = self.store.plain("plain")
+        self.tenant = self.store.encrypted("tenant", "tenant-key")
+
+    def log(self, *arguments, path=None, **options):
+        lines = rekeyfs("log", "--json", *arguments, path or self.mnt, **options).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def provoke(self):
+        """A replication, and a copy that is refused."""
+        (self.plain / "image").write_bytes(b"x" * 300_000)
+        run("cp", self.plain / "image", self.tenant / "copy")
+        self.store.wait_normal(self.tenant / "copy")
+        os.setxattr(self.plain / "image", "user.rekeyfs.type", b"full-ecs")
+        run("cp", self.plain / "image", self.tenant / "refused", check=False)
+
+    def test_facts(self):
+        self.provoke()
+        key, asked, completed, refused = self.log()
+        self.assertEqual((key["kind"], key["key"], key["uid"]), ("key-created", "tenant-key", os.geteuid()))
+        self.assertEqual((asked["kind"], asked["source"], asked["path"], asked["key_before_id"], asked["key"], asked["key_id"]),
+                         ("replication-asked", "/plain/image", "/tenant/copy", "", "tenant-key", key["key_id"]))
+        self.assertEqual((completed["kind"], completed["path"], completed["uid"]),
+                         ("replication-completed", "/tenant/copy", os.geteuid()))
+        self.assertGreaterEqual(completed["bytes"], 300_000)
+        self.assertGreater(completed["seconds"], 0)
+        self.assertEqual((refused["kind"], refused["path"], refused["code"]), ("refused", "/tenant/refused", "wrong medium type"))
+        self.assertIn("full-ECS", refused["text"])
+        self.assertEqual([event["kind"] for event in self.log("-n", 1)], ["refused"])
+
+    def test_lines(self):
+        self.provoke()
+        lines = rekeyfs("log", self.mnt, env={**os.environ, "TZ": "XXX-5:30"}).stdout.splitlines()
+        user = run("id", "-un").stdout.strip()
+        self.assertIn(f"  {user}  created the key tenant-key", lines[0])
+        self.assertIn(f"  {user}  replicated /plain/image to /tenant/copy (plain -> tenant-key)", lines[1])
+        self.assertIn("  completed /tenant/copy: ", lines[2])
+        self.assertIn("  refused /plain/image to /tenant/refused: a full-ECS image", lines[3])
+        utc = rekeyfs("log", self.mnt, env={**os.environ, "TZ": "UTC"}).stdout.splitlines()
+        self.assertEqual((int(lines[0][14:16]) - int(utc[0][14:16])) % 60, 30)
+        self.assertEqual(utc[0][:10] + "T" + utc[0][11:19], self.log()[0]["time"][:19])
+
+    def test_a_name_cannot_command_the_terminal(self):
+        (self.plain / "a\x1b[31m\nb").write_bytes(b"x" * 20_000)
+        run("cp", self.plain / "a\x1b[31m\nb", self.tenant / "copy")
+        lines = rekeyfs("log", self.mnt).stdout.splitlines()
+        self.assertIn("replicated /plain/a?[31m?b to", lines[1])
+
+    def test_status_shows_refusals_after_a_remount(self):
+        self.provoke()
+        before = self.log()
+        self.store.remount()
+        self.assertEqual(self.log(), before)
+        refusals = json.loads(rekeyfs("status", "--json", self.tenant).stdout)["refusals"]
+        self.assertEqual([refusal["path"] for refusal in refusals], ["/tenant/refused"])
+
+    def test_an_unmounted_store(self):
+        self.provoke()
+        before = self.log()
+        self.store.umount()
+        self.assertEqual(self.log("--key-file", self.store.key_file, path=self.store.store), before)
+        self.store.mount()
+
+    def test_after_a_kill(self):
+        self.provoke()
+        before = self.log()
+        self.store.kill9()
+        self.store.mount()
+        self.assertEqual(self.log(), before)
+
+    def test_follow(self):
+        follower = subprocess.Popen([REKEYFS, "log", "--follow", "--json", "-n", "1", self.mnt], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(follower.stdout.close)
+        self.assertEqual(json.loads(follower.stdout.readline())["key"], "tenant-key")
+        for alias in ("one", "two"):
+            self.store.key(alias)
+        self.assertEqual([json.loads(follower.stdout.readline())["key"] for _ in range(2)], ["one", "two"])
+        follower.send_signal(signal.SIGINT)
+        self.assertEqual(follower.wait(timeout=30), -signal.SIGINT)
+
+    def test_wrong_numbers(self):
+        for number in ("0", "10001", "x"):
+            self.assertEqual(rekeyfs("log", "-n", number, self.mnt, check=False).returncode, 2, number)
+        self.assertEqual(rekeyfs("log", self.store.scratch, check=False).returncode, 13)
+
+    @needs_root
+    def test_others_see_what_they_did(self):
+        self.provoke()
+        self.plain.chmod(0o777)
+        run("sh", "-c", 'echo x >"$1/mine"; cp "$1/mine" "$1/copy"', "sh", self.plain, uid=NOBODY)
+        seen = self.log(uid=NOBODY)
+        self.assertEqual([(event["kind"], event["path"], event["uid"]) for event in seen], [("cloned", "/plain/copy", NOBODY)])
+        self.assertEqual(len(self.log()), 5)
+
+
+if __name__ == "__main__":
+    unittest.main()

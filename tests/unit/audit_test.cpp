@@ -1,0 +1,282 @@
+// The audit log: what is in it, that it stays, and that it stays small.
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+
+#include "engine/audit/audit_log.h"
+#include "engine/audit/event_record.h"
+#include "tests/unit/store_copies.h"
+#include "tests/unit/temp_directory.h"
+
+namespace rekeyfs {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+constexpr Caller kRoot{0, 0}, kAlice{64001, 64001}, kBob{64002, 64002};
+constexpr std::size_t kSize = 1 << 20;
+
+class AuditTest : public test::TempDirectory {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
+    open("store", 0);
+  }
+  void TearDown() override { close(); }
+
+  void open(const std::string& store, unsigned workers) {
+    OpenOptions options;
+    options.filler_workers = workers;
+    auto engine = Engine::open(path(store), test::test_credential(), options);
+    ASSERT_TRUE(engine) << test::error_text(engine);
+    engine_ = std::move(*engine);
+  }
+  void close() {
+    if (!engine_) return;
+    EXPECT_TRUE(engine_->close());
+    engine_.reset();
+  }
+  void reopen(unsigned workers = 0) {
+    close();
+    open("store", workers);
+  }
+
+  std::vector<Event> events(const EventQuery& query = {}) {
+    auto found = engine_->events(query);
+    EXPECT_TRUE(found) << test::error_text(found);
+    return found ? *found : std::vector<Event>{};
+  }
+  std::vector<Event> events(EventKind kind) {
+    EventQuery query;
+    query.kind = kind;
+    query.most = 20'000;
+    return events(query);
+  }
+  std::vector<Event> wait_for(EventKind kind) {
+    for (int i = 0; i < 1000 && events(kind).empty(); ++i) std::this_thread::sleep_for(10ms);
+    return events(kind);
+  }
+
+  Ino make_directory(const std::string& name, const std::string& key = "") {
+    const Ino ino = engine_->make_directory(kRootIno, name, 0755, kRoot).value().ino;
+    if (!key.empty()) {
+      EXPECT_TRUE(engine_->set_attribute(ino, "user.rekeyfs.key", key, Engine::SetAttribute::either, kRoot));
+    }
+    return ino;
+  }
+  Ino make_image(Ino parent, const std::string& name) {
+    Engine::Created created = engine_->create(parent, name, 0600, O_RDWR, kRoot).value();
+    const std::string content(kSize, 'x');
+    EXPECT_EQ(engine_->write(*created.file, 0, as_bytes(content)).value(), kSize);
+    EXPECT_TRUE(engine_->flush(*created.file));
+    return created.attributes.ino;
+  }
+  bool copy(Ino source, Ino directory, const std::string& name, const Caller& caller) {
+    OpenFilePtr in = engine_->open_file(source, O_RDONLY, caller).value();
+    Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, caller).value();
+    const bool copied = engine_->copy_range(*in, 0, *out.file, 0, kSize, caller).has_value();
+    EXPECT_TRUE(engine_->flush(*out.file));
+    return copied;
+  }
+  // An image that may not be replicated.
+  Ino make_full() {
+    const Ino directory = make_directory("full");
+    EXPECT_TRUE(engine_->set_attribute(directory, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+    return make_image(directory, "image");
+  }
+
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(AuditTest, AReplicationIsThereWithWhoWhatAndKeys) {
+  const KeyFacts one = engine_->create_key("one", kAlice).value();
+  const KeyFacts two = engine_->create_key("two", kAlice).value();
+  const Ino source = make_image(make_directory("from", "one"), "x");
+  ASSERT_TRUE(copy(source, make_directory("to", "two"), "y", kBob));
+  const auto found = events();
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0].kind, EventKind::key_created);
+  EXPECT_EQ(found[0].uid, kAlice.uid);
+  EXPECT_EQ(found[0].key.alias, "one");
+  const Event& asked = found[2];
+  EXPECT_EQ(asked.kind, EventKind::replication_asked);
+  EXPECT_EQ(asked.uid, kBob.uid);
+  EXPECT_EQ(asked.path, "/to/y");
+  EXPECT_EQ(asked.source, "/from/x");
+  EXPECT_EQ(asked.key_before.id, one.id);
+  EXPECT_EQ(asked.key.id, two.id);
+  EXPECT_EQ(asked.key.alias, "two");
+  EXPECT_LT(std::abs(asked.time - now()), 60'000'000'000);
+}
+
+TEST_F(AuditTest, ACopyWithinOneKeyIsAClone) {
+  const Ino directory = make_directory("a");
+  ASSERT_TRUE(copy(make_image(directory, "x"), directory, "y", kBob));
+  const auto found = events();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].kind, EventKind::cloned);
+  EXPECT_EQ(found[0].key.id, "");
+}
+
+TEST_F(AuditTest, AnEntryAndItsChangeSurviveAKillTogether) {
+  ASSERT_TRUE(engine_->create_key("one", kAlice));
+  const Ino target = make_directory("to", "one");
+  ASSERT_TRUE(copy(make_image(kRootIno, "x"), target, "y", kBob));
+  test::copy_as_killed(path("store"), path("killed"));
+  close();
+  open("killed", 2);
+  ASSERT_EQ(events(EventKind::replication_asked).size(), 1U);
+  const auto completed = wait_for(EventKind::replication_completed);
+  ASSERT_EQ(completed.size(), 1U);
+  EXPECT_EQ(completed[0].uid, kBob.uid);
+  EXPECT_EQ(completed[0].path, "/to/y");
+  EXPECT_EQ(completed[0].source, "/x");
+  EXPECT_EQ(completed[0].key.alias, "one");
+  EXPECT_EQ(completed[0].bytes, kSize);
+  EXPECT_GT(completed[0].nanoseconds, 0U);
+}
+
+TEST_F(AuditTest, RefusalsSurviveARemount) {
+  ASSERT_FALSE(copy(make_full(), make_directory("to"), "y", kBob));
+  reopen();
+  const std::vector<Refusal> refusals = engine_->refusals();
+  ASSERT_EQ(refusals.size(), 1U);
+  EXPECT_EQ(refusals[0].path, "/to/y");
+  EXPECT_EQ(refusals[0].source, "/full/image");
+  EXPECT_EQ(refusals[0].code, Errc::wrong_medium);
+  EXPECT_EQ(refusals[0].uid, kBob.uid);
+  EXPECT_THAT(refusals[0].rule, HasSubstr("full-ECS"));
+}
+
+TEST_F(AuditTest, OnlyTheNewestAreKept) {
+  const Ino source = make_full();
+  ASSERT_TRUE(engine_->create_key("first", kAlice));
+  OpenFilePtr in = engine_->open_file(source, O_RDONLY, kRoot).value();
+  const Ino target = make_image(kRootIno, "target");
+  auto refuse = [&](std::uint64_t times) {
+    for (std::uint64_t i = 0; i < times; ++i) {
+      OpenFilePtr out = engine_->open_file(target, O_WRONLY, kRoot).value();
+      ASSERT_FALSE(engine_->copy_range(*in, 0, *out, 0, kSize, kBob));
+    }
+  };
+  refuse(audit::kMostEvents - 1);
+  EXPECT_EQ(events(EventKind::key_created).size(), 1U);
+  refuse(1);
+  EXPECT_EQ(events(EventKind::key_created).size(), 0U);
+  refuse(500);
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents);
+  in.reset();
+  reopen();
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents);
+  ASSERT_TRUE(engine_->create_key("last", kAlice));
+  const auto last = events(EventKind::key_created);
+  ASSERT_EQ(last.size(), 1U);
+  EXPECT_EQ(last[0].number, audit::kMostEvents + 502);
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents - 1);
+}
+
+TEST_F(AuditTest, AQueryChooses) {
+  for (const char* alias : {"a", "b", "c", "d"}) ASSERT_TRUE(engine_->create_key(alias, *alias < 'c' ? kAlice : kBob));
+  EventQuery query;
+  query.uid = kBob.uid;
+  auto found = events(query);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].key.alias, "c");
+  query.most = 1;
+  EXPECT_EQ(events(query)[0].key.alias, "d");
+  query = {};
+  query.after = found[0].number;
+  found = events(query);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].key.alias, "d");
+  query.after = found[0].number;
+  EXPECT_TRUE(events(query).empty());
+}
+
+// Fails at one block, over and over, while other blocks succeed.
+TEST_F(AuditTest, AReplicationThatCannotGoOnIsLoggedOnceAndSoIsItsRecovery) {
+  ASSERT_TRUE(engine_->create_key("one", kAlice));
+  const Ino target = make_directory("to", "one");
+  Engine::Created created = engine_->create(kRootIno, "x", 0600, O_RDWR, kRoot).value();
+  const std::string content(4 * kSize, 'x');
+  ASSERT_TRUE(engine_->write(*created.file, 0, as_bytes(content)));
+  ASSERT_TRUE(engine_->flush(*created.file));
+  const LayerId layer = engine_->info(created.attributes.ino).value().layers.at(0).id;
+  ASSERT_TRUE(copy(created.attributes.ino, target, "y", kBob));
+  created.file.reset();
+  close();
+
+  char name[64];
+  std::snprintf(name, sizeof name, "store/layers/%02x/%016lx.data0", static_cast<unsigned>(layer.value() & 0xff), layer.value());
+  auto flip = [&] {
+    std::fstream file(path(name), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(kSize / 2);
+    const int byte = file.get();
+    file.seekp(kSize / 2);
+    file.put(static_cast<char>(byte ^ 1));
+    ASSERT_TRUE(file.good());
+  };
+  flip();
+  open("store", 2);
+  ASSERT_EQ(wait_for(EventKind::replication_failed).size(), 1U);
+  std::this_thread::sleep_for(2500ms);  // tried again twice
+  EXPECT_EQ(events(EventKind::replication_failed).size(), 1U);
+  EXPECT_EQ(events(EventKind::replication_recovered).size(), 0U);
+  flip();
+  const auto completed = wait_for(EventKind::replication_completed);
+  ASSERT_EQ(completed.size(), 1U);
+  EXPECT_EQ(completed[0].nanoseconds, 0U) << "it waited: that says nothing about this machine";
+  EXPECT_EQ(events(EventKind::replication_recovered).size(), 1U);
+  EXPECT_EQ(events(EventKind::replication_failed)[0].uid, kBob.uid);
+}
+
+TEST(EventRecordTest, KeepsWhatItIsGiven) {
+  Event event;
+  event.kind = EventKind::refused;
+  event.time = -5;
+  event.uid = 7;
+  event.path = "/a";
+  event.source = "/b";
+  event.key = {"id", "alias"};
+  event.key_before = {"id before", "alias before"};
+  event.code = Errc::key_revoked;
+  event.text = "why";
+  event.bytes = 8;
+  event.nanoseconds = 9;
+  const Event read = audit::decode(3, audit::encode(event)).value();
+  EXPECT_EQ(read.number, 3U);
+  EXPECT_EQ(read.kind, event.kind);
+  EXPECT_EQ(read.time, event.time);
+  EXPECT_EQ(read.uid, event.uid);
+  EXPECT_EQ(read.path, event.path);
+  EXPECT_EQ(read.source, event.source);
+  EXPECT_EQ(read.key.id, "id");
+  EXPECT_EQ(read.key_before.alias, "alias before");
+  EXPECT_EQ(read.code, Errc::key_revoked);
+  EXPECT_EQ(read.text, "why");
+  EXPECT_EQ(read.bytes, 8U);
+  EXPECT_EQ(read.nanoseconds, 9U);
+}
+
+TEST(EventRecordTest, IsSmallWhateverItIsGiven) {
+  Event event;
+  event.path = event.source = event.text = std::string(1 << 20, 'x');
+  const std::string bytes = audit::encode(event);
+  EXPECT_LT(bytes.size(), 4 * audit::kMostText);
+  EXPECT_THAT(audit::decode(1, bytes).value().path, ::testing::EndsWith("x..."));
+}
+
+TEST(EventRecordTest, RefusesWhatIsNoRecord) {
+  const std::string bytes = audit::encode(Event{});
+  EXPECT_EQ(audit::decode(1, bytes.substr(0, bytes.size() - 1)).error().code, Errc::corrupt);
+  EXPECT_EQ(audit::decode(1, bytes + "x").error().code, Errc::corrupt);
+  EXPECT_EQ(audit::decode(1, "\x63" + bytes.substr(1)).error().code, Errc::corrupt);
+}
+
+}  // namespace
+}  // namespace rekeyfs
