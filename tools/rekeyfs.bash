@@ -7,21 +7,44 @@ _rekeyfs_mounts() {
   done </proc/self/mounts
 }
 
+# The keys of every mount: the path that says which store is meant comes after the key.
+_rekeyfs_keys() {
+  local mountpoint
+  while read -r mountpoint; do
+    timeout 2 "$1" key list --json "$mountpoint" </dev/null 2>/dev/null |
+      sed -n 's/^ *"alias": "\([A-Za-z0-9._-]*\)",*$/\1/p'
+  done < <(_rekeyfs_mounts)
+}
+
 _rekeyfs() {
   local cur prev words cword
   _init_completion -n = || return
 
-  local command='' sub='' i
+  local command='' sub='' given=0 i
   for ((i = 1; i < cword; i++)); do
-    [[ ${words[i]} == -* ]] && continue
-    if [[ -z $command ]]; then
-      command=${words[i]}
-    elif [[ $command == key && -z $sub ]]; then
-      sub=${words[i]}
-    fi
+    case ${words[i]} in
+      --key-file | --passphrase-file | --description | --key | -o | --options | -n) ((++i)) ;;
+      -*) ;;
+      *)
+        if [[ -z $command ]]; then
+          command=${words[i]}
+        elif [[ $command == key && -z $sub ]]; then
+          sub=${words[i]}
+        else
+          ((++given))
+        fi
+        ;;
+    esac
   done
 
   case $prev in
+    --key)
+      COMPREPLY=($(compgen -W "$(_rekeyfs_keys "${words[0]}")" -- "$cur"))
+      return
+      ;;
+    --description | -n)
+      return
+      ;;
     --key-file | --passphrase-file)
       _filedir
       return
@@ -59,6 +82,15 @@ _rekeyfs() {
   case $command/$sub in
     /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info log' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show rotate disable enable grant revoke delete cancel-deletion' -- "$cur")) ;;
+    key/create) ((given == 0)) || _filedir ;;
+    key/list) _filedir ;;
+    key/*)
+      if ((given == 0)); then
+        COMPREPLY=($(compgen -W "$(_rekeyfs_keys "${words[0]}")" -- "$cur"))
+      else
+        _filedir
+      fi
+      ;;
     init/ | mount/) _filedir -d ;;
     umount/)
       local IFS=$'\n'

@@ -154,7 +154,7 @@ void Filler::fill_some(const JobPtr& job, BlockIndex first) {
     }
     index += *done;
   }
-  if (status) recovered(job, first);
+  if (status) recovered(job, first, first + kStep);
   else failed(job, first, status.error());
   Lock lock(mutex_);
   job->in_hand.erase(job->in_hand.find(first));
@@ -174,9 +174,14 @@ void Filler::finish(const JobPtr& job) {
     else if (*done == 0) break;
     else index += *done;
   }
-  if (status) status = complete(*job);
+  BlockIndex failed_at = 0;
+  if (status) {
+    recovered(job, 0, end_of(*job));
+    status = complete(*job);
+    failed_at = end_of(*job);  // no block's fault
+  }
   if (!status) {
-    failed(job, end_of(*job), status.error());
+    failed(job, failed_at, status.error());
     Lock lock(mutex_);
     job->finishing = false;
     return;
@@ -250,10 +255,10 @@ Status Filler::record_error(const Job& job, const std::string& message) {
   return {};
 }
 
-void Filler::recovered(const JobPtr& job, BlockIndex at) {
+void Filler::recovered(const JobPtr& job, BlockIndex from, BlockIndex to) {
   {
     Lock lock(mutex_);
-    if (job->error.empty() || at > job->failed_at) return;
+    if (job->error.empty() || job->failed_at < from || job->failed_at >= to) return;
     job->error.clear();
   }
   if (const Status status = record_error(*job, ""); !status) log::error("{}", describe(status.error()));

@@ -54,7 +54,7 @@ class Filler {
     BlockIndex next = 0;              // nobody has been given blocks from here on
     std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
     std::string error;
-    BlockIndex failed_at = 0;  // with an error: it is over when this piece succeeds, whatever others do meanwhile
+    BlockIndex failed_at = 0;  // with an error, which is over when this block is done, whatever others do meanwhile
     Clock::time_point retry_at{};
     Clock::time_point begun = Clock::now();
     std::uint64_t done_before = 0;  // bytes, when the job was taken up
@@ -71,7 +71,7 @@ class Filler {
   Status record_error(const Job& job, const std::string& message);
   Event event_of(const Job& job, EventKind kind) const;
   void failed(const JobPtr& job, BlockIndex at, const Error& error);
-  void recovered(const JobPtr& job, BlockIndex at);
+  void recovered(const JobPtr& job, BlockIndex from, BlockIndex to);  // these blocks are done
   static std::uint64_t end_of(const Job& job);
 
   store::Store& store_;

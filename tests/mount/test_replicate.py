@@ -102,6 +102,9 @@ class Replicate(TestCase):
         (self.plain / "empty").touch()
         rekeyfs("replicate", self.plain / "empty", self.one)
         self.assertEqual((self.key(self.one / "empty"), os.stat(self.one / "empty").st_size), ("key-one", 0))
+        # Nothing but the choice tells the kernel of the permissions here.
+        rekeyfs("replicate", "--key", "key-two", self.plain / "empty", self.plain / "new")
+        self.assertEqual((self.key(self.plain / "new"), self.mode(self.plain / "new")), ("key-two", 0o600))
 
     def test_description(self):
         rekeyfs("replicate", "--description", "the günstige one", self.image, self.one)

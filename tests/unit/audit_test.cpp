@@ -76,10 +76,10 @@ class AuditTest : public test::TempDirectory {
     EXPECT_TRUE(engine_->flush(*created.file));
     return created.attributes.ino;
   }
-  bool copy(Ino source, Ino directory, const std::string& name, const Caller& caller) {
+  bool copy(Ino source, Ino directory, const std::string& name, const Caller& caller, std::size_t size = kSize) {
     OpenFilePtr in = engine_->open_file(source, O_RDONLY, caller).value();
     Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, caller).value();
-    const bool copied = engine_->copy_range(*in, 0, *out.file, 0, kSize, caller).has_value();
+    const bool copied = engine_->copy_range(*in, 0, *out.file, 0, size, caller).has_value();
     EXPECT_TRUE(engine_->flush(*out.file));
     return copied;
   }
@@ -203,11 +203,11 @@ TEST_F(AuditTest, AReplicationThatCannotGoOnIsLoggedOnceAndSoIsItsRecovery) {
   ASSERT_TRUE(engine_->create_key("one", kAlice));
   const Ino target = make_directory("to", "one");
   Engine::Created created = engine_->create(kRootIno, "x", 0600, O_RDWR, kRoot).value();
-  const std::string content(4 * kSize, 'x');
+  const std::string content(16 * kSize, 'x');
   ASSERT_TRUE(engine_->write(*created.file, 0, as_bytes(content)));
   ASSERT_TRUE(engine_->flush(*created.file));
   const LayerId layer = engine_->info(created.attributes.ino).value().layers.at(0).id;
-  ASSERT_TRUE(copy(created.attributes.ino, target, "y", kBob));
+  ASSERT_TRUE(copy(created.attributes.ino, target, "y", kBob, content.size()));
   created.file.reset();
   close();
 
@@ -215,14 +215,14 @@ TEST_F(AuditTest, AReplicationThatCannotGoOnIsLoggedOnceAndSoIsItsRecovery) {
   std::snprintf(name, sizeof name, "store/layers/%02x/%016lx.data0", static_cast<unsigned>(layer.value() & 0xff), layer.value());
   auto flip = [&] {
     std::fstream file(path(name), std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(kSize / 2);
+    file.seekg(kSize - 1);  // in the last block of the first piece, so that the others are under way when it fails
     const int byte = file.get();
-    file.seekp(kSize / 2);
+    file.seekp(kSize - 1);
     file.put(static_cast<char>(byte ^ 1));
     ASSERT_TRUE(file.good());
   };
   flip();
-  open("store", 2);
+  open("store", 8);
   ASSERT_EQ(wait_for(EventKind::replication_failed).size(), 1U);
   std::this_thread::sleep_for(2500ms);  // tried again twice
   EXPECT_EQ(events(EventKind::replication_failed).size(), 1U);
