@@ -56,6 +56,7 @@ std::string mount_options(const MountOptions& options) {
   std::string out = "default_permissions,subtype=rekeyfs,fsname=" + escape_option(options.fsname);
   if (options.allow_other) out += ",allow_other";
   if (options.read_only) out += ",ro";
+  if (options.no_exec) out += ",noexec";
   return out;
 }
 

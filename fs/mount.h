@@ -13,6 +13,7 @@ struct MountOptions {
   std::string mountpoint;
   bool allow_other = false;  // other users may use the mount; for others than root only if /etc/fuse.conf says so
   bool read_only = false;
+  bool no_exec = false;  // nothing in the mount can be run as a program
   bool writeback_cache = false;  // faster small writes, but what a write acknowledged may be lost with the daemon
   std::string fsname;            // shown as the mount's source: the store's path
   unsigned threads = 0;          // that serve requests; 0: a number that suits most machines

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include <getopt.h>
 
@@ -9,7 +10,7 @@ namespace rekeyfs::tools {
 namespace {
 
 constexpr const char* kUsage =
-    "the mount helper takes: mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]; by hand, use rekeyfs mount";
+    "the mount helper takes: mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t rekeyfs]; by hand, use rekeyfs mount";
 
 }  // namespace
 
@@ -17,7 +18,7 @@ bool is_mount_helper(const char* program) {
   return std::filesystem::path(program).filename() == "mount.rekeyfs";
 }
 
-// -f is mount(8)'s "do all but the mount itself"; -n (no mtab), -v, -N and -t ask for nothing that applies here.
+// -f is mount(8)'s "do all but the mount itself"; -n (no mtab) and -v ask for nothing that applies here.
 Outcome<MountRequest> parse_mount_helper(int count, char** arguments) {
   MountRequest request;
   UnknownOption unknown = UnknownOption::refuse;
@@ -29,6 +30,9 @@ Outcome<MountRequest> parse_mount_helper(int count, char** arguments) {
     if (option == 'o') joined += std::string(optarg) + ",";
     if (option == 's') unknown = UnknownOption::ignore;
     if (option == 'f') request.only_check = true;
+    if (option == 'N') request.mount_namespace = optarg;
+    if (option == 't' && std::string_view(optarg) != "rekeyfs")
+      return fail(ExitCode::usage, "the type rekeyfs has no kinds, such as " + std::string(optarg) + "; mount -t rekeyfs");
   }
   if (count - optind != 2) return fail(ExitCode::usage, kUsage);
   request.store = arguments[optind];

@@ -9,13 +9,12 @@ namespace {
 
 // What mount(8) and systemd hand on though it is meant for themselves, and what makes no difference here: the
 // kernel mounts FUSE with nosuid and nodev, and access times follow the kernel's own rules.
-constexpr std::array<std::string_view, 33> kIgnored{
-    "defaults",      "auto",     "noauto",     "user",     "nouser",     "users",      "owner",
-    "group",         "nofail",   "_netdev",    "exec",     "noexec",     "suid",       "nosuid",
-    "dev",           "nodev",    "atime",      "noatime",  "relatime",   "norelatime", "strictatime",
-    "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime", "async",      "sync",
-    "dirsync",       "silent",   "loud",       "mand",     "nomand"};
-constexpr std::array<std::string_view, 4> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper="};
+constexpr std::array<std::string_view, 31> kIgnored{
+    "defaults",   "auto",       "noauto",      "user",          "nouser",   "users",      "owner",    "group",
+    "nofail",     "_netdev",    "suid",        "nosuid",        "dev",      "nodev",      "atime",    "noatime",
+    "relatime",   "norelatime", "strictatime", "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
+    "async",      "sync",       "dirsync",     "silent",        "loud",     "mand",       "nomand"};
+constexpr std::array<std::string_view, 5> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper=", "user="};
 
 struct Switch {
   std::string_view name;
@@ -25,6 +24,8 @@ struct Switch {
 constexpr std::array kSwitches{
     Switch{"ro", &MountOptionList::read_only, true},
     Switch{"rw", &MountOptionList::read_only, false},
+    Switch{"exec", &MountOptionList::no_exec, false},
+    Switch{"noexec", &MountOptionList::no_exec, true},
     Switch{"allow_other", &MountOptionList::allow_other, true},
     Switch{"writeback_cache", &MountOptionList::writeback_cache, true},
 };
@@ -40,7 +41,7 @@ constexpr std::array kValues{
 };
 
 constexpr std::string_view kKnown =
-    "known are ro, rw, allow_other, key_file=FILE, passphrase_file=FILE, writeback_cache, log=FILE";
+    "known are ro, rw, exec, noexec, allow_other, key_file=FILE, passphrase_file=FILE, writeback_cache, log=FILE";
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> parts(1);

@@ -12,6 +12,7 @@ namespace rekeyfs::tools {
 struct MountOptionList {
   bool read_only = false;
   bool allow_other = false;
+  bool no_exec = false;
   bool writeback_cache = false;
   std::optional<std::string> key_file, passphrase_file, log;
 };

@@ -1,5 +1,6 @@
 #include "tools/mount_store.h"
 
+#include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -7,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,11 +17,21 @@
 #include "engine/engine.h"
 #include "fs/mount.h"
 #include "tools/daemon.h"
+#include "tools/descriptor.h"
 #include "tools/log_target.h"
 #include "tools/mounts.h"
 
 namespace rekeyfs::tools {
 namespace {
+
+// The paths are paths of that name space, too.
+Outcome<void> enter_namespace(const MountRequest& request) {
+  if (request.mount_namespace.empty()) return {};
+  const Descriptor file(open(request.mount_namespace.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file || setns(file.get(), CLONE_NEWNS) != 0)
+    return tl::unexpected<Failure>(error_from_errno(errno, "enter the mount namespace " + request.mount_namespace));
+  return {};
+}
 
 // The files named after -o and those of the command's own options are the same thing said in two ways.
 Outcome<void> merge_unlock(MountRequest& request) {
@@ -66,6 +79,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   mount.mountpoint = request.mountpoint;
   mount.fsname = request.store;
   mount.read_only = request.options.read_only;
+  mount.no_exec = request.options.no_exec;
   mount.writeback_cache = request.options.writeback_cache;
   mount.allow_other = request.options.allow_other || geteuid() == 0;
   bool mounted = false;
@@ -94,6 +108,7 @@ ExitCode serve_and_report(const MountRequest& request, std::optional<Credential>
 }  // namespace
 
 Outcome<ExitCode> mount_store(MountRequest request) {
+  RK_TRY(enter_namespace(request));
   RK_TRY(merge_unlock(request));
   RK_TRY(check_places(request));
   RK_TRY_ASSIGN(Credential unlocked, credential_for(request.store, request.unlock));

@@ -15,7 +15,8 @@ struct MountRequest {
   MountOptionList options;
   UnlockOptions unlock;
   bool foreground = false;
-  bool only_check = false;  // mount(8) -f
+  bool only_check = false;      // mount(8) -f
+  std::string mount_namespace;  // a file that stands for it; mount(8) -N. Empty: the one we are in
 };
 
 Outcome<ExitCode> mount_store(MountRequest request);

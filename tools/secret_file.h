@@ -14,7 +14,8 @@ enum class SecretPart { whole_file, first_line };
 // others may read the file.
 Outcome<std::string> read_secret_file(const std::string& path, SecretPart part);
 
-// A key file of 32 random bytes that only its owner may read, durable; made only if there is no file of that name.
+// A key file of 32 random bytes that only its owner may read, durable; made only if there is no file of that name,
+// with the directories that lead to it.
 // A file that was made is removed with this object unless keep() was called.
 class NewKeyFile {
  public:

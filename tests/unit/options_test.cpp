@@ -37,6 +37,8 @@ TEST(MountOptionsTest, EveryOptionOfOursIsTaken) {
 TEST(MountOptionsTest, TheLastOfRoAndRwCounts) {
   EXPECT_FALSE(parse_mount_options("ro,rw").value().read_only);
   EXPECT_TRUE(parse_mount_options("rw,ro").value().read_only);
+  EXPECT_TRUE(parse_mount_options("exec,noexec").value().no_exec);
+  EXPECT_FALSE(parse_mount_options("noexec,user=alice,exec").value().no_exec);
 }
 
 TEST(MountOptionsTest, WhatMountAndFstabAddIsIgnored) {
@@ -92,6 +94,11 @@ TEST(MountHelperTest, TakesWhatMountGivesIt) {
   EXPECT_EQ(request.options.key_file, "/k");
   EXPECT_FALSE(request.only_check);
   EXPECT_FALSE(request.foreground);
+}
+
+TEST(MountHelperTest, EntersANamespaceAndKnowsNoKinds) {
+  EXPECT_EQ(helper({"/s", "/m", "-N", "/proc/1/ns/mnt"}).value().mount_namespace, "/proc/1/ns/mnt");
+  EXPECT_EQ(helper({"/s", "/m", "-t", "rekeyfs.kind"}).error().code, ExitCode::usage);
 }
 
 TEST(MountHelperTest, FakeChecksOnlyAndSloppyIgnores) {

@@ -77,8 +77,17 @@ TEST_F(SecretFileTest, ANewKeyFileIsRemovedUnlessKeptAndAnOldOneStays) {
   EXPECT_EQ(read_secret_file(old, SecretPart::whole_file).value(), "an old secret");
 }
 
+TEST_F(SecretFileTest, TheDirectoriesThatLeadToItAreItsOwnersAlone) {
+  ASSERT_TRUE(NewKeyFile::make_if_missing(path("config/rekeyfs/store.key")));
+  for (const char* name : {"config", "config/rekeyfs"}) {
+    struct stat facts {};
+    ASSERT_EQ(stat(path(name).c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 07777, 0700U);
+  }
+}
+
 TEST_F(SecretFileTest, AKeyFileThatCannotBeMadeIsAnError) {
-  EXPECT_FALSE(NewKeyFile::make_if_missing(path("missing/a")));
+  EXPECT_FALSE(NewKeyFile::make_if_missing(file("no directory") + "/a"));
 }
 
 }  // namespace
