@@ -257,7 +257,10 @@ class LocalEngine final : public Engine {
 
   Result<std::string> get_attribute(Ino ino, std::string_view name) override {
     RK_TRY(check_attribute_name(name));
-    return is_ours(name) ? attributes_.get(ino, name.substr(kOurPrefix.size())) : tree_.get_attribute(ino, name);
+    if (is_ours(name)) return attributes_.get(ino, name.substr(kOurPrefix.size()));
+    auto value = tree_.get_attribute(ino, name);
+    const bool nobody_set_it = !value && value.error().code == Errc::no_attribute;
+    return nobody_set_it && name == images::kMimeType ? attributes_.detected_mime_type(ino) : value;
   }
   Result<std::size_t> attribute_size(Ino ino, std::string_view name) override {
     RK_TRY_ASSIGN(const std::string value, get_attribute(ino, name));

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdio>
 
+#include "engine/images/format.h"
+
 namespace rekeyfs::images {
 
 using names::InodeRecord;
@@ -204,6 +206,11 @@ Status OurAttributes::remove(Ino ino, std::string_view name, const Caller& calle
     else return not_settable(name);
     return {};
   });
+}
+
+Result<std::string> OurAttributes::detected_mime_type(Ino ino) const {
+  RK_TRY_ASSIGN(const std::string format, get(ino, "format"));
+  return std::string(mime_type_of(format));
 }
 
 std::vector<std::string> OurAttributes::names_with_values(Ino ino) const {

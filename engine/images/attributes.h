@@ -7,6 +7,7 @@
 namespace rekeyfs::images {
 
 inline constexpr std::string_view kOurPrefix = "user.rekeyfs.";
+inline constexpr std::string_view kMimeType = "user.mime_type";
 
 class OurAttributes {
  public:
@@ -19,6 +20,8 @@ class OurAttributes {
   Status set(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how, const Caller& caller);
   Status remove(Ino ino, std::string_view name, const Caller& caller);
   std::vector<std::string> names_with_values(Ino ino) const;  // whole names, sorted
+  // What user.mime_type answers of an image if nobody set it.
+  Result<std::string> detected_mime_type(Ino ino) const;
 
  private:
   Result<std::string> get_of_directory(const names::InodeRecord& inode, std::string_view name) const;

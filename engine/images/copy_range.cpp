@@ -26,6 +26,7 @@ struct Images::Copy {
 
 namespace {
 constexpr std::size_t kCopyPiece = 1u << 20;
+constexpr std::string_view kDescription = "user.xdg.comment";  // stays with an image's copies
 }
 
 Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
@@ -248,6 +249,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     if (key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
+    RK_TRY(tree_.inherit_attribute(txn, stitch.source, ino, kDescription));
     const replication::ReplicationRecord record{now(), event.source, event.uid};
     if (transforms) txn.put(make_key(Table::replication, ino.value()), record.encode());
     else txn.erase(make_key(Table::replication, ino.value()));

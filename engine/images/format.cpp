@@ -26,7 +26,26 @@ bool has(ByteView bytes, std::size_t offset, std::string_view magic) {
   return bytes.size() >= offset + magic.size() && as_text(bytes.subspan(offset, magic.size())) == magic;
 }
 
+struct MimeType {
+  std::string_view format;
+  std::string_view type;
+};
+
+// As of shared-mime-info 2.2; later ones keep these names, some as aliases.
+constexpr std::array kMimeTypes{
+    MimeType{"qcow2", "application/x-qemu-disk"}, MimeType{"qcow", "application/x-qemu-disk"},
+    MimeType{"qed", "application/x-qed-disk"},    MimeType{"vmdk", "application/x-vmdk-disk"},
+    MimeType{"vhdx", "application/x-vhdx-disk"},  MimeType{"vpc", "application/x-vhd-disk"},
+    MimeType{"vdi", "application/x-vdi-disk"},
+};
+
 }  // namespace
+
+std::string_view mime_type_of(std::string_view format) {
+  for (const MimeType& row : kMimeTypes)
+    if (row.format == format) return row.type;
+  return "application/x-raw-disk-image";
+}
 
 std::string_view detect_format(ByteView head, ByteView tail) {
   for (const Magic& magic : kMagics)

@@ -12,5 +12,7 @@ inline constexpr std::size_t kFormatTail = 512;  // and of the end (a fixed VHD 
 
 // QEMU's name of the format; "raw" if no magic number matches. Shorter spans are fine.
 std::string_view detect_format(ByteView head, ByteView tail);
+// Its name in the shared MIME database.
+std::string_view mime_type_of(std::string_view format);
 
 }  // namespace rekeyfs::images

@@ -432,6 +432,14 @@ Status Tree::remove_attribute(Ino ino, std::string_view name) {
   return {};
 }
 
+Status Tree::inherit_attribute(WriteTxn& txn, Ino from, Ino to, std::string_view name) const {
+  RK_TRY_ASSIGN(const auto theirs, txn.get(attribute_key(from, name)));
+  const std::string key = attribute_key(to, name);
+  RK_TRY_ASSIGN(const auto own, txn.get(key));
+  if (theirs && !own) txn.put(key, *theirs);
+  return {};
+}
+
 Status Tree::erase_attributes(WriteTxn& txn, Ino ino) const {
   std::vector<std::string> keys;
   RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view key, std::string_view) {

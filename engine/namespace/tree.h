@@ -51,6 +51,8 @@ class Tree {
   Result<std::vector<std::string>> list_attributes(Ino ino) const;
   Status set_attribute(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how);
   Status remove_attribute(Ino ino, std::string_view name);
+  // Gives `to` the attribute of `from` if it has none of that name.
+  Status inherit_attribute(catalog::WriteTxn& txn, Ino from, Ino to, std::string_view name) const;
   Status erase_attributes(catalog::WriteTxn& txn, Ino ino) const;
 
  private:

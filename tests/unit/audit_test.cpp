@@ -76,6 +76,12 @@ class AuditTest : public test::TempDirectory {
     EXPECT_TRUE(engine_->flush(*created.file));
     return created.attributes.ino;
   }
+  // A key of Alice's that Bob may use.
+  KeyFacts make_key(std::string_view alias) {
+    EXPECT_TRUE(engine_->create_key(alias, kAlice));
+    return engine_->change_key(alias, {.kind = KeyChange::Kind::grant, .user = kBob.uid}, kAlice).value();
+  }
+
   bool copy(Ino source, Ino directory, const std::string& name, const Caller& caller, std::size_t size = kSize) {
     OpenFilePtr in = engine_->open_file(source, O_RDONLY, caller).value();
     Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, caller).value();
@@ -94,8 +100,8 @@ class AuditTest : public test::TempDirectory {
 };
 
 TEST_F(AuditTest, AReplicationIsThereWithWhoWhatAndKeys) {
-  const KeyFacts one = engine_->create_key("one", kAlice).value();
-  const KeyFacts two = engine_->create_key("two", kAlice).value();
+  const KeyFacts one = make_key("one");
+  const KeyFacts two = make_key("two");
   const Ino source = make_image(make_directory("from", "one"), "x");
   ASSERT_TRUE(copy(source, make_directory("to", "two"), "y", kBob));
   const auto found = events();
@@ -124,7 +130,7 @@ TEST_F(AuditTest, ACopyWithinOneKeyIsAClone) {
 }
 
 TEST_F(AuditTest, AnEntryAndItsChangeSurviveAKillTogether) {
-  ASSERT_TRUE(engine_->create_key("one", kAlice));
+  make_key("one");
   const Ino target = make_directory("to", "one");
   ASSERT_TRUE(copy(make_image(kRootIno, "x"), target, "y", kBob));
   test::copy_as_killed(path("store"), path("killed"));
@@ -200,7 +206,7 @@ TEST_F(AuditTest, AQueryChooses) {
 
 // Fails at one block, over and over, while other blocks succeed.
 TEST_F(AuditTest, AReplicationThatCannotGoOnIsLoggedOnceAndSoIsItsRecovery) {
-  ASSERT_TRUE(engine_->create_key("one", kAlice));
+  make_key("one");
   const Ino target = make_directory("to", "one");
   Engine::Created created = engine_->create(kRootIno, "x", 0600, O_RDWR, kRoot).value();
   const std::string content(16 * kSize, 'x');
