@@ -172,6 +172,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && plan.size == base->size();
 
+  store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -197,7 +198,6 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   }
   filler_.cancel(ino);
   store_.layers().forget(released);
-  store_.checkpointer().must_precede_sync(base);
   image.truncating = false;
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   if (transforms) filler_.add(ino, image.top, true);

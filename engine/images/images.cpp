@@ -222,6 +222,7 @@ Status Images::put_overlay(Image& image) {
   plan.from_base = true;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
+  store_.checkpointer().must_precede_sync(image.top);
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
@@ -231,7 +232,6 @@ Status Images::put_overlay(Image& image) {
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());
   }
-  store_.checkpointer().must_precede_sync(image.top);
   image.top->share();
   RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
   return {};
