@@ -1,5 +1,5 @@
 // The facade: puts the parts of an open store together and forwards to them.
-#include "engine/engine.h"
+#include "engine/make_engine.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -506,6 +506,10 @@ Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {
 Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Credential& credential, const OpenOptions& options) {
   if (!crypto::secure_heap_init()) log::info("keys are in memory that can be swapped out: raise the limit on locked memory");
   RK_TRY_ASSIGN(std::unique_ptr<store::Store> store, store::Store::open(path, credential, options.read_only));
+  return make_engine(path, std::move(store), options);
+}
+
+Result<std::unique_ptr<Engine>> make_engine(const std::string& path, std::unique_ptr<store::Store> store, const OpenOptions& options) {
   RK_TRY_ASSIGN(Tree tree, Tree::create(store->catalog(), store->root(), store->id()));
   auto engine = std::make_unique<LocalEngine>(path, std::move(store), std::move(tree));
   RK_TRY(engine->start(options));

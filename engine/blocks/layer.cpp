@@ -47,9 +47,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       shares_(static_cast<int>(children)),
       base_(std::move(base)),
       table_(id, parts.table_mac,
-             [this](bool create) {
-               return storage_.open(layer_path(id_) + ".table", create ? io::OpenMode::create : io::OpenMode::write);
-             },
+             [this](bool create) { return open_table(create); },
              table.root, parts.budget),
       size_(table.size),
       stored_(table.stored),
@@ -463,6 +461,9 @@ Status Layer::commit(LayerChange change, bool may_grow, const Touch& touch) {
   if (retired_.load()) return fail(Errc::stale, "the image was deleted");
   if (may_grow) change.size = std::max(change.size, size_);
   catalog::SegmentNumber segment = 0;
+  // Before the record is in the journal: a checkpoint that ends its segment must know of this layer, or it would trim
+  // the record without having it in the table.
+  mark_changed();
   {
     catalog::WriteTxn txn(catalog_);
     if (touch) RK_TRY(touch(txn));
@@ -580,13 +581,25 @@ Result<Layer::Flush> Layer::begin_flush() {
 // Pages of a snapshot go to places nobody else uses, through a file that is opened once.
 Status Layer::write_flush(const Flush& flush) NO_THREAD_SAFETY_ANALYSIS { return table_.write(flush.pages); }
 
+Result<std::unique_ptr<io::File>> Layer::open_table(bool create) {
+  const std::string path = layer_path(id_) + ".table";
+  auto file = storage_.open(path, io::OpenMode::write);
+  if (file || file.error().code != Errc::not_found || !create) return file;
+  table_is_new_ = true;
+  return storage_.open(path, io::OpenMode::create);
+}
+
 Status Layer::sync_table() {
   io::File* file;
   {
     SharedLock lock(mutex_);
     file = const_cast<BlockTable&>(table_).file();
   }
-  return file ? file->sync() : Status{};
+  if (file) RK_TRY(file->sync());
+  if (!table_is_new_.load()) return {};
+  RK_TRY(storage_.sync_directory(layer_directory(id_)));
+  table_is_new_ = false;  // files are made by checkpoints, one at a time
+  return {};
 }
 
 void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
@@ -631,21 +644,26 @@ bool Layer::verifies(const LayerChange& change) {
   });
 }
 
-Status Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify) {
+Result<bool> Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify) {
   if (!verify || verifies(change)) {
     UniqueLock lock(mutex_);
-    return apply(change, segment);
+    RK_TRY(apply(change, segment));
+    return true;
   }
+  const BlockIndex old_end = end_block(size());
   for (std::size_t i = 0; i < change.entries.size(); ++i) {
     LayerChange one;
     one.first = change.first + i;
     one.size = change.size;
     one.entries = {change.entries[i]};
-    if (!verifies(one)) one.entries.clear();  // the size still counts
+    if (!verifies(one)) {  // the size still counts, and what was beyond it then reads zero
+      one.entries.clear();
+      if (one.first >= old_end) one.entries.emplace_back();
+    }
     UniqueLock lock(mutex_);
     RK_TRY(apply(one, segment));
   }
-  return {};
+  return false;
 }
 
 }  // namespace rekeyfs::blocks

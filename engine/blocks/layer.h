@@ -108,8 +108,9 @@ class Layer {
 
   // Recovery: whether every block of a change found in the journal opens, as far as its key can be had.
   bool verifies(const LayerChange& change);
-  // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out.
-  Status replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify);
+  // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out;
+  // whether nothing was.
+  Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify);
 
  private:
   BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
@@ -130,6 +131,7 @@ class Layer {
   Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);
   Status zero_tail(std::uint64_t size);
   Result<std::vector<Slot>> choose_slots(BlockIndex first, std::size_t count) EXCLUDES(mutex_);
+  Result<std::unique_ptr<io::File>> open_table(bool create);
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
@@ -147,6 +149,7 @@ class Layer {
   std::atomic<int> shares_;
   std::atomic<bool> retired_{false};
   std::atomic<bool> keeps_reads_{false};
+  std::atomic<bool> table_is_new_{false};  // the name of its file is not durable
 
   mutable SharedMutex mutex_;
   std::shared_ptr<Layer> base_ GUARDED_BY(mutex_);

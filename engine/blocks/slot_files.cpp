@@ -41,8 +41,12 @@ Result<io::File*> SlotFiles::file_of(const std::string& ending, bool write) {
     if (!file) return fail(file.error());
     segment.file = std::move(*file);
   }
-  if (write) segment.unsynced = true;
   return segment.file.get();
+}
+
+void SlotFiles::written(const std::string& ending) {
+  Lock lock(mutex_);
+  segments_[ending].unsynced = true;
 }
 
 Status SlotFiles::read(Slot first, ByteSpan out) {
@@ -64,6 +68,7 @@ Status SlotFiles::write(Slot first, ByteView bytes) {
     const std::size_t size = std::min<std::uint64_t>(bytes.size(), place.left);
     RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, true));
     RK_TRY(file->write(place.offset, bytes.first(size)));
+    written(place.ending);
     bytes = bytes.subspan(size);
     first += size / block_size_;
   }

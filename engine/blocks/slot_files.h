@@ -45,6 +45,8 @@ class SlotFiles {
   };
   Place place_of(Slot slot) const;
   Result<io::File*> file_of(const std::string& ending, bool write);
+  // After a write, not before: a sync between the two would take the mark and not the bytes.
+  void written(const std::string& ending);
 
   io::Storage& storage_;
   const LayerId layer_;

@@ -200,10 +200,11 @@ void Catalog::apply(const Op& op) {
 
 Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered) {
   Writer record;
+  Op op;
+  op.kind = Op::Kind::synced;
+  op.covered = covered;
+  if (layers.empty()) encode_op(record, op);
   for (LayerId layer : layers) {
-    Op op;
-    op.kind = Op::Kind::synced;
-    op.covered = covered;
     op.layer = layer;
     encode_op(record, op);
   }
@@ -295,7 +296,7 @@ void WriteTxn::change_layer(LayerId layer, std::string_view change) {
 Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 
 Result<SegmentNumber> WriteTxn::commit() {
-  if (ops_.empty()) return SegmentNumber{0};  // an empty record is a sync's
+  if (ops_.empty()) return SegmentNumber{0};
   for (const Op& op : ops_) encode_op(record_, op);
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
   for (const Op& op : ops_) catalog_.apply(op);

@@ -29,7 +29,7 @@ struct Op {
   };
   Kind kind = Kind::put;
   std::string key;  // put, erase
-  LayerId layer;    // layer, synced
+  LayerId layer;    // layer, synced; none (0) if a sync found no data to make durable
   std::string value;
   Journal::Position covered = {};  // synced
 };

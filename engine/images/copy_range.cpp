@@ -229,6 +229,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   event.key = audit::key_named(store_.keys(), key);
   event.key_before = audit::key_named(store_.keys(), base->made_as().key);
 
+  store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -258,7 +259,6 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   }
   filler_.cancel(ino);
   store_.layers().forget(released);
-  store_.checkpointer().must_precede_sync(base);
   image.truncating = false;
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   if (transforms) filler_.add(ino, image.top, true);

@@ -281,6 +281,7 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
   event.path = event.source = tree_.path_of(image.ino);
   event.key = audit::key_named(store_.keys(), key);
   event.key_before = audit::key_named(store_.keys(), key_before);
+  store_.checkpointer().must_precede_sync(image.top);
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
@@ -298,7 +299,6 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());
   }
-  store_.checkpointer().must_precede_sync(image.top);
   image.top->share();
   RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
   if (transforms) filler_.add(image.ino, image.top, false);

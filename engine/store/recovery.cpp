@@ -11,7 +11,7 @@ using catalog::Op;
 
 struct Marks {
   std::map<LayerId, catalog::Journal::Position> synced;  // what the layer's last sync covered
-  std::size_t last = 0;                   // records before this one were durable at some sync
+  std::size_t last = 0;                   // records before this one were there when some sync began
 };
 
 bool all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops) {
@@ -25,7 +25,7 @@ bool all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops) 
   return true;
 }
 
-Status replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify) {
+Result<bool> replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify) {
   RK_TRY_ASSIGN(const blocks::LayerChange change, blocks::LayerChange::decode(op.value));
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, layers.get(op.layer));
   return layer->replay(change, segment, verify);
@@ -38,18 +38,18 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
   Marks marks;
   for (const catalog::Journal::Record& record : history.records) {
     RK_TRY_ASSIGN(std::vector<Op> ops, catalog::decode_ops(record.payload));
-    bool sync = ops.empty();  // a sync that found no data to write
     for (const Op& op : ops) {
       if (op.kind != Op::Kind::synced) continue;
       marks.synced[op.layer] = std::max(marks.synced[op.layer], op.covered);
-      sync = true;
+      // A record made while the sync ran became durable with it, but not what it was made from.
+      while (marks.last < steps.size() && history.records[marks.last].at < op.covered) ++marks.last;
     }
     steps.push_back(std::move(ops));
-    if (sync) marks.last = steps.size();
   }
 
+  bool whole = true;  // no block has been left out
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    if (i >= marks.last && !all_blocks_open(layers, steps[i])) {
+    if (i >= marks.last && (!whole || !all_blocks_open(layers, steps[i]))) {
       log::info("recovery: {} of {} journal records; the rest was never synced and is incomplete", i, steps.size());
       return {};
     }
@@ -59,7 +59,8 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
       } else if (op.kind == Op::Kind::layer) {
         const auto synced = marks.synced.find(op.layer);
         const bool verify = i < marks.last && (synced == marks.synced.end() || history.records[i].at >= synced->second);
-        const Status done = replay_layer(layers, op, history.records[i].at.segment, verify);
+        const Result<bool> done = replay_layer(layers, op, history.records[i].at.segment, verify);
+        whole = whole && done.value_or(true);
         // One damaged image does not keep the others from being opened.
         if (!done) log::error("recovery: layer {}: {}", op.layer.value(), describe(done.error()));
       }

@@ -7,8 +7,9 @@
 namespace rekeyfs::store {
 
 // After a kill all data the journal speaks of is there. After a power cut some of what was never synced is missing:
-// a block that does not open is left out if its layer was not synced afterwards; from the first such block after the
-// last sync of anything, the rest of the history is left out, so that nothing appears without what it was made from.
+// a block that does not open is left out if its layer was not synced afterwards. What comes after the last sync of
+// anything is left out from the first such block on, and as a whole if there was one before: so that nothing, a replica
+// or a new name, appears without what it was made from.
 Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history);
 
 }  // namespace rekeyfs::store

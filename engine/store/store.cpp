@@ -93,8 +93,11 @@ Status Store::create(const std::string& directory, const Credential& credential,
   return built;
 }
 
-Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const Credential& credential, bool read_only) {
-  RK_TRY_ASSIGN(std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(directory));
+Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const Credential& credential, bool read_only,
+                                           std::unique_ptr<io::Storage> storage) {
+  if (!storage) {
+    RK_TRY_ASSIGN(storage, io::LocalStorage::open(directory));
+  }
   RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
   std::unique_ptr<Store> store(new Store(std::move(lock), std::move(storage), std::move(unlocked), read_only));
@@ -116,6 +119,9 @@ Status Store::recover() {
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   RK_TRY(replay(*catalog_, *layers_, history));
+  // What the journal speaks of may be in the page cache only, left by a process that was killed; the checkpoint makes
+  // durable what was written since.
+  if (!history.records.empty()) RK_TRY(storage_->sync_all());
   RK_TRY(catalog_->start(history.next_segment));
   RK_TRY(checkpointer_->run());
   // Opened while their records were still being replayed.

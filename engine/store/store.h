@@ -22,8 +22,10 @@ class Store {
   static Status create(const std::string& directory, const Credential& credential,
                        const std::vector<std::pair<std::string, std::string>>& records);
   // Locks, unlocks, verifies, recovers; the journal's work is in the catalog and the tables when it returns. No thread
-  // runs yet. Forks (see verify.h): single-threaded callers only.
-  static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only);
+  // runs yet. Forks (see verify.h): single-threaded callers only. `storage` is the directory's files seen otherwise than
+  // through LocalStorage; the lock and the catalog are always the directory's own.
+  static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only,
+                                             std::unique_ptr<io::Storage> storage = nullptr);
   // Everything durable, background stopped; the lock goes with the object.
   Status close();
 

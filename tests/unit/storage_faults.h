@@ -2,8 +2,8 @@
 //
 // What was written goes to the real files at once, as the page cache shows it; what was not synced is remembered, so
 // that power_cut() can lose all of it, or any seeded part of it in pieces of 4 KiB and torn halves of them. A hook may
-// refuse operations; half of a refused write is then there. A new file's name is durable once the file or its
-// directory is synced. LMDB does its own I/O and is always synchronous: its files are as of its last commit anyway.
+// refuse operations; half of a refused write is then there. A new file's name is durable once its directory is
+// synced; a removal is so at once. LMDB does its own I/O and is always synchronous: its files are as of its last commit anyway.
 #pragma once
 
 #include <functional>
@@ -41,8 +41,20 @@ class FaultyStorage final : public io::Storage {
     files_.clear();
   }
 
+  // A copy of the directory as a power cut at this moment would leave it; the storage goes on. Other threads' changes
+  // wait, but not LMDB's: data.mdb is copied from its start, where the pages are that say which others count, and
+  // those it keeps for one more commit.
+  void copy_as_cut(const std::string& to, std::uint64_t seed, unsigned kept) EXCLUDES(changing_, mutex_) {
+    UniqueLock nobody_else(changing_);
+    std::filesystem::copy(directory_, to, std::filesystem::copy_options::recursive);
+    Lock lock(mutex_);
+    std::mt19937_64 random(seed);
+    for (auto& [path, file] : files_) cut(to + "/" + path, file, random, kept);
+  }
+
   Result<std::unique_ptr<io::File>> open(std::string_view path, io::OpenMode mode) override {
     RK_TRY(ask(Operation::open, std::string(path)));
+    SharedLock changing(changing_);
     RK_TRY_ASSIGN(const bool there, local_->exists(path));
     RK_TRY_ASSIGN(std::unique_ptr<io::File> file, local_->open(path, mode));
     if (!there) {
@@ -56,6 +68,7 @@ class FaultyStorage final : public io::Storage {
   Result<bool> exists(std::string_view path) override { return local_->exists(path); }
   Status make_directory(std::string_view path) override { return local_->make_directory(path); }
   Status remove(std::string_view path) override {
+    SharedLock changing(changing_);
     {
       Lock lock(mutex_);
       files_.erase(std::string(path));
@@ -67,6 +80,7 @@ class FaultyStorage final : public io::Storage {
   Result<std::vector<std::string>> list(std::string_view path) override { return local_->list(path); }
   Status sync_directory(std::string_view path) override {
     RK_TRY(ask(Operation::sync, std::string(path)));
+    SharedLock changing(changing_);
     Lock lock(mutex_);
     for (auto& [name, file] : files_)
       if (std::filesystem::path(name).parent_path() == path) file.is_new = false;
@@ -74,6 +88,7 @@ class FaultyStorage final : public io::Storage {
   }
   Status sync_all() override {
     RK_TRY(ask(Operation::sync, ""));
+    SharedLock changing(changing_);
     Lock lock(mutex_);
     files_.clear();
     return {};
@@ -82,12 +97,17 @@ class FaultyStorage final : public io::Storage {
 
  private:
   static constexpr std::uint64_t kPiece = 4096;
+  struct Piece {
+    std::uint64_t serial;
+    std::uint64_t offset;
+    std::string bytes;
+  };
   struct Unsynced {
     bool is_new = false;
     bool touched = false;
     std::uint64_t size = 0;                        // durable
     std::map<std::uint64_t, std::string> before;   // durable content of the pages written since
-    std::vector<std::pair<std::uint64_t, std::string>> pieces;  // written since, in order
+    std::vector<Piece> pieces;                     // written since, in order
   };
 
   class FaultyFile final : public io::File {
@@ -98,18 +118,21 @@ class FaultyStorage final : public io::Storage {
     Status write(std::uint64_t offset, ByteView bytes) override {
       const Status allowed = storage_.ask(Operation::write, path_);
       if (!allowed) bytes = bytes.first(bytes.size() / 2);
+      SharedLock changing(storage_.changing_);
       RK_TRY(storage_.remember(path_, *file_, offset, bytes));
       RK_TRY(file_->write(offset, bytes));
       return allowed;
     }
     Status sync() override {
       // What is written while a sync runs is not covered by it.
-      const Unsynced covered = storage_.begin_sync(path_);
+      const std::uint64_t covered = storage_.begin_sync();
       const Status allowed = storage_.ask(Operation::sync, path_);
       if (!allowed) return allowed;
-      return storage_.end_sync(path_, *file_, covered);
+      SharedLock changing(storage_.changing_);
+      return storage_.end_sync(path_, covered);
     }
     Status punch(std::uint64_t offset, std::uint64_t size) override {
+      SharedLock changing(storage_.changing_);
       RK_TRY(storage_.remember(path_, *file_, offset, std::vector<std::byte>(size)));
       return file_->punch(offset, size);
     }
@@ -146,34 +169,31 @@ class FaultyStorage final : public io::Storage {
         unsynced.before.emplace(page, std::move(old));
       }
       const std::size_t size = std::min<std::uint64_t>(bytes.size(), (page + 1) * kPiece - offset);
-      unsynced.pieces.emplace_back(offset, as_text(bytes.first(size)));
+      unsynced.pieces.push_back({serial_++, offset, std::string(as_text(bytes.first(size)))});
       bytes = bytes.subspan(size);
       offset += size;
     }
     return {};
   }
 
-  Unsynced begin_sync(const std::string& path) EXCLUDES(mutex_) {
+  std::uint64_t begin_sync() EXCLUDES(mutex_) {
     Lock lock(mutex_);
-    return files_[path];
+    return serial_;
   }
-  // The pieces of `covered` are durable; those that came later are not.
-  Status end_sync(const std::string& path, io::File& file, const Unsynced& covered) EXCLUDES(mutex_) {
+  // The pieces before `covered` are durable; those that came later are not.
+  Status end_sync(const std::string& path, std::uint64_t covered) EXCLUDES(mutex_) {
     Lock lock(mutex_);
-    Unsynced& now = files_[path];
-    const std::size_t later = now.pieces.size() - covered.pieces.size();
-    if (later == 0) {
-      files_.erase(path);
-      return {};
-    }
-    for (const auto& [offset, bytes] : covered.pieces) {
-      std::string& page = now.before.at(offset / kPiece);
-      page.replace(offset % kPiece, bytes.size(), bytes);
-      now.size = std::max(now.size, offset + bytes.size());
-    }
-    now.is_new = false;
-    now.pieces.erase(now.pieces.begin(), now.pieces.begin() + static_cast<std::ptrdiff_t>(covered.pieces.size()));
-    return file.size() ? Status{} : fail(Errc::io);
+    const auto found = files_.find(path);
+    if (found == files_.end()) return {};
+    Unsynced& file = found->second;
+    std::erase_if(file.pieces, [&](const Piece& piece) {
+      if (piece.serial >= covered) return false;
+      file.before.at(piece.offset / kPiece).replace(piece.offset % kPiece, piece.bytes.size(), piece.bytes);
+      file.size = std::max(file.size, piece.offset + piece.bytes.size());
+      return true;
+    });
+    if (file.pieces.empty() && !file.is_new) files_.erase(found);
+    return {};
   }
 
   static void cut(const std::string& path, const Unsynced& file, std::mt19937_64& random, unsigned kept) {
@@ -191,7 +211,7 @@ class FaultyStorage final : public io::Storage {
     };
     std::uint64_t size = file.size;
     for (const auto& [page, bytes] : file.before) put(page * kPiece, bytes);
-    for (const auto& [offset, bytes] : file.pieces) {
+    for (const auto& [serial, offset, bytes] : file.pieces) {
       if (random() % 100 >= kept) continue;
       const std::size_t survived = random() % 4 == 0 ? bytes.size() / 2 : bytes.size();
       put(offset, std::string_view(bytes).substr(0, survived));
@@ -203,9 +223,30 @@ class FaultyStorage final : public io::Storage {
 
   const std::string directory_;
   const std::unique_ptr<io::LocalStorage> local_;
+  SharedMutex changing_;  // shared by whoever changes files
   Mutex mutex_;
   Hook hook_ GUARDED_BY(mutex_);
+  std::uint64_t serial_ GUARDED_BY(mutex_) = 0;  // of the next piece
   std::map<std::string, Unsynced> files_ GUARDED_BY(mutex_);  // those with something unsynced
+};
+
+// A storage of somebody else's, for a store that is opened over it again and again.
+class BorrowedStorage final : public io::Storage {
+ public:
+  explicit BorrowedStorage(io::Storage& lender) : lender_(lender) {}
+  Result<std::unique_ptr<io::File>> open(std::string_view path, io::OpenMode mode) override { return lender_.open(path, mode); }
+  Result<bool> exists(std::string_view path) override { return lender_.exists(path); }
+  Status make_directory(std::string_view path) override { return lender_.make_directory(path); }
+  Status remove(std::string_view path) override { return lender_.remove(path); }
+  Status remove_directory(std::string_view path) override { return lender_.remove_directory(path); }
+  Status rename(std::string_view from, std::string_view to) override { return lender_.rename(from, to); }
+  Result<std::vector<std::string>> list(std::string_view path) override { return lender_.list(path); }
+  Status sync_directory(std::string_view path) override { return lender_.sync_directory(path); }
+  Status sync_all() override { return lender_.sync_all(); }
+  Result<io::Space> space() override { return lender_.space(); }
+
+ private:
+  io::Storage& lender_;
 };
 
 }  // namespace rekeyfs::test

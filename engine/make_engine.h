@@ -1,0 +1,15 @@
+// What Engine::open() does once the store is open. For itself, and for tests whose store is over a storage of their own.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/store/store.h"
+
+namespace rekeyfs {
+
+// Starts threads. `path` is the store's directory.
+Result<std::unique_ptr<Engine>> make_engine(const std::string& path, std::unique_ptr<store::Store> store, const OpenOptions& options);
+
+}  // namespace rekeyfs
