@@ -328,8 +328,8 @@ class LocalEngine final : public Engine {
       Replication one;
       one.ino = job.ino;
       one.path = tree_.path_of(job.ino);
-      one.state = inode->image.state;
-      one.error = inode->image.error;
+      one.state = job.error.empty() ? ImageState::replicating : ImageState::error;
+      one.error = job.error;
       one.bytes_total = job.total;
       one.bytes_done = job.done;
       one.bytes_per_second = job.rate;

@@ -97,7 +97,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "source") return image.lineage ? or_absent(to_uuid_text(image.lineage->source)) : or_absent("");
   if (name == "type") return or_absent(names::name_of(image.type));
   if (name == "protected") return or_absent(image.is_protected ? "1" : "");
-  if (name == "error") return or_absent(image.error);
+  if (name == "error") return or_absent(filler_.error_of(ino).value_or(image.error));
   if (name == "format" || name == "digest") {
     const auto findings = images_.findings_of(ino, inode);
     if (!findings) return or_absent("");

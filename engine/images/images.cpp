@@ -518,7 +518,11 @@ Result<std::uint64_t> Images::size_of(Ino ino, const InodeRecord& inode) {
 }
 
 ImageState Images::state_of(Ino ino, const InodeRecord& inode) {
-  if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) return inode.image.state;
+  if (inode.image.state != ImageState::normal && inode.image.state != ImageState::normal_uninitialized) {
+    const auto error = filler_.error_of(ino);
+    if (!error) return inode.image.state;
+    return error->empty() ? ImageState::replicating : ImageState::error;
+  }
   const ImagePtr image = find_open(ino);
   return image && image->unflushed.load() > 0 ? ImageState::creating : inode.image.state;
 }

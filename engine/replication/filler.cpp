@@ -31,7 +31,7 @@ Status Filler::resume() {
     const auto inode = tree_.get(ino);
     if (!inode) continue;
     const auto layer = store_.layers().get(inode->image.layer);
-    if (layer) add(ino, *layer, false);
+    if (layer) add(ino, *layer, false, inode->image.error);
     else log::error("{} cannot be filled: {}", tree_.path_of(ino), describe(layer.error()));
   }
   return {};
@@ -55,11 +55,12 @@ void Filler::stop() {
   workers_.clear();
 }
 
-void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held) {
+void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error) {
   auto job = std::make_shared<Job>();
   job->ino = ino;
   job->layer = layer;
   job->held = held;
+  job->error = error;
   job->next = layer->filled();
   job->done_before = job->next * layer->block_size();
   job->stored_before = layer->stored();
@@ -98,6 +99,12 @@ std::vector<Filler::Progress> Filler::progress() const {
     all.push_back(std::move(one));
   }
   return all;
+}
+
+std::optional<std::string> Filler::error_of(Ino ino) const {
+  Lock lock(mutex_);
+  const auto found = jobs_.find(ino);
+  return found == jobs_.end() ? std::nullopt : std::optional(found->second->error);
 }
 
 // The job after the last one served that has something to do now.

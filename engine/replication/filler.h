@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -32,7 +33,7 @@ class Filler {
   void stop();  // after the blocks in hand
 
   // `held`: more of the image is still being copied; it does not become normal before let_go().
-  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held);
+  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error = {});
   void let_go(Ino ino);
   void cancel(Ino ino);  // deleted, or its content replaced
 
@@ -43,6 +44,9 @@ class Filler {
     std::string error;
   };
   std::vector<Progress> progress() const;
+  // Why a replication does not go on, empty if it does; none if there is no such replication. The record may lag
+  // behind: what stops a replication may stop its record, too.
+  std::optional<std::string> error_of(Ino ino) const;
 
  private:
   using Clock = std::chrono::steady_clock;

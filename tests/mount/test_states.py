@@ -82,7 +82,7 @@ class OnASmallDisk(unittest.TestCase):
     def setUp(self):
         self.disk = Path(tempfile.mkdtemp(prefix="rekeyfs-disk-", dir=os.environ.get("TMPDIR", "/var/tmp")))
         self.addCleanup(self.disk.rmdir)
-        run("mount", "-t", "tmpfs", "-o", "size=128m,mode=755", "tmpfs", self.disk)
+        run("mount", "-t", "tmpfs", "-o", "size=192m,mode=755", "tmpfs", self.disk)
         self.addCleanup(run, "umount", self.disk)
         self.store = MountedStore(within=self.disk)
         self.addCleanup(self.store.close)
@@ -132,6 +132,25 @@ class OnASmallDisk(unittest.TestCase):
         os.unlink(self.plain / "image")
         self.store.remount()
         self.assertEqual(self.replica.read_bytes(), self.content)
+
+    def test_where_there_is_no_room_to_record_it_either(self):
+        """On a disk with nothing left the errors of so many do not all fit into the journal's last page."""
+        self.fill_disk(leave=40 * MIB)
+        replicas = [self.one / f"{number}" for number in range(16)]
+        with open(self.plain / "image", "rb") as source:
+            for path in replicas:
+                with open(path, "wb") as out:
+                    os.copy_file_range(source.fileno(), out.fileno(), self.SIZE, 0, 0)
+        for path in replicas:
+            wait_until(lambda path=path: self.store.status(path) == "error", 20, f"{path} stopping")
+            self.assertIn(os.strerror(errno.ENOSPC), attribute(path, "error"))
+        facts = json.loads(rekeyfs("status", "--json", self.store.mnt).stdout)
+        self.assertEqual([one["state"] for one in facts["replications"]], ["error"] * len(replicas))
+        self.ballast.unlink()
+        for path in replicas[1:]:
+            path.unlink()
+        wait_until(lambda: self.store.status(replicas[0]) == "normal", 30, "the one left being finished")
+        self.assertEqual(replicas[0].read_bytes(), self.content)
 
     def test_a_source_deleted_meanwhile(self):
         self.stop_replication()
