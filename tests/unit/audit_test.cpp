@@ -105,11 +105,13 @@ TEST_F(AuditTest, AReplicationIsThereWithWhoWhatAndKeys) {
   const Ino source = make_image(make_directory("from", "one"), "x");
   ASSERT_TRUE(copy(source, make_directory("to", "two"), "y", kBob));
   const auto found = events();
-  ASSERT_EQ(found.size(), 3U);
+  ASSERT_EQ(found.size(), 5U);  // each key is made and granted
   EXPECT_EQ(found[0].kind, EventKind::key_created);
   EXPECT_EQ(found[0].uid, kAlice.uid);
   EXPECT_EQ(found[0].key.alias, "one");
-  const Event& asked = found[2];
+  EXPECT_EQ(found[1].kind, EventKind::key_granted);
+  EXPECT_EQ(found[1].text, "user " + std::to_string(kBob.uid));
+  const Event& asked = found[4];
   EXPECT_EQ(asked.kind, EventKind::replication_asked);
   EXPECT_EQ(asked.uid, kBob.uid);
   EXPECT_EQ(asked.path, "/to/y");
