@@ -46,11 +46,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       files_(parts.storage, id, block_size_),
       shares_(static_cast<int>(children)),
       base_(std::move(base)),
-      table_(id, cipher_->table_mac(),
-             [this](bool create) {
-               return storage_.open(layer_path(id_) + ".table", create ? io::OpenMode::create : io::OpenMode::write);
-             },
-             table.root, parts.budget),
+      table_(id, cipher_->table_mac(), [this](bool create) { return open_table_file(create); }, table.root, parts.budget),
       size_(table.size),
       stored_(table.stored),
       filled_(table.filled),
@@ -578,13 +574,26 @@ Result<Layer::Flush> Layer::begin_flush() {
 // Pages of a snapshot go to places nobody else uses, through a file that is opened once.
 Status Layer::write_flush(const Flush& flush) NO_THREAD_SAFETY_ANALYSIS { return table_.write(flush.pages); }
 
+Result<std::unique_ptr<io::File>> Layer::open_table_file(bool create) {
+  const std::string path = layer_path(id_) + ".table";
+  auto file = storage_.open(path, io::OpenMode::write);
+  if (file || file.error().code != Errc::not_found) return file;
+  if (!create) return fail(Errc::corrupt, "the table file " + path + " is missing");
+  table_is_new_ = true;
+  return storage_.open(path, io::OpenMode::create);
+}
+
 Status Layer::sync_table() {
   io::File* file;
   {
     SharedLock lock(mutex_);
     file = const_cast<BlockTable&>(table_).file();
   }
-  return file ? file->sync() : Status{};
+  if (file) RK_TRY(file->sync());
+  if (!table_is_new_.load()) return {};
+  RK_TRY(storage_.sync_directory(layer_directory(id_)));
+  table_is_new_ = false;  // files are made by checkpoints, one at a time
+  return {};
 }
 
 void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {

@@ -130,6 +130,7 @@ class Layer {
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void mark_changed() REQUIRES(mutex_);
+  Result<std::unique_ptr<io::File>> open_table_file(bool create);
 
   const LayerId id_;
   const LayerRecord record_;
@@ -143,6 +144,7 @@ class Layer {
   std::atomic<int> shares_;
   std::atomic<bool> retired_{false};
   std::atomic<bool> keeps_reads_{false};
+  std::atomic<bool> table_is_new_{false};  // the name of its file is not durable
 
   mutable SharedMutex mutex_;
   std::shared_ptr<Layer> base_ GUARDED_BY(mutex_);

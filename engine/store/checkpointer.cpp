@@ -47,6 +47,7 @@ bool Checkpointer::is_due() const {
 Status Checkpointer::run() {
   Lock once(running_);
   RK_TRY(health_.is_sound());
+  const std::uint64_t noted = bases_noted();  // whose data is in a changed layer, or durable already
   RK_TRY_ASSIGN(const std::vector<LayerId> garbage, list_garbage());
   RK_TRY_ASSIGN(const catalog::SegmentNumber first, catalog_.freeze());
   const std::vector<std::shared_ptr<blocks::Layer>> changed = layers_.take_changed();
@@ -61,6 +62,7 @@ Status Checkpointer::run() {
   }
   for (const auto& layer : flushed) layer->end_flush(status.has_value(), first);
   RK_TRY(status);
+  bases_are_durable(noted);
   return remove_garbage(garbage);
 }
 
@@ -115,12 +117,26 @@ void Checkpointer::must_precede_sync(std::shared_ptr<blocks::Layer> base) {
   before_sync_.push_back(std::move(base));
 }
 
+std::uint64_t Checkpointer::bases_noted() {
+  Lock lock(mutex_);
+  return first_before_sync_ + before_sync_.size();
+}
+
+// What is noted later stays: it may have been written to since.
+void Checkpointer::bases_are_durable(std::uint64_t noted) {
+  Lock lock(mutex_);
+  for (; first_before_sync_ < noted; ++first_before_sync_) before_sync_.pop_front();
+}
+
 Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced) {
+  RK_TRY(health_.is_sound());
   std::vector<std::shared_ptr<blocks::Layer>> layers = synced;
+  std::uint64_t noted = 0;
   {
+    // They stay noted until they are durable: another sync, or the next one after a failure, needs them, too.
     Lock lock(mutex_);
     layers.insert(layers.end(), before_sync_.begin(), before_sync_.end());
-    before_sync_.clear();
+    noted = first_before_sync_ + before_sync_.size();
   }
   const catalog::Journal::Position covered = catalog_.journal_end();
   std::vector<LayerId> ids;
@@ -131,6 +147,7 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
       ids.push_back(layer->id());
     }
   }
+  bases_are_durable(noted);
   RK_TRY(catalog_.append_synced(ids, covered));
   return health_.after_sync(catalog_.sync_journal());
 }

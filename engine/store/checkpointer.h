@@ -5,6 +5,7 @@
 // the new tables and the journal segment to recover from), and only then anything is removed or reused.
 #pragma once
 
+#include <deque>
 #include <thread>
 
 #include "engine/blocks/layer_registry.h"
@@ -34,6 +35,8 @@ class Checkpointer {
   Status flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
                std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                std::vector<std::pair<std::string, std::string>>& records);
+  std::uint64_t bases_noted();  // by must_precede_sync(), since the start
+  void bases_are_durable(std::uint64_t noted);
   Result<std::vector<LayerId>> list_garbage() const;
   Status remove_garbage(const std::vector<LayerId>& garbage);
 
@@ -46,7 +49,8 @@ class Checkpointer {
   Mutex mutex_;
   CondVar wake_;
   bool stopping_ GUARDED_BY(mutex_) = false;
-  std::vector<std::shared_ptr<blocks::Layer>> before_sync_ GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<blocks::Layer>> before_sync_ GUARDED_BY(mutex_);
+  std::uint64_t first_before_sync_ GUARDED_BY(mutex_) = 0;  // how many were noted before the first of them
   std::thread thread_;
 };
 

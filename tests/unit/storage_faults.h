@@ -2,8 +2,7 @@
 //
 // What was written goes to the real files at once, as the page cache shows it; what was not synced is remembered, so
 // that power_cut() can lose all of it, or any seeded part of it in pieces of 4 KiB and torn halves of them. A hook may
-// refuse operations; half of a refused write is then there. A new file's name is durable once the file or its
-// directory is synced. LMDB does its own I/O and is always synchronous: its files are as of its last commit anyway.
+// refuse operations; half of a refused write is then there. A new file's name is durable once its directory is synced. LMDB does its own I/O and is always synchronous: its files are as of its last commit anyway.
 #pragma once
 
 #include <functional>
@@ -12,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 
 #include "engine/base/mutex.h"
@@ -21,7 +21,7 @@ namespace rekeyfs::test {
 
 class FaultyStorage final : public io::Storage {
  public:
-  enum class Operation { write, sync, open };
+  enum class Operation { write, sync, open, punch };
   // Asked before each operation, without locks held; an error is what the operation answers.
   using Hook = std::function<Status(Operation operation, const std::string& path)>;
 
@@ -37,6 +37,11 @@ class FaultyStorage final : public io::Storage {
     Lock lock(mutex_);
     hook_ = nullptr;
     std::mt19937_64 random(seed);
+    for (const std::string& path : std::exchange(new_names_, {})) {
+      if (random() % 100 < kept) continue;
+      std::filesystem::remove(directory_ + "/" + path);
+      files_.erase(path);
+    }
     for (auto& [path, file] : files_) cut(directory_ + "/" + path, file, random, kept);
     files_.clear();
   }
@@ -47,9 +52,9 @@ class FaultyStorage final : public io::Storage {
     RK_TRY_ASSIGN(std::unique_ptr<io::File> file, local_->open(path, mode));
     if (!there) {
       Lock lock(mutex_);
-      Unsynced& fresh = files_[std::string(path)];
-      fresh = {};
-      fresh.is_new = true;
+      Unsynced& fresh = files_[std::string(path)] = {};
+      fresh.touched = true;
+      new_names_.insert(std::string(path));
     }
     return std::unique_ptr<io::File>(new FaultyFile(*this, std::string(path), std::move(file)));
   }
@@ -59,6 +64,7 @@ class FaultyStorage final : public io::Storage {
     {
       Lock lock(mutex_);
       files_.erase(std::string(path));
+      new_names_.erase(std::string(path));
     }
     return local_->remove(path);
   }
@@ -68,14 +74,14 @@ class FaultyStorage final : public io::Storage {
   Status sync_directory(std::string_view path) override {
     RK_TRY(ask(Operation::sync, std::string(path)));
     Lock lock(mutex_);
-    for (auto& [name, file] : files_)
-      if (std::filesystem::path(name).parent_path() == path) file.is_new = false;
+    std::erase_if(new_names_, [&](const std::string& name) { return std::filesystem::path(name).parent_path() == path; });
     return {};
   }
   Status sync_all() override {
     RK_TRY(ask(Operation::sync, ""));
     Lock lock(mutex_);
     files_.clear();
+    new_names_.clear();
     return {};
   }
   Result<io::Space> space() override { return local_->space(); }
@@ -83,7 +89,6 @@ class FaultyStorage final : public io::Storage {
  private:
   static constexpr std::uint64_t kPiece = 4096;
   struct Unsynced {
-    bool is_new = false;
     bool touched = false;
     std::uint64_t size = 0;                        // durable
     std::map<std::uint64_t, std::string> before;   // durable content of the pages written since
@@ -110,6 +115,7 @@ class FaultyStorage final : public io::Storage {
       return storage_.end_sync(path_, *file_, covered);
     }
     Status punch(std::uint64_t offset, std::uint64_t size) override {
+      RK_TRY(storage_.ask(Operation::punch, path_));
       RK_TRY(storage_.remember(path_, *file_, offset, std::vector<std::byte>(size)));
       return file_->punch(offset, size);
     }
@@ -134,7 +140,7 @@ class FaultyStorage final : public io::Storage {
   Status remember(const std::string& path, io::File& file, std::uint64_t offset, ByteView bytes) EXCLUDES(mutex_) {
     Lock lock(mutex_);
     Unsynced& unsynced = files_[path];
-    if (!unsynced.touched && !unsynced.is_new) {
+    if (!unsynced.touched) {
       RK_TRY_ASSIGN(unsynced.size, file.size());
     }
     unsynced.touched = true;
@@ -171,7 +177,6 @@ class FaultyStorage final : public io::Storage {
       page.replace(offset % kPiece, bytes.size(), bytes);
       now.size = std::max(now.size, offset + bytes.size());
     }
-    now.is_new = false;
     now.pieces.erase(now.pieces.begin(), now.pieces.begin() + static_cast<std::ptrdiff_t>(covered.pieces.size()));
     return file.size() ? Status{} : fail(Errc::io);
   }
@@ -179,10 +184,6 @@ class FaultyStorage final : public io::Storage {
   static void cut(const std::string& path, const Unsynced& file, std::mt19937_64& random, unsigned kept) {
     namespace stdfs = std::filesystem;
     if (!stdfs::exists(path)) return;
-    if (file.is_new && random() % 100 >= kept) {
-      stdfs::remove(path);
-      return;
-    }
     if (!file.touched) return;
     std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
     auto put = [&](std::uint64_t offset, std::string_view bytes) {
@@ -206,6 +207,7 @@ class FaultyStorage final : public io::Storage {
   Mutex mutex_;
   Hook hook_ GUARDED_BY(mutex_);
   std::map<std::string, Unsynced> files_ GUARDED_BY(mutex_);  // those with something unsynced
+  std::set<std::string> new_names_ GUARDED_BY(mutex_);        // of files whose directory was not synced since
 };
 
 }  // namespace rekeyfs::test

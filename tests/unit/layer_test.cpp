@@ -1,0 +1,133 @@
+// Layer, its registry and the checkpointer over a storage with faults: versions of blocks, bases, slots, deletion.
+#include "engine/blocks/layer.h"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/unit/faulty_store.h"
+
+namespace rekeyfs {
+namespace {
+
+using blocks::Layer;
+using blocks::LayerRegistry;
+using test::FaultyStorage;
+using Operation = FaultyStorage::Operation;
+
+bool is(const std::string& path, std::string_view kind) { return path.find(kind) != std::string::npos; }
+
+class LayerTest : public test::FaultyStore {
+ protected:
+  LayerId make_over(LayerId base, std::uint64_t size) {
+    LayerRegistry::Plan plan;
+    plan.owner = Ino{8};
+    plan.base = base;
+    plan.size = size;
+    plan.from_base = true;
+    const auto made = parts_->layers->make(plan);
+    EXPECT_TRUE(made);
+    catalog::WriteTxn txn(*parts_->catalog);
+    LayerRegistry::put(txn, *made);
+    EXPECT_TRUE(txn.commit());
+    return made->id;
+  }
+  std::string read(LayerId id, std::uint64_t offset, std::size_t size) {
+    std::string got(size, '?');
+    const Status status = layer(id)->read(offset, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+    return status ? got : test::error_text(status.error());
+  }
+  Status put(LayerId id, std::uint64_t offset, std::string_view bytes) { return layer(id)->write(offset, as_bytes(bytes), {}); }
+  std::string file_of(LayerId id, const std::string& ending) const { return path(blocks::layer_path(id) + ending); }
+  // In slots, up to the end of the file.
+  std::uint64_t spill_slots(LayerId id) const {
+    return std::filesystem::exists(file_of(id, ".spill0")) ? (std::filesystem::file_size(file_of(id, ".spill0")) + kBlock - 1) / kBlock : 0;
+  }
+  // While the hook says `when` for the first time, `meanwhile` runs.
+  void during(Operation operation, std::string_view kind, std::function<void()> meanwhile) {
+    auto done = std::make_shared<bool>(false);
+    storage_->set_hook([=](Operation asked, const std::string& path) -> Status {
+      if (asked == operation && is(path, kind) && !std::exchange(*done, true)) meanwhile();
+      return {};
+    });
+  }
+};
+
+// --- syncs -----------------------------------------------------------------------------------------------------------
+
+// What a replica reads from stays owed to the next sync when one fails, and to the one that comes meanwhile.
+TEST_F(LayerTest, ABaseIsMadeDurableByTheSyncAfterAFailedOne) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(write(base, 0, 'a'));
+  parts_->checkpointer->must_precede_sync(layer(base));
+  storage_->set_hook([](Operation operation, const std::string& path) -> Status {
+    return operation == Operation::sync && is(path, ".data") ? fail(Errc::no_space) : Status{};
+  });
+  EXPECT_FALSE(parts_->checkpointer->sync_journal({}));
+  storage_->set_hook(nullptr);
+  ASSERT_TRUE(parts_->checkpointer->sync_journal({}));
+  cut_power(1, 0);
+  EXPECT_EQ(block(base, 0), "a");
+}
+
+TEST_F(LayerTest, ASyncWaitsForABaseThatAnotherOneIsSyncing) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(write(base, 0, 'a'));
+  parts_->checkpointer->must_precede_sync(layer(base));
+  std::atomic<bool> second_returned = false;
+  bool too_early = false;
+  std::thread second;
+  during(Operation::sync, ".data", [&] {
+    second = std::thread([&] {
+      EXPECT_TRUE(parts_->checkpointer->sync_journal({}));
+      second_returned = true;
+    });
+    for (int i = 0; i < 200 && !second_returned; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    too_early = second_returned;
+  });
+  ASSERT_TRUE(parts_->checkpointer->sync_journal({}));
+  second.join();
+  EXPECT_FALSE(too_early);
+}
+
+TEST_F(LayerTest, AfterAFailedSyncNoSyncSucceeds) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook([](Operation operation, const std::string& path) -> Status {
+    return operation == Operation::sync && is(path, ".data") ? fail(Errc::io) : Status{};
+  });
+  EXPECT_FALSE(sync(id));
+  storage_->set_hook(nullptr);
+  EXPECT_FALSE(sync(id)) << "a retry would lie";
+}
+
+TEST_F(LayerTest, ASyncThatFoundNoSpaceIsMadeUpFor) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook([](Operation operation, const std::string& path) -> Status {
+    return operation == Operation::sync && is(path, ".data") ? fail(Errc::no_space) : Status{};
+  });
+  EXPECT_FALSE(sync(id));
+  storage_->set_hook(nullptr);
+  ASSERT_TRUE(sync(id));
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "a");
+}
+
+TEST_F(LayerTest, TheNameOfANewTableIsDurableAfterACheckpoint) {
+  for (const std::size_t layers : {1, 12}) {  // few are synced file by file
+    std::vector<LayerId> ids;
+    for (std::size_t i = 0; i < layers; ++i) {
+      ids.push_back(make_layer());
+      ASSERT_TRUE(write(ids.back(), 0, 'a'));
+      ASSERT_TRUE(sync(ids.back()));  // so that the directory is not synced for the data's sake
+    }
+    ASSERT_TRUE(parts_->checkpointer->run());
+    cut_power(1, 0);
+    for (const LayerId id : ids) EXPECT_EQ(block(id, 0), "a") << layers << " layers";
+  }
+}
+
+}  // namespace
+}  // namespace rekeyfs
