@@ -129,5 +129,52 @@ TEST_F(LayerTest, TheNameOfANewTableIsDurableAfterACheckpoint) {
   }
 }
 
+// --- deletion, damage, limits ------------------------------------------------------------------------------------------
+
+// An image whose table is damaged in one place goes on everywhere else, durably.
+TEST_F(LayerTest, ChangesBesideADamagedPlaceOfTheTableAreNotLost) {
+  const LayerId id = make_layer();
+  const LayerId other = make_layer();
+  constexpr std::uint64_t kFar = 20000;  // under another inner page
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(write(id, kFar, 'z'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  parts_->layers->close_all();
+  std::fstream table(file_of(id, ".table"), std::ios::in | std::ios::out | std::ios::binary);
+  table.seekp(4 * 4096 + 9);  // written as leaf, inner page, leaf, this one, root
+  table.put('!');
+  table.close();
+  open();
+  EXPECT_THAT(block(id, kFar), ::testing::StartsWith("damaged data"));
+  for (const char fill : {'b', 'c', 'd'}) {
+    ASSERT_TRUE(write(id, 0, fill));
+    ASSERT_TRUE(write(other, 0, fill));
+    ASSERT_TRUE(parts_->checkpointer->run());
+    kill();
+    EXPECT_EQ(block(id, 0), std::string(1, fill));
+    EXPECT_EQ(block(other, 0), std::string(1, fill));
+    EXPECT_THAT(block(id, kFar), ::testing::StartsWith("damaged data"));
+  }
+}
+
+TEST_F(LayerTest, AMissingTableDoesNotStopTheOthers) {
+  const LayerId id = make_layer();
+  const LayerId other = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  parts_->layers->close_all();
+  std::filesystem::remove(file_of(id, ".table"));
+  open();
+  EXPECT_THAT(block(id, 0), ::testing::StartsWith("damaged data"));
+  EXPECT_FALSE(write(id, 0, 'b'));
+  ASSERT_TRUE(layer(id)->resize(0, {}));
+  ASSERT_TRUE(write(id, 0, 'c'));
+  ASSERT_TRUE(write(other, 0, 'd'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  kill();
+  EXPECT_EQ(block(id, 0), "c");
+  EXPECT_EQ(block(other, 0), "d");
+}
+
 }  // namespace
 }  // namespace rekeyfs
