@@ -2,8 +2,10 @@
 #include "engine/blocks/layer.h"
 
 #include <gmock/gmock.h>
+#include <spdlog/sinks/ostream_sink.h>
 
 #include <atomic>
+#include <sstream>
 #include <thread>
 
 #include "tests/unit/faulty_store.h"
@@ -130,6 +132,32 @@ TEST_F(LayerTest, TheNameOfANewTableIsDurableAfterACheckpoint) {
 }
 
 // --- deletion, damage, limits ------------------------------------------------------------------------------------------
+
+// Copy-on-read may store a block while its image is being deleted: after the record that erased the layer.
+TEST_F(LayerTest, AChangeOfALayerThatIsGoneIsNoErrorInRecovery) {
+  for (const bool in_the_catalog : {false, true}) {
+    const LayerId id = make_layer();
+    ASSERT_TRUE(write(id, 0, 'a'));
+    std::shared_ptr<Layer> held = layer(id);
+    {
+      catalog::WriteTxn txn(*parts_->catalog);
+      ASSERT_TRUE(parts_->layers->release(txn, id));
+      ASSERT_TRUE(txn.commit());
+    }
+    if (in_the_catalog) {
+      ASSERT_TRUE(parts_->checkpointer->run());
+    }
+    ASSERT_TRUE(held->write(0, as_bytes("b"), {}));
+    held.reset();
+    std::ostringstream log;
+    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log);
+    sink->set_level(spdlog::level::err);
+    spdlog::default_logger()->sinks().push_back(sink);
+    kill();
+    spdlog::default_logger()->sinks().pop_back();
+    EXPECT_EQ(log.str(), "");
+  }
+}
 
 // An image whose table is damaged in one place goes on everywhere else, durably.
 TEST_F(LayerTest, ChangesBesideADamagedPlaceOfTheTableAreNotLost) {
