@@ -204,5 +204,50 @@ TEST_F(LayerTest, AMissingTableDoesNotStopTheOthers) {
   EXPECT_EQ(block(other, 0), "d");
 }
 
+// A nonce is never used twice and never cut to the width of its field.
+TEST_F(LayerTest, SealingEndsWithTheLastCounter) {
+  catalog::Epochs epochs(root_, catalog::kCounterEnd - 1);
+  epochs.add(EpochId{1}, {});
+  epochs.set_current(EpochId{1});
+  auto cipher = blocks::LayerCipher::create(crypto::Suite::aes_256_gcm, id_, LayerId{1}, std::move(*crypto::Key::random()), epochs);
+  ASSERT_TRUE(cipher);
+  const std::string plain(100, 'a');
+  std::vector<std::byte> sealed(plain.size());
+  blocks::BlockEntry entry;
+  ASSERT_TRUE((*cipher)->seal(0, as_bytes(plain), sealed, entry));
+  std::array<std::byte, blocks::kEntrySize> raw;
+  blocks::encode_entry(entry, raw);
+  EXPECT_EQ(*blocks::decode_entry(raw), entry);
+  for (int i = 0; i < 3; ++i) {
+    const Status status = (*cipher)->seal(0, as_bytes(plain), sealed, entry);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, Errc::read_only);
+    EXPECT_THAT(status.error().message, ::testing::HasSubstr("mount it again"));
+  }
+}
+
+TEST_F(LayerTest, TheLastMountIsTheLast) {
+  const std::string other = path("worn");
+  std::filesystem::create_directories(other + "/catalog");
+  FaultyStorage storage(other);
+  ASSERT_TRUE(storage.make_directory("journal"));
+  const std::string last = catalog::make_key(catalog::Table::epoch, catalog::kLastEpoch.value() - 1);
+  ASSERT_TRUE(catalog::Catalog::create(storage, other + "/catalog", root_, id_, {{last, std::string(32, 's')}}));
+  for (const bool allowed : {true, false}) {
+    auto opened = catalog::Catalog::open(storage, other + "/catalog", root_, id_);
+    ASSERT_TRUE(opened) << test::error_text(opened);
+    const catalog::SegmentNumber next = (*opened)->take_history().next_segment;
+    const Status started = (*opened)->start(next);
+    ASSERT_EQ(started.has_value(), allowed);
+    if (!allowed) {
+      EXPECT_THAT(started.error().message, ::testing::HasSubstr("new store"));
+      continue;
+    }
+    const auto first = (*opened)->freeze();
+    ASSERT_TRUE(first);
+    ASSERT_TRUE((*opened)->commit_frozen(*first, {}));
+  }
+}
+
 }  // namespace
 }  // namespace rekeyfs
