@@ -1,5 +1,7 @@
 #include "engine/blocks/block_entry.h"
 
+#include "engine/catalog/epochs.h"
+
 namespace rekeyfs::blocks {
 namespace {
 
@@ -13,6 +15,11 @@ std::uint64_t load(const std::byte* in) {
   for (std::size_t i = 0; i < N; ++i) value |= std::to_integer<std::uint64_t>(in[i]) << (8 * i);
   return value;
 }
+
+// Whoever hands these numbers out stops before they are too large for an entry.
+static_assert(kSlotEnd == Slot{1} << (8 * 5));
+static_assert(catalog::kLastEpoch.value() < 1u << (8 * 3));
+static_assert(catalog::kCounterEnd == std::uint64_t{1} << (8 * 5));
 
 }  // namespace
 

@@ -22,6 +22,7 @@ enum class BlockState : std::uint8_t {  // numbers on disk
 // home and spill slots, so that neither the last durable nor the last acknowledged version is overwritten.
 using Slot = std::uint64_t;
 inline constexpr Slot kSpillBit = Slot{1} << 39;
+inline constexpr Slot kSlotEnd = kSpillBit << 1;
 
 struct BlockEntry {
   BlockState state = BlockState::hole;

@@ -242,6 +242,7 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
   const unsigned from = static_cast<unsigned>((std::max(first, start) - start) / below);
   const unsigned to = static_cast<unsigned>((std::min(end, start + span_of(page.level)) - start + below - 1) / below);
   mark_dirty(page);
+  Status status;
   for (unsigned slot = from; slot < to; ++slot) {
     if (page.level == 0) {
       RK_TRY_ASSIGN(const BlockEntry before, decode_entry(page.slot(slot)));
@@ -258,11 +259,13 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
       page.children[slot].reset();
       set_child(page, slot, Child{to_table_state(state), 0, {}});
     } else {
-      RK_TRY_ASSIGN(Page* below_page, open_child(page, slot, child_number));
-      RK_TRY(set_range_in(*below_page, child_number, first, end, state, dropped));
+      // A damaged page at one end of the range does not keep the rest from being set.
+      const auto below_page = open_child(page, slot, child_number);
+      const Status set = below_page ? set_range_in(**below_page, child_number, first, end, state, dropped) : fail(below_page.error());
+      if (!set && status) status = set;
     }
   }
-  return {};
+  return status;
 }
 
 // Tells of every data entry below a child that is about to go, and gives up the places of its pages.
@@ -270,7 +273,11 @@ Status BlockTable::drop_child(const Child& child, Page* page, unsigned level, st
   if (child.state != State::page) return {};
   std::unique_ptr<Page> loaded;
   if (!page) {
-    RK_TRY_ASSIGN(loaded, load_page(child, level, number));
+    auto read = load_page(child, level, number);
+    // What is damaged can still be overwritten by holes; its slots stay allocated until the layer goes.
+    if (!read && read.error().code == Errc::corrupt) return {};
+    if (!read) return fail(read.error());
+    loaded = std::move(*read);
     page = loaded.get();
   }
   for (unsigned slot = 0; slot < kFanout; ++slot) {
@@ -358,10 +365,19 @@ std::uint64_t BlockTable::take_position() {
 }
 
 // After a mount nobody remembers which places are free: those that the tree does not use. Reads inner pages only,
-// one in 128.
+// one in 128. If one of them is damaged, nobody knows what lies below it: then nothing in the file is free.
 Status BlockTable::learn_free_positions() {
   std::vector<bool> used;
-  RK_TRY(collect_positions(root_, root_page_.get(), levels_ - 1, 0, used));
+  const Status known = collect_positions(root_, root_page_.get(), levels_ - 1, 0, used);
+  if (!known && known.error().code != Errc::corrupt) return known;
+  if (!known) {
+    if (!file_) {
+      RK_TRY_ASSIGN(file_, open_file_(true));
+    }
+    RK_TRY_ASSIGN(const std::uint64_t size, file_->size());
+    const std::size_t pages = (size + kPageSize - 1) / kPageSize;
+    used.assign(std::max(used.size(), pages), true);
+  }
   // Pages given up since the last checkpoint: its tree still uses them.
   for (std::uint64_t position : left_behind_) {
     if (used.size() <= position) used.resize(position + 1);

@@ -47,7 +47,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       shares_(static_cast<int>(children)),
       base_(std::move(base)),
       table_(id, parts.table_mac,
-             [this](bool create) { return open_table(create); },
+             [this](bool create) { return open_table_file(create); },
              table.root, parts.budget),
       size_(table.size),
       stored_(table.stored),
@@ -581,10 +581,11 @@ Result<Layer::Flush> Layer::begin_flush() {
 // Pages of a snapshot go to places nobody else uses, through a file that is opened once.
 Status Layer::write_flush(const Flush& flush) NO_THREAD_SAFETY_ANALYSIS { return table_.write(flush.pages); }
 
-Result<std::unique_ptr<io::File>> Layer::open_table(bool create) {
+Result<std::unique_ptr<io::File>> Layer::open_table_file(bool create) {
   const std::string path = layer_path(id_) + ".table";
   auto file = storage_.open(path, io::OpenMode::write);
-  if (file || file.error().code != Errc::not_found || !create) return file;
+  if (file || file.error().code != Errc::not_found) return file;
+  if (!create) return fail(Errc::corrupt, "the table file " + path + " is missing");
   table_is_new_ = true;
   return storage_.open(path, io::OpenMode::create);
 }

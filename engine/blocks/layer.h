@@ -131,11 +131,11 @@ class Layer {
   Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);
   Status zero_tail(std::uint64_t size);
   Result<std::vector<Slot>> choose_slots(BlockIndex first, std::size_t count) EXCLUDES(mutex_);
-  Result<std::unique_ptr<io::File>> open_table(bool create);
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void mark_changed() REQUIRES(mutex_);
+  Result<std::unique_ptr<io::File>> open_table_file(bool create);
 
   const LayerId id_;
   const LayerRecord record_;

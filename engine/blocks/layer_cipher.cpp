@@ -54,7 +54,7 @@ Status LayerCipher::seal(BlockIndex index, ByteView plain, ByteSpan sealed, Bloc
   entry.state = BlockState::data;
   entry.stored_length = static_cast<std::uint32_t>(plain.size());
   entry.epoch = epochs_.current();
-  entry.counter = epochs_.next_counter();
+  RK_TRY_ASSIGN(entry.counter, epochs_.next_counter());
   RK_TRY_ASSIGN(const crypto::BlockCipher* const cipher, cipher_of(entry.epoch));
   Context buffer;
   return cipher->seal(entry.counter, context_of(buffer, index, entry), plain, sealed, entry.tag);

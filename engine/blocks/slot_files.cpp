@@ -94,12 +94,16 @@ bool SlotFiles::needs_sync() const {
 
 Status SlotFiles::sync() {
   Lock one_at_a_time(syncing_);
+  std::vector<std::string> endings;
   std::vector<io::File*> files;
   bool names = false;
   {
     Lock lock(mutex_);
-    for (auto& [ending, segment] : segments_)
-      if (std::exchange(segment.unsynced, false)) files.push_back(segment.file.get());
+    for (auto& [ending, segment] : segments_) {
+      if (!std::exchange(segment.unsynced, false)) continue;
+      endings.push_back(ending);
+      files.push_back(segment.file.get());
+    }
     names = std::exchange(new_names_, false);
     under_way_ = true;
   }
@@ -108,7 +112,11 @@ Status SlotFiles::sync() {
     if (status) status = file->sync();
   if (status && names) status = storage_.sync_directory(layer_directory(layer_));
   Lock lock(mutex_);
-  under_way_ = !status;  // after a failure nothing counts as synced any more
+  under_way_ = false;
+  if (status) return status;
+  // After a failure nothing of it counts as synced.
+  for (const std::string& ending : endings) segments_[ending].unsynced = true;
+  new_names_ = new_names_ || names;
   return status;
 }
 

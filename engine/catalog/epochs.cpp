@@ -25,6 +25,12 @@ EpochId Epochs::newest() const {
   return salts_.empty() ? EpochId{} : salts_.rbegin()->first;
 }
 
+Result<std::uint64_t> Epochs::next_counter() const {
+  const std::uint64_t counter = next_counter_.fetch_add(1, std::memory_order_relaxed);
+  if (counter < kCounterEnd) return counter;
+  return fail(Errc::read_only, "this mount has sealed all the blocks one mount can: unmount the store and mount it again");
+}
+
 Result<Salt> Epochs::salt_of(EpochId epoch) const {
   Lock lock(mutex_);
   const auto found = salts_.find(epoch);

@@ -80,16 +80,11 @@ Status Checkpointer::flush(const std::vector<std::shared_ptr<blocks::Layer>>& ch
     const std::string layer_key = catalog::make_key(catalog::Table::layer, layer->id().value());
     RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
     if (!exists) continue;  // deleted meanwhile
-    auto snapshot = layer->begin_flush();
-    if (!snapshot && snapshot.error().code != Errc::corrupt) return fail(snapshot.error());
-    if (!snapshot) {
-      // Its table cannot be read: the image is damaged, the others must go on.
-      log::error("layer {}: {}", layer->id().value(), describe(snapshot.error()));
-      continue;
-    }
+    // A damaged table is no reason for this to fail. Whatever is: the journal must not be trimmed without this layer.
+    RK_TRY_ASSIGN(blocks::Layer::Flush snapshot, layer->begin_flush());
     flushed.push_back(layer);
-    RK_TRY(layer->write_flush(*snapshot));
-    records.emplace_back(catalog::make_key(catalog::Table::layer_table, layer->id().value()), std::move(snapshot->table_record));
+    RK_TRY(layer->write_flush(snapshot));
+    records.emplace_back(catalog::make_key(catalog::Table::layer_table, layer->id().value()), std::move(snapshot.table_record));
   }
   if (flushed.size() > kFewLayers) return health_.after_sync(storage_.sync_all());
   for (const auto& layer : flushed) {
@@ -135,6 +130,7 @@ void Checkpointer::bases_are_durable(std::uint64_t noted) {
 }
 
 Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced) {
+  RK_TRY(health_.is_sound());
   // First: of each record before this, the base is noted by now.
   const catalog::Journal::Position covered = catalog_.journal_end();
   std::vector<std::shared_ptr<blocks::Layer>> layers = synced;

@@ -57,6 +57,10 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
       if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase) {
         catalog.recover_op(op);
       } else if (op.kind == Op::Kind::layer) {
+        // What was read from a base may have been stored while the image was being deleted: such a change comes after
+        // the record that erased its layer, and nobody misses it.
+        RK_TRY_ASSIGN(const auto record, catalog.get(catalog::make_key(catalog::Table::layer, op.layer.value())));
+        if (!record) continue;
         const auto synced = marks.synced.find(op.layer);
         const bool verify = i < marks.last && (synced == marks.synced.end() || history.records[i].at >= synced->second);
         const Result<bool> done = replay_layer(layers, op, history.records[i].at.segment, verify);

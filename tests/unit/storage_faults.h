@@ -21,7 +21,7 @@ namespace rekeyfs::test {
 
 class FaultyStorage final : public io::Storage {
  public:
-  enum class Operation { write, sync, open };
+  enum class Operation { write, sync, open, punch };
   // Asked before each operation, without locks held; an error is what the operation answers.
   using Hook = std::function<Status(Operation operation, const std::string& path)>;
 
@@ -132,6 +132,7 @@ class FaultyStorage final : public io::Storage {
       return storage_.end_sync(path_, covered);
     }
     Status punch(std::uint64_t offset, std::uint64_t size) override {
+      RK_TRY(storage_.ask(Operation::punch, path_));
       SharedLock changing(storage_.changing_);
       RK_TRY(storage_.remember(path_, *file_, offset, std::vector<std::byte>(size)));
       return file_->punch(offset, size);

@@ -1,0 +1,98 @@
+// A fixture: the parts of an open store below the name space, put together as Store does it, over a storage with faults.
+#pragma once
+
+#include "engine/kms/key_ring.h"
+#include "engine/store/catalog_key_records.h"
+#include "engine/store/checkpointer.h"
+#include "engine/store/recovery.h"
+#include "tests/unit/storage_faults.h"
+#include "tests/unit/store_copies.h"
+#include "tests/unit/temp_directory.h"
+
+namespace rekeyfs::test {
+
+class FaultyStore : public TempDirectory {
+ protected:
+  static constexpr std::size_t kBlock = blocks::kBlockSize;
+
+  struct Parts {
+    std::unique_ptr<catalog::Catalog> catalog;
+    std::unique_ptr<store::CatalogKeyRecords> records;
+    std::unique_ptr<kms::KeyRing> keys;
+    std::unique_ptr<blocks::LayerRegistry> layers;
+    store::Health health{false};
+    std::unique_ptr<store::Checkpointer> checkpointer;
+  };
+
+  void SetUp() override {
+    storage_ = std::make_unique<FaultyStorage>(directory());
+    for (const char* name : {"catalog", "journal", "layers"}) ASSERT_TRUE(storage_->make_directory(name));
+    for (std::uint64_t low = 0; low < 256; ++low) ASSERT_TRUE(storage_->make_directory(blocks::layer_directory(LayerId{low})));
+    ASSERT_TRUE(catalog::Catalog::create(*storage_, path("catalog"), root_, id_, {}));
+    ASSERT_TRUE(storage_->sync_all());
+    open();
+  }
+
+  // What Store::open() does.
+  void open() {
+    parts_.reset();
+    parts_ = std::make_unique<Parts>();
+    auto opened = catalog::Catalog::open(*storage_, path("catalog"), root_, id_);
+    ASSERT_TRUE(opened) << error_text(opened);
+    parts_->catalog = std::move(*opened);
+    const catalog::Journal::History history = parts_->catalog->take_history();
+    parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
+    parts_->keys = std::move(*kms::KeyRing::open(root_, *parts_->records));
+    parts_->layers = blocks::LayerRegistry::create(*storage_, *parts_->catalog, *parts_->keys, root_, id_).value();
+    parts_->checkpointer = std::make_unique<store::Checkpointer>(*storage_, *parts_->catalog, *parts_->layers, parts_->health);
+    ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));
+    ASSERT_TRUE(parts_->catalog->start(history.next_segment));
+    ASSERT_TRUE(parts_->checkpointer->run());
+    parts_->layers->close_all();
+  }
+  // The process is killed.
+  void kill() {
+    storage_->set_hook(nullptr);
+    open();
+  }
+  void cut_power(std::uint64_t seed, unsigned kept) {
+    parts_.reset();
+    storage_->power_cut(seed, kept);
+    open();
+  }
+
+  LayerId make_layer() {
+    blocks::LayerRegistry::Plan plan;
+    plan.owner = Ino{7};
+    const auto made = parts_->layers->make(plan);
+    EXPECT_TRUE(made);
+    catalog::WriteTxn txn(*parts_->catalog);
+    blocks::LayerRegistry::put(txn, *made);
+    EXPECT_TRUE(txn.commit());
+    return made->id;
+  }
+  std::shared_ptr<blocks::Layer> layer(LayerId id) {
+    auto found = parts_->layers->get(id);
+    EXPECT_TRUE(found) << error_text(found);
+    return found ? *found : nullptr;
+  }
+  Status write(LayerId id, std::uint64_t block, char fill) {
+    return layer(id)->write(block * kBlock, as_bytes(std::string(kBlock, fill)), {});
+  }
+  Status sync(LayerId id) { return parts_->checkpointer->sync_journal({layer(id)}); }
+  // The character a block is full of, or what is wrong with it.
+  std::string block(LayerId id, std::uint64_t index) {
+    std::string got(kBlock, '?');
+    const Status status = layer(id)->read(index * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+    if (!status) return error_text(status.error());
+    if (got.find_first_not_of(got[0]) != std::string::npos) return "a mixture";
+    return got[0] == '\0' ? "hole" : got.substr(0, 1);
+  }
+
+  const crypto::Key root_ = std::move(*crypto::Key::random());
+  const Uuid id_{std::byte{1}};
+  std::unique_ptr<FaultyStorage> storage_;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace rekeyfs::test
