@@ -148,7 +148,7 @@ Error Images::refuse(OpenFile& out, Event refusal) {
   {
     // What O_TRUNC was about to throw away stays.
     UniqueLock lock(out.image->mutex);
-    restored = std::exchange(out.image->truncating, false);
+    restored = out.truncates && std::exchange(out.image->truncating, false);
   }
   if (restored && observer_) observer_->content_changed(out.image->ino);
   return error;

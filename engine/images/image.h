@@ -55,7 +55,8 @@ class OpenFile {
 
   images::Images& owner;
   const std::shared_ptr<images::Image> image;
-  bool created = false;  // by this open, under the name below
+  bool truncates = false;  // opened with O_TRUNC: its FLUSH, and nobody else's, makes that final
+  bool created = false;    // by this open, under the name below
   Ino parent;
   std::string name;
 

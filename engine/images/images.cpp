@@ -79,6 +79,7 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   OpenFilePtr file(new OpenFile(*this, image));
   RK_TRY(check_keys(*image, flags, caller));
   if (truncate) {
+    file->truncates = true;
     UniqueLock lock(image->mutex);
     // An empty image, too, goes on as its directory's policy says now.
     RK_TRY_ASSIGN(const auto key, key_of_new_content(*image));
@@ -478,7 +479,7 @@ Status Images::flush(OpenFile& file) {
   if (!refused) {
     {
       UniqueLock lock(image.mutex);
-      if (image.truncating) RK_TRY(make_writable(image));
+      if (file.truncates && image.truncating) RK_TRY(make_writable(image));
     }
     announce_permissions(image);
     return {};
@@ -496,7 +497,7 @@ Status Images::flush(OpenFile& file) {
 }
 
 Status Images::sync(OpenFile& file) {
-  if (may_change(file)) {
+  if (file.truncates && may_change(file)) {
     UniqueLock lock(file.image->mutex);
     if (file.image->truncating) RK_TRY(make_writable(*file.image));
   }

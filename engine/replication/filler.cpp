@@ -208,7 +208,8 @@ Status Filler::complete(const Job& job) {
     catalog::WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
     if (inode.image.layer != job.layer->id()) return {};  // its content was replaced meanwhile
-    inode.image.state = ImageState::normal;
+    // It stands alone in both; in the first all is known of it, too.
+    inode.image.state = inode.image.findings ? ImageState::normal : ImageState::normal_uninitialized;
     inode.image.error.clear();
     if (inode.image.lineage) inode.image.lineage->completed = now();
     RK_TRY_ASSIGN(released, store_.layers().detach(txn, job.layer->id()));

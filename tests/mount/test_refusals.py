@@ -53,6 +53,18 @@ class Refusals(TestCase):
             self.assertFalse(target.exists(), f"{command} left a target")
             self.assertTrue(source.exists(), f"{command} lost the source")
 
+    def test_a_reader_beside_does_not_make_a_truncation_final(self):
+        """O_TRUNC keeps the content until the handle's own data or close, whoever else closes the image."""
+        source, target = self.being_created(), self.image(self.one, content=b"old" * 100_000)
+        opened = os.open(target, os.O_WRONLY | os.O_TRUNC)
+        reader = os.open(target, os.O_RDONLY)
+        os.fsync(reader)
+        os.close(reader)
+        with open(source, "rb") as file:
+            self.assertErrno(errno.EBUSY, os.copy_file_range, file.fileno(), opened, 1000)
+        os.close(opened)
+        self.assertEqual(target.read_bytes(), b"old" * 100_000)
+
     def test_a_source_that_is_being_created(self):
         path = self.being_created()
         self.assertEqual(self.store.status(path), "creating")

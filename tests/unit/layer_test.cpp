@@ -209,17 +209,16 @@ TEST_F(LayerTest, SealingEndsWithTheLastCounter) {
   catalog::Epochs epochs(root_, catalog::kCounterEnd - 1);
   epochs.add(EpochId{1}, {});
   epochs.set_current(EpochId{1});
-  auto cipher = blocks::LayerCipher::create(crypto::Suite::aes_256_gcm, id_, LayerId{1}, std::move(*crypto::Key::random()), epochs);
-  ASSERT_TRUE(cipher);
+  blocks::LayerCipher cipher(crypto::Suite::aes_256_gcm, id_, LayerId{1}, [] { return crypto::Key::random(); }, nullptr, epochs);
   const std::string plain(100, 'a');
   std::vector<std::byte> sealed(plain.size());
   blocks::BlockEntry entry;
-  ASSERT_TRUE((*cipher)->seal(0, as_bytes(plain), sealed, entry));
+  ASSERT_TRUE(cipher.seal(0, as_bytes(plain), sealed, entry));
   std::array<std::byte, blocks::kEntrySize> raw;
   blocks::encode_entry(entry, raw);
   EXPECT_EQ(*blocks::decode_entry(raw), entry);
   for (int i = 0; i < 3; ++i) {
-    const Status status = (*cipher)->seal(0, as_bytes(plain), sealed, entry);
+    const Status status = cipher.seal(0, as_bytes(plain), sealed, entry);
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().code, Errc::read_only);
     EXPECT_THAT(status.error().message, ::testing::HasSubstr("mount it again"));
