@@ -457,6 +457,8 @@ class LocalEngine final : public Engine {
 
   Status describe_layers(Ino ino, NodeInfo& info) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+    if (const auto& lineage = inode.image.lineage)
+      info.origin = Origin{to_uuid_text(lineage->source), alias_of(lineage->key_before), lineage->replicated, lineage->completed};
     RK_TRY_ASSIGN(const std::vector<keys::KeyUses::LayerAt> chain, key_uses_.chain_of(inode.image.layer));
     for (const keys::KeyUses::LayerAt& at : chain) {
       LayerInfo layer;
