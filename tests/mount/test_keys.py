@@ -10,7 +10,7 @@ import time
 import unittest
 
 from harness import NOBODY, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
-from images import MIB
+from images import KIB, MIB
 
 EXIT_BUSY, EXIT_NO_KEY, EXIT_DENIED = 8, 10, 16
 LARGE = 256 * MIB  # the filler is still busy with it when the next command runs
@@ -142,6 +142,14 @@ class Keys(TestCase):
         except PermissionError:
             return True
         return False
+
+    def test_who_needs_a_key_is_told_while_replications_end(self):
+        """A layer below an image goes while it is looked at."""
+        _, source = self.image(self.one, size=64 * KIB)
+        copier = subprocess.Popen(["sh", "-c", 'for i in $(seq 300); do cp "$1" "$2/$i"; done', "sh", source, self.two])
+        self.addCleanup(copier.wait)
+        while copier.poll() is None:
+            self.assertIn("/one/image", {use["path"] for use in self.facts("tenant-one")["uses"]})
 
     def test_an_image_of_a_disabled_key_can_be_deleted(self):
         _, path = self.image(self.one)

@@ -128,10 +128,10 @@ class Storm(TestCase):
         self.assertEqual({str(path.relative_to(self.mnt)) for path in there ^ set(kept)}, set())
 
     def test_copies_are_all_or_nothing(self):
-        dice = random.Random(20)
-        images = self.import_images(dice, 2 * MIB)
+        dice = random.Random(120)
+        images = self.import_images(dice, 3 * MIB)
         copies = self.plan(dice, images, 200, seconds=6)
-        weather = Weather(self.mnt, self.folders, seed=21)
+        weather = Weather(self.mnt, self.folders, seed=121)
         weather.start()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             said = list(pool.map(self.copy, copies))
@@ -155,7 +155,7 @@ class Storm(TestCase):
 
     def test_a_kill_in_the_middle(self):
         dice = random.Random(30)
-        images = self.import_images(dice, 2 * MIB)
+        images = self.import_images(dice, 3 * MIB)
         copies = self.plan(dice, images, 100, seconds=3)
         weather = Weather(self.mnt, self.folders, seed=31)
         weather.start()
