@@ -81,7 +81,7 @@ class Keys(TestCase):
         for verb in ("disable", "delete"):
             done = self.key(verb, "tenant-one", check=False)
             self.assertEqual(done.returncode, EXIT_BUSY, done.stderr)
-            self.assertIn("/one/image", done.stderr)
+            self.assertIn("\n  /one/image (encrypted with it, until it is deleted)\n", done.stderr)
             self.assertIn("--force", done.stderr)
             self.assertEqual(self.facts("tenant-one")["state"], "enabled")
         os.unlink(self.one / "image")
