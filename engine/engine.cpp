@@ -457,7 +457,9 @@ class LocalEngine final : public Engine {
 
   Status describe_layers(Ino ino, NodeInfo& info) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-    RK_TRY_ASSIGN(const std::vector<keys::KeyUses::LayerAt> chain, key_uses_.chain_of(inode.image.layer));
+    if (const auto& lineage = inode.image.lineage)
+      info.origin = Origin{to_uuid_text(lineage->source), alias_of(lineage->key_before), lineage->replicated, lineage->completed};
+    RK_TRY_ASSIGN(const std::vector<keys::KeyUses::LayerAt> chain, key_uses_.chain_of(ino));
     for (const keys::KeyUses::LayerAt& at : chain) {
       LayerInfo layer;
       layer.id = at.id;

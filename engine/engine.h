@@ -176,11 +176,20 @@ struct KeyNeed {
   std::string until;  // words: "until it is deleted"
 };
 
+// What an image was copied from.
+struct Origin {
+  std::string source;      // the id of an image; its own if its directory was given a new key
+  std::string key_before;  // alias; empty for plain
+  Timestamp replicated = 0;
+  Timestamp completed = 0;  // since when it needs its source no more; 0: it still does
+};
+
 struct NodeInfo {
   Attributes attributes;
   std::string path;
   std::vector<Attribute> ours;    // every user.rekeyfs.* that has a value
   std::vector<Attribute> others;  // listed ones
+  std::optional<Origin> origin;
   std::vector<LayerInfo> layers;
   std::vector<KeyNeed> keys_needed;
 };

@@ -242,6 +242,13 @@ Result<json> state(const Call& call) {
   return json{{"path", text(path)}, {"status", status}};
 }
 
+json facts_of(const Origin& origin) {
+  return {{"source", origin.source},
+          {"key_before", text(origin.key_before)},
+          {"replicated", time_text(origin.replicated)},
+          {"completed", origin.completed == 0 ? json(nullptr) : json(time_text(origin.completed))}};
+}
+
 json facts_of(const NodeInfo& info) {
   const Attributes& attributes = info.attributes;
   json keys = json::array();
@@ -259,6 +266,7 @@ json facts_of(const NodeInfo& info) {
           {"changed", time_text(attributes.changed)},
           {"attributes", object_of(info.ours)},
           {"user_attributes", object_of(info.others)},
+          {"lineage", info.origin ? facts_of(*info.origin) : json(nullptr)},
           {"layers", array_of(info.layers)},
           {"keys_needed", std::move(keys)}};
 }

@@ -1,13 +1,26 @@
 #include "tools/report.h"
 
 #include <cstdio>
+#include <string>
+#include <string_view>
 
 #include "tools/human.h"
 
 namespace rekeyfs::tools {
 
+namespace {
+constexpr std::string_view kItem = "\n  ";  // begins an item of the list in a message
+}
+
 void report(const Failure& failure) {
-  std::fprintf(stderr, "rekeyfs: %s\n", printable(failure.message).c_str());
+  std::string lines;
+  for (std::size_t at = 0; at != std::string::npos;) {
+    const std::size_t end = failure.message.find(kItem, at);
+    if (at > 0) lines += kItem;
+    lines += printable(failure.message.substr(at, end - at));
+    at = end == std::string::npos ? end : end + kItem.size();
+  }
+  std::fprintf(stderr, "rekeyfs: %s\n", lines.c_str());
 }
 
 }  // namespace rekeyfs::tools

@@ -5,7 +5,7 @@
 
 namespace rekeyfs::tools {
 
-// "rekeyfs: SENTENCE" on stderr.
+// "rekeyfs: SENTENCE" on stderr; a list in it has a line for each item.
 void report(const Failure& failure);
 
 }  // namespace rekeyfs::tools

@@ -36,19 +36,21 @@ bool is_over(const json& answer, Until until) {
   return until == Until::settled ? has_settled(answer) : !replicates(answer);
 }
 
-// Where the lines go: in place on a terminal, one after the other otherwise.
+// Where it goes: bars in place on a terminal, lines one after the other otherwise.
 class Display {
  public:
   virtual ~Display() = default;
   virtual milliseconds pause() const = 0;
-  virtual void show(const std::vector<std::string>& finished, const std::vector<Progress>& list) = 0;
+  // `finished`: sentences about what has left the list since the last answer.
+  virtual void show(const std::vector<std::string>& finished, const json& answer) = 0;
   virtual void stop() = 0;
 };
 
 class TerminalDisplay : public Display {
  public:
   milliseconds pause() const override { return kRedraw; }
-  void show(const std::vector<std::string>& finished, const std::vector<Progress>& list) override {
+  void show(const std::vector<std::string>& finished, const json& answer) override {
+    const std::vector<Progress> list = progress_list_of(answer);
     std::size_t columns = screen_.columns(), most = std::max<std::size_t>(screen_.rows(), 3) - 2;
     std::vector<std::string> above, lines;
     for (const std::string& line : finished) above.push_back(fit(line, columns));
@@ -65,9 +67,19 @@ class TerminalDisplay : public Display {
 class PlainDisplay : public Display {
  public:
   milliseconds pause() const override { return kPlainLines; }
-  void show(const std::vector<std::string>& finished, const std::vector<Progress>& list) override {
+  void show(const std::vector<std::string>& finished, const json& answer) override {
     for (const std::string& line : finished) std::puts(line.c_str());
-    for (const Progress& progress : list) std::puts(plain_line(progress).c_str());
+    for (const Progress& progress : progress_list_of(answer)) std::puts(plain_line(progress).c_str());
+    std::fflush(stdout);
+  }
+  void stop() override {}
+};
+
+class JsonDisplay : public Display {
+ public:
+  milliseconds pause() const override { return kPlainLines; }
+  void show(const std::vector<std::string>&, const json& answer) override {
+    std::puts(answer.dump().c_str());
     std::fflush(stdout);
   }
   void stop() override {}
@@ -104,9 +116,8 @@ Outcome<json> follow(Target& target, Interrupt& interrupt, Until until, Display&
   Departures departures;
   while (true) {
     RK_TRY_ASSIGN(json answer, target.call({{"command", "progress"}}));
-    std::vector<Progress> list = progress_list_of(answer);
-    RK_TRY_ASSIGN(std::vector<std::string> finished, departures.update(target, list));
-    display.show(finished, list);
+    RK_TRY_ASSIGN(std::vector<std::string> finished, departures.update(target, progress_list_of(answer)));
+    display.show(finished, answer);
     if (is_over(answer, until)) return answer;
     if (interrupt.came_within(display.pause())) {
       display.stop();
@@ -153,6 +164,11 @@ Outcome<json> watch(Target& target, Interrupt& interrupt, Until until) {
   PlainDisplay plain;
   bool on_terminal = isatty(STDOUT_FILENO) == 1;
   return follow(target, interrupt, until, on_terminal ? static_cast<Display&>(terminal) : plain);
+}
+
+Outcome<json> watch_as_json(Target& target, Interrupt& interrupt, Until until) {
+  JsonDisplay lines;
+  return follow(target, interrupt, until, lines);
 }
 
 }  // namespace rekeyfs::tools

@@ -18,9 +18,11 @@ ExitCode verdict(const nlohmann::json& answer);
 // When to stop looking.
 enum class Until { nothing_replicates, settled };
 
-// Both return the last answer, or ExitCode::failure when the interrupt came. Silent:
+// All return the last answer, or ExitCode::failure when the interrupt came. Silent:
 Outcome<nlohmann::json> wait_until_settled(Target& target, Interrupt& interrupt);
 // With bars on a terminal, with plain lines once a second otherwise, on stdout:
 Outcome<nlohmann::json> watch(Target& target, Interrupt& interrupt, Until until);
+// With each answer as a line of JSON once a second:
+Outcome<nlohmann::json> watch_as_json(Target& target, Interrupt& interrupt, Until until);
 
 }  // namespace rekeyfs::tools

@@ -112,7 +112,7 @@ void Catalog::recover_op(const Op& op) {
     next_ino_ = std::max(next_ino_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
   if (op.kind == Op::Kind::put && op.key[0] == static_cast<char>(Table::layer))
     next_layer_ = std::max(next_layer_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
-  apply(op);
+  apply({op});
 }
 
 Status Catalog::start(SegmentNumber first_segment) {
@@ -128,7 +128,7 @@ Status Catalog::start(SegmentNumber first_segment) {
   Op op;
   op.key = make_key(Table::epoch, epoch.value());
   op.value = std::string(as_text(salt));
-  apply(op);
+  apply({op});
   return {};
 }
 
@@ -186,8 +186,13 @@ Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit
   return {};
 }
 
-void Catalog::apply(const Op& op) {
+// Under one lock: a reader sees all of a transaction or nothing.
+void Catalog::apply(const std::vector<Op>& ops) {
   UniqueLock lock(memory_);
+  for (const Op& op : ops) apply_one(op);
+}
+
+void Catalog::apply_one(const Op& op) {
   if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase) {
     if (op.key[0] == static_cast<char>(Table::inode)) {
       const std::uint64_t ino = Reader(std::string_view(op.key).substr(1)).get_be64();
@@ -301,7 +306,7 @@ Result<SegmentNumber> WriteTxn::commit() {
   if (ops_.empty()) return SegmentNumber{0};
   for (const Op& op : ops_) encode_op(record_, op);
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
-  for (const Op& op : ops_) catalog_.apply(op);
+  catalog_.apply(ops_);
   return segment;
 }
 

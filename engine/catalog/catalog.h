@@ -79,7 +79,8 @@ class Catalog {
 
   Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& root, const Uuid& store);
   Status load();
-  void apply(const Op& op) EXCLUDES(memory_);
+  void apply(const std::vector<Op>& ops) EXCLUDES(memory_);
+  void apply_one(const Op& op) REQUIRES(memory_);
   Status commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
                         SuperRecord& super);
 

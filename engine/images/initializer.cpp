@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/base/log.h"
 #include "engine/images/format.h"
@@ -18,6 +19,8 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kLeftAlone = 2s;
+constexpr std::chrono::steady_clock::duration kFirstPause = 1s, kLongestPause = 30s;
+constexpr int kRest = 9;  // times as long as an attempt took: a large image is not read all the time
 constexpr int kNice = 19;
 constexpr std::size_t kPiece = 1u << 20;
 constexpr std::size_t kScanStep = 1000;  // records read while writers wait
@@ -25,6 +28,11 @@ constexpr std::size_t kScanStep = 1000;  // records read while writers wait
 bool needs_findings(const InodeRecord& inode) {
   return inode.kind == NodeKind::image && inode.links > 0 && !inode.image.findings &&
          (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized);
+}
+
+// Does it go away by itself, or by what a user does elsewhere?
+bool passes(const Error& error) {
+  return error.code == Errc::key_revoked || error.code == Errc::no_space || error.code == Errc::no_memory;
 }
 
 }  // namespace
@@ -48,16 +56,14 @@ void Initializer::stop() {
 
 void Initializer::touched(Ino ino) {
   Lock lock(mutex_);
-  due_[ino] = Clock::now() + kLeftAlone;
-  changed_.notify_all();
+  schedule({ino, Clock::now() + kLeftAlone});
 }
 
 void Initializer::completed(Ino ino) {
   const auto inode = tree_.get(ino);
   if (!inode || !needs_findings(*inode)) return;
   Lock lock(mutex_);
-  due_.try_emplace(ino, Clock::now());
-  changed_.notify_all();
+  if (!due_.contains(ino)) schedule({ino, Clock::now()});
 }
 
 void Initializer::written(Ino ino) {
@@ -72,23 +78,54 @@ void Initializer::begin(Ino ino) {
 
 void Initializer::forget(Ino ino) {
   Lock lock(mutex_);
-  due_.erase(ino);
+  unschedule(ino);
 }
 
 bool Initializer::is_awaited(Ino ino) const {
   Lock lock(mutex_);
-  return due_.contains(ino);
+  const auto found = due_.find(ino);
+  return found != due_.end() && found->second.pause == 0s;
+}
+
+void Initializer::schedule(const Visit& visit) {
+  unschedule(visit.ino);
+  due_.emplace(visit.ino, visit);
+  order_.emplace(visit.at, visit.ino);
+  changed_.notify_all();
+}
+
+void Initializer::unschedule(Ino ino) {
+  const auto found = due_.find(ino);
+  if (found == due_.end()) return;
+  order_.erase({found->second.at, ino});
+  due_.erase(found);
 }
 
 void Initializer::work() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
   find_unfinished();
-  while (const Ino ino = wait_for_due()) {
-    const Status status = initialize(ino);
-    if (!status && status.error().code == Errc::key_revoked) touched(ino);  // until the key can be used again
-    else if (!status && status.error().code != Errc::stale)
-      log::warn("{} cannot be examined: {}", tree_.path_of(ino), describe(status.error()));
+  while (const auto visit = wait_for_due()) {
+    const Clock::time_point begun = Clock::now();
+    const Status status = initialize(visit->ino);
+    if (status) reported_.reset();
+    else if (passes(status.error())) postpone(*visit, Clock::now() - begun);
+    if (!status) report(visit->ino, status.error());
   }
+}
+
+void Initializer::postpone(const Visit& failed, Clock::duration took) {
+  Clock::duration pause = std::clamp(2 * failed.pause, kFirstPause, kLongestPause);
+  pause = std::max(pause, kRest * took);
+  Lock lock(mutex_);
+  if (!due_.contains(failed.ino)) schedule({failed.ino, Clock::now() + pause, pause});
+}
+
+void Initializer::report(Ino ino, const Error& error) {
+  if (error.code == Errc::stale) return;        // deleted
+  if (error.code == Errc::key_revoked) return;  // the audit log tells of the key, and its images may be many
+  if (passes(error) && std::exchange(reported_, error.code) == error.code) return;
+  log::warn("{} cannot be examined: {}{}", tree_.path_of(ino), describe(error),
+            passes(error) ? "; it is tried again, and so are others" : "");
 }
 
 void Initializer::find_unfinished() {
@@ -111,16 +148,15 @@ void Initializer::find_unfinished() {
   }
 }
 
-Ino Initializer::wait_for_due() {
+std::optional<Initializer::Visit> Initializer::wait_for_due() {
   Lock lock(mutex_);
   for (;;) {
-    if (!running_) return {};
-    const auto next = std::min_element(due_.begin(), due_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-    const auto wait = next == due_.end() ? Clock::duration(1h) : next->second - Clock::now();
+    if (!running_) return std::nullopt;
+    const auto wait = order_.empty() ? Clock::duration(1h) : order_.begin()->first - Clock::now();
     if (wait <= 0s) {
-      const Ino ino = next->first;
-      due_.erase(next);
-      return ino;
+      const Visit visit = due_.at(order_.begin()->second);
+      unschedule(visit.ino);
+      return visit;
     }
     changed_.wait_for(mutex_, wait);
   }

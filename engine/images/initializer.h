@@ -1,9 +1,12 @@
 // Initializer: finds out an image's format and digest once it has been left alone for two seconds, and makes it
-// `normal`. One background thread at the lowest priority. Thread-safe.
+// `normal`. What fails for a cause that passes (a disabled key, a full disk) is tried again, at growing intervals. One
+// background thread at the lowest priority. Thread-safe.
 #pragma once
 
 #include <chrono>
 #include <map>
+#include <optional>
+#include <set>
 #include <thread>
 
 #include "engine/namespace/tree.h"
@@ -23,15 +26,24 @@ class Initializer {
   // Its content changes: what is being found out about it is void. Called within the transaction of the change.
   void written(Ino ino);
   void forget(Ino ino);
-  // Whether the image was written or made less than two seconds ago (or is still to be examined).
+  // Whether the image was written or made less than two seconds ago (or is still to be examined for the first time).
   bool is_awaited(Ino ino) const;
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Visit {
+    Ino ino;
+    Clock::time_point at{};
+    Clock::duration pause{};  // since the one before, which failed; 0: there was none
+  };
   void work();
   void find_unfinished();
-  // The next image that is due, waiting for it; none when stopping.
-  Ino wait_for_due() EXCLUDES(mutex_);
+  void schedule(const Visit& visit) REQUIRES(mutex_);  // in place of any other to the image
+  void unschedule(Ino ino) REQUIRES(mutex_);
+  // The next visit that is due, waiting for it; none when stopping.
+  std::optional<Visit> wait_for_due() EXCLUDES(mutex_);
+  void postpone(const Visit& failed, Clock::duration took) EXCLUDES(mutex_);
+  void report(Ino ino, const Error& error);
   void begin(Ino ino);
   bool is_wanted(Ino ino) const;  // false when stopping, or written or touched since begin()
   Status initialize(Ino ino);
@@ -42,8 +54,10 @@ class Initializer {
   mutable Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;
-  std::map<Ino, Clock::time_point> due_ GUARDED_BY(mutex_);
+  std::map<Ino, Visit> due_ GUARDED_BY(mutex_);
+  std::set<std::pair<Clock::time_point, Ino>> order_ GUARDED_BY(mutex_);  // of due_
   Ino examining_ GUARDED_BY(mutex_);  // none once it was written to
+  std::optional<Errc> reported_;  // the thread's own: a cause that many images share is told once
   std::thread thread_;
 };
 

@@ -10,29 +10,31 @@ using names::InodeRecord;
 
 Result<std::vector<KeyUses::Use>> KeyUses::of(const kms::KeyId& key) const {
   // Collected first: while the catalog is scanned, its writers wait.
-  std::vector<std::pair<Ino, InodeRecord>> images;
+  std::vector<Ino> images;
   RK_TRY(store_.catalog().scan(catalog::make_key(Table::inode), "", [&](std::string_view at, std::string_view value) {
-    if (auto inode = InodeRecord::decode(value); inode && inode->kind == NodeKind::image)
-      images.emplace_back(Ino{Reader(at.substr(1)).get_be64()}, std::move(*inode));
+    const auto inode = InodeRecord::decode(value);
+    if (inode && inode->kind == NodeKind::image) images.push_back(Ino{Reader(at.substr(1)).get_be64()});
     return true;
   }));
   std::vector<Use> uses;
-  for (const auto& [ino, inode] : images) {
-    RK_TRY_ASSIGN(auto use, use_by(ino, inode, key));
-    if (use) uses.push_back(std::move(*use));
+  for (const Ino image : images) {
+    auto use = use_by(image, key);
+    if (!use && use.error().code == Errc::stale) continue;  // deleted meanwhile
+    if (!use) return fail(use.error());
+    if (*use) uses.push_back(std::move(**use));
   }
   std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.facts.path < b.facts.path; });
   return uses;
 }
 
-Result<std::optional<KeyUses::Use>> KeyUses::use_by(Ino ino, const InodeRecord& inode, const kms::KeyId& key) const {
-  RK_TRY_ASSIGN(const std::vector<LayerAt> chain, chain_of(inode.image.layer));
+Result<std::optional<KeyUses::Use>> KeyUses::use_by(Ino image, const kms::KeyId& key) const {
+  RK_TRY_ASSIGN(const std::vector<LayerAt> chain, chain_of(image));
   const auto needs = [&](const LayerAt& layer) { return layer.record.key == key; };
   const auto found = std::find_if(chain.begin(), chain.end(), needs);
   if (found == chain.end()) return std::optional<Use>{};
   if (found == chain.begin())
-    return std::optional(Use{ino, {tree_.path_of(ino), "encrypted with it", "until it is deleted"}});
-  return std::optional(Use{ino, {tree_.path_of(ino), "source of a replication", until_replicated(ino)}});
+    return std::optional(Use{image, {tree_.path_of(image), "encrypted with it", "until it is deleted"}});
+  return std::optional(Use{image, {tree_.path_of(image), "source of a replication", until_replicated(image)}});
 }
 
 std::string KeyUses::until_replicated(Ino image) const {
@@ -51,7 +53,17 @@ std::string KeyUses::until_replicated(Ino image) const {
   return until;
 }
 
-Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(LayerId top) const {
+Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(Ino image) const {
+  // Layers go while they are looked at, when a replication ends or content is replaced. Then the image has others.
+  constexpr int kMostAttempts = 8;
+  for (int attempt = 1;; ++attempt) {
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
+    auto chain = chain_from(inode.image.layer);
+    if (chain || attempt == kMostAttempts) return chain;
+  }
+}
+
+Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_from(LayerId top) const {
   std::vector<LayerAt> chain;
   for (LayerId id = top; id; id = chain.back().record.base) {
     RK_TRY_ASSIGN(blocks::LayerRecord record, store_.layers().record_of(id));

@@ -23,15 +23,16 @@ class KeyUses {
   // Until when an image needs the key of a layer below its own.
   std::string until_replicated(Ino image) const;
 
-  // A layer and those it reads from, youngest first.
+  // An image's layer and those it reads from, youngest first. Errc::stale if the image is gone.
   struct LayerAt {
     LayerId id;
     blocks::LayerRecord record;
   };
-  Result<std::vector<LayerAt>> chain_of(LayerId top) const;
+  Result<std::vector<LayerAt>> chain_of(Ino image) const;
 
  private:
-  Result<std::optional<Use>> use_by(Ino ino, const names::InodeRecord& inode, const kms::KeyId& key) const;
+  Result<std::optional<Use>> use_by(Ino image, const kms::KeyId& key) const;
+  Result<std::vector<LayerAt>> chain_from(LayerId top) const;
 
   store::Store& store_;
   const names::Tree& tree_;

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """The life of a key: disabled and enabled, rotated, deleted, granted, and what its images do meanwhile."""
 import errno
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
 import unittest
 
-from harness import NOBODY, TestCase, attribute, needs_root, rekeyfs, run, wait_until
-from images import MIB
+from harness import NOBODY, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
+from images import KIB, MIB
 
 EXIT_BUSY, EXIT_NO_KEY, EXIT_DENIED = 8, 10, 16
 LARGE = 256 * MIB  # the filler is still busy with it when the next command runs
@@ -79,7 +81,7 @@ class Keys(TestCase):
         for verb in ("disable", "delete"):
             done = self.key(verb, "tenant-one", check=False)
             self.assertEqual(done.returncode, EXIT_BUSY, done.stderr)
-            self.assertIn("/one/image", done.stderr)
+            self.assertIn("\n  /one/image (encrypted with it, until it is deleted)\n", done.stderr)
             self.assertIn("--force", done.stderr)
             self.assertEqual(self.facts("tenant-one")["state"], "enabled")
         os.unlink(self.one / "image")
@@ -114,6 +116,40 @@ class Keys(TestCase):
         self.store.remount()
         self.key("enable", "tenant-one")
         self.assertSame(original, path)
+
+    def test_an_image_whose_key_is_disabled_is_examined_once_it_can_be(self):
+        original, path = self.image(self.one)
+        clone = self.one / "clone"
+        run("cp", path, clone)
+        self.key("disable", "tenant-one", "--force")
+        # Both are due now, and cannot be read. That keeps nobody from being told that the clone cannot be shared.
+        wait_until(lambda: self.refuses_sharing(clone), 10, "the first attempt to examine the clone")
+        for _ in range(40):
+            self.assertTrue(self.refuses_sharing(clone), "it counts as just written")
+            time.sleep(0.05)
+        self.assertIsNone(attribute_or_none(path, "digest"))
+        self.key("enable", "tenant-one")
+        digest = hashlib.sha256(original.read_bytes()).hexdigest()
+        for image in (path, clone):
+            wait_until(lambda image=image: attribute_or_none(image, "digest") == digest, 20, f"the digest of {image}")
+        self.assertEqual(self.store.status(path), "normal")
+        self.assertNotIn("cannot be examined", self.store.log())
+
+    @staticmethod
+    def refuses_sharing(path):
+        try:
+            path.chmod(0o640)
+        except PermissionError:
+            return True
+        return False
+
+    def test_who_needs_a_key_is_told_while_replications_end(self):
+        """A layer below an image goes while it is looked at."""
+        _, source = self.image(self.one, size=64 * KIB)
+        copier = subprocess.Popen(["sh", "-c", 'for i in $(seq 300); do cp "$1" "$2/$i"; done', "sh", source, self.two])
+        self.addCleanup(copier.wait)
+        while copier.poll() is None:
+            self.assertIn("/one/image", {use["path"] for use in self.facts("tenant-one")["uses"]})
 
     def test_an_image_of_a_disabled_key_can_be_deleted(self):
         _, path = self.image(self.one)

@@ -107,6 +107,49 @@ class Receipts(ReceiptCase):
         self.assertEqual(self.wait_digest(target), sha256(original))
         self.check_receipt(target, attribute(image, "id"), None, attribute(self.one, "key_id"), sha256(original))
 
+    def test_of_a_directory_given_a_new_key(self):
+        """The image is its own source."""
+        original, image = self.imported()
+        run("cp", image, self.one / "replica")
+        self.store.wait_normal(self.one / "replica")
+        for folder, name in ((self.plain, "image"), (self.one, "replica")):
+            path, before = folder / name, attribute_or_none(folder, "key_id")
+            rekeyfs("rotate", folder, "--key", "tenant-two")
+            wait_until(lambda path=path: receipt(path), 30, f"the receipt of {path}")
+            self.check_receipt(path, attribute(path, "id"), before, attribute(self.two, "key_id"), sha256(original))
+        self.store.key("tenant-three")
+        rekeyfs("rotate", self.one, "--key", "tenant-three")  # once more: of the last time
+        wait_until(lambda: receipt(self.one / "replica"), 30, "the receipt")
+        self.check_receipt(self.one / "replica", attribute(self.one / "replica", "id"), attribute(self.two, "key_id"),
+                           attribute(self.one, "key_id"), sha256(original))
+
+    def test_info_shows_lineage_and_until_when_each_key_is_needed(self):
+        _, image = self.imported(LARGE)
+        target = self.one / "replica"
+
+        def info():
+            facts = json.loads(rekeyfs("info", "--json", target).stdout)
+            return facts["lineage"], {need["key"]: need["until"] for need in facts["keys_needed"]}
+
+        run("cp", image, target)
+        lineage, needs = info()
+        self.assertEqual((lineage["source"], lineage["key_before"], lineage["completed"]), (attribute(image, "id"), "", None))
+        self.assertEqual(needs, {"tenant-one": "until it is deleted"})
+        rekeyfs("rotate", self.one, "--key", "tenant-two")  # while it replicates
+        lineage, needs = info()
+        self.assertEqual((lineage["source"], lineage["key_before"], lineage["completed"]),
+                         (attribute(target, "id"), "tenant-one", None))
+        self.assertEqual(needs.pop("tenant-two"), "until it is deleted")
+        self.assertEqual(list(needs), ["tenant-one"])
+        self.assertRegex(needs["tenant-one"], r"^until its replication is complete( \(\d+\.\d % done.*\))?$")
+        self.assertIn("; tenant-one, until its replication is complete", rekeyfs("info", target).stdout)
+        self.store.wait_normal(target)
+        lineage, needs = info()
+        self.assertEqual(needs, {"tenant-two": "until it is deleted"})
+        self.assertLessEqual(lineage["replicated"], lineage["completed"])
+        self.assertIn("encrypted anew", rekeyfs("info", target).stdout)
+        self.assertIn("made here", rekeyfs("info", image).stdout)
+
     def test_truncation_ends_it(self):
         _, image = self.imported()
         target = self.one / "replica"

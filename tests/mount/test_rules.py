@@ -11,7 +11,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import NOBODY, ROOT, TestCase
+from harness import NOBODY, ROOT, TestCase, rekeyfs, run, wait_until
 from images import MIB
 
 CONTENT = b"content" * 10_000
@@ -53,9 +53,69 @@ class Place:
         self.set(self.image, "protected", b"1")
         return self.image
 
-    def replicate(self, source, target):
+    def replicate(self, source, target, then=lambda: None):
+        """`then` is called between opening and copying."""
         with open(source, "rb") as opened, open(target, "wb") as out:
+            then()
             os.copy_file_range(opened.fileno(), out.fileno(), len(CONTENT))
+
+    def key(self, *arguments):
+        return rekeyfs("key", *arguments, self.store.mnt)
+
+    def delete_key(self):
+        self.key("delete", "tenant-one", "--after", "0s", "--force")
+        wait_until(lambda: "tenant-one" not in self.key("list").stdout, 30, "the key being gone")
+
+    def whenever_unusable(self, attempt):
+        """`attempt` fails alike while the key is disabled and while it is to be deleted."""
+        numbers = []
+        for verb, back in (("disable", "enable"), ("delete", "cancel-deletion")):
+            try:
+                attempt(lambda verb=verb: self.key(verb, "tenant-one", "--force"))
+            except OSError as error:
+                numbers.append(error.errno)
+            self.key(back, "tenant-one")
+        if len(numbers) == 2 and numbers[0] == numbers[1]:
+            raise OSError(numbers[0], "the key cannot be used")
+        raise AssertionError(f"disabled and pending deletion were answered {numbers}")
+
+    def without_a_grant(self, script):
+        """The script is run by somebody who owns everything here. With a grant it works to its end; the second time the
+        grant is taken back when it calls ready()."""
+        for path in (self.plain, self.one, self.image):
+            os.chown(path, NOBODY, NOBODY)
+        for number, verb in enumerate(("show", "revoke")):
+            self.key("grant", "tenant-one", str(NOBODY))
+            program = subprocess.Popen(as_nobody(SCRIPT + script, self.one, self.plain, str(number)), text=True,
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            if program.stdout.readline():
+                self.key(verb, "tenant-one", *([str(NOBODY)] if verb == "revoke" else []))
+            _, errors = program.communicate("\n", timeout=30)
+            if verb == "show" and program.returncode:
+                raise AssertionError(f"with a grant: {errors}")
+        raise_what_it_raised(errors)
+
+
+SCRIPT = """import os, sys
+one, plain, number = sys.argv[1:]
+def ready():
+    print("ready", flush=True)
+    sys.stdin.readline()
+def replicate(source, target):
+    with open(source, "rb") as opened, open(target + number, "wb") as out:
+        ready()
+        os.copy_file_range(opened.fileno(), out.fileno(), 1000)
+"""
+
+
+def as_nobody(script, *arguments):
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", sys.executable, "-c", script,
+            *(str(argument) for argument in arguments)]
+
+
+def raise_what_it_raised(errors):
+    if found := re.search(r"\[Errno (\d+)\]", errors):
+        raise OSError(int(found[1]), errors)
 
 
 @rule("A full-ecs image is replicated.")
@@ -187,13 +247,134 @@ def unknown(place):
 def not_the_owner(place):
     place.plain.chmod(0o777)
     script = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], b'tenant-one')"
-    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", sys.executable, "-c", script]
-    done = subprocess.run([*command, str(place.plain), PREFIX + "key"], stderr=subprocess.PIPE, text=True)
-    if found := re.search(r"\[Errno (\d+)\]", done.stderr):
-        raise OSError(int(found[1]), done.stderr)
+    raise_what_it_raised(run(*as_nobody(script, place.plain, PREFIX + "key"), check=False).stderr)
 
 
-NEED_ROOT = {not_the_owner}
+# What is done with an image whose key is taken away by `then`.
+
+def open_it(place, then):
+    then()
+    open(place.image, "rb").close()
+
+
+def read_through_handle(place, then):
+    with open(place.image, "rb", buffering=0) as file:
+        file.read(1000)
+        then()
+        os.pread(file.fileno(), 1000, 0)
+
+
+def write_through_handle(place, then):
+    with open(place.image, "r+b", buffering=0) as file:
+        then()
+        file.write(b"changed")
+
+
+def create(place, then):
+    then()
+    open(place.one / "new", "xb").close()
+
+
+def replicate_from(place, then):
+    place.replicate(place.image, place.plain / "target", then)
+
+
+def replicate_to(place, then):
+    (place.plain / "source").write_bytes(CONTENT)
+    place.replicate(place.plain / "source", place.one / "target", then)
+
+
+def give_to_a_directory(place, then):
+    then()
+    place.set(place.plain, "key", b"tenant-one")
+
+
+@rule("An image is opened while its key is disabled or pending deletion.")
+def opened_without_key(place):
+    place.whenever_unusable(lambda then: open_it(place, then))
+
+
+@rule("An image is read through an open handle while its key is disabled or pending deletion.")
+def read_without_key(place):
+    place.whenever_unusable(lambda then: read_through_handle(place, then))
+
+
+@rule("An image is written through an open handle while its key is disabled or pending deletion.")
+def written_without_key(place):
+    place.whenever_unusable(lambda then: write_through_handle(place, then))
+
+
+@rule("An image is created in a directory whose key is disabled or pending deletion.")
+def created_without_key(place):
+    place.whenever_unusable(lambda then: create(place, then))
+
+
+@rule("An image is replicated while its key is disabled or pending deletion.")
+def replicated_from_without_key(place):
+    place.whenever_unusable(lambda then: replicate_from(place, then))
+
+
+@rule("An image is replicated to a directory whose key is disabled or pending deletion.")
+def replicated_to_without_key(place):
+    place.whenever_unusable(lambda then: replicate_to(place, then))
+
+
+@rule("A directory is given a key that is disabled or pending deletion.")
+def given_without_key(place):
+    place.whenever_unusable(lambda then: give_to_a_directory(place, then))
+
+
+@rule("An image is opened whose key is gone.")
+def opened_once_gone(place):
+    open_it(place, place.delete_key)
+
+
+@rule("An image is read through an open handle when its key is gone.")
+def read_once_gone(place):
+    read_through_handle(place, place.delete_key)
+
+
+@rule("An image is written through an open handle when its key is gone.")
+def written_once_gone(place):
+    write_through_handle(place, place.delete_key)
+
+
+@rule("An image is created in a directory whose key is gone.")
+def created_once_gone(place):
+    create(place, place.delete_key)
+
+
+@rule("An image is replicated whose key is gone.")
+def replicated_from_once_gone(place):
+    replicate_from(place, place.delete_key)
+
+
+@rule("An image is replicated to a directory whose key is gone.")
+def replicated_to_once_gone(place):
+    replicate_to(place, place.delete_key)
+
+
+@rule("An image is created by somebody without a grant for the key of the directory.")
+def created_without_grant(place):
+    place.without_a_grant("ready(); open(one + '/new' + number, 'x')")
+
+
+@rule("An image is opened by somebody without a grant for its key.")
+def opened_without_grant(place):
+    place.without_a_grant("ready(); open(one + '/image')")
+
+
+@rule("An image is replicated by somebody without a grant for its key.")
+def replicated_from_without_grant(place):
+    place.without_a_grant("replicate(one + '/image', plain + '/target')")
+
+
+@rule("An image is replicated by somebody without a grant for the key of the target's directory.")
+def replicated_to_without_grant(place):
+    place.without_a_grant("open(plain + '/source' + number, 'w').write('content'); replicate(plain + '/source' + number, one + '/target')")
+
+
+NEED_ROOT = {not_the_owner, created_without_grant, opened_without_grant, replicated_from_without_grant, replicated_to_without_grant}
 
 
 class Rules(TestCase):

@@ -75,10 +75,21 @@ std::string keys_text(const json& keys) {
   return text.empty() ? "none" : text;
 }
 
+std::string lineage_text(const json& lineage, const std::string& id) {
+  if (lineage.is_null()) return "made here, or imported";
+  const std::string source = lineage.value("source", ""), key = lineage.value("key_before", "");
+  std::string text = source == id ? "encrypted anew" : "copied from " + source;
+  text += ", " + moment_text(lineage.value("replicated", "")) + ", " + (key.empty() ? "plain before" : "before with " + key);
+  return text + (lineage.at("completed").is_null() ? "; still needs its source" : "");
+}
+
 void print_info(const json& info) {
   print_facts(info);
   if (info.contains("space")) print_store(info);
-  if (info.value("kind", "") == "image") print_fact("keys needed", keys_text(info.at("keys_needed")));
+  if (info.value("kind", "") == "image") {
+    print_fact("lineage", lineage_text(info.at("lineage"), info.at("attributes").value("user.rekeyfs.id", "")));
+    print_fact("keys needed", keys_text(info.at("keys_needed")));
+  }
   if (!info.at("attributes").empty() || !info.at("user_attributes").empty()) print_attributes(info);
   if (!info.at("layers").empty()) print_layers(info);
 }

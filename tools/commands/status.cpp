@@ -70,13 +70,17 @@ Outcome<ExitCode> show(Target& target, bool as_json, bool silent) {
   return ExitCode::ok;
 }
 
-Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& interrupt) {
+Outcome<json> look_until_over(const Options& options, Target& target, Interrupt& interrupt) {
   Until until = options.wait ? Until::settled : Until::nothing_replicates;
-  Outcome<json> last = options.watch ? watch(target, interrupt, until) : wait_until_settled(target, interrupt);
-  if (!last) return tl::unexpected(std::move(last).error());
-  if (options.watch && last->at("replications").empty()) std::puts("nothing is replicating");
-  RK_TRY(show(target, options.as_json, true));
-  return verdict(*last);
+  if (!options.watch) return wait_until_settled(target, interrupt);
+  return options.as_json ? watch_as_json(target, interrupt, until) : watch(target, interrupt, until);
+}
+
+Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& interrupt) {
+  RK_TRY_ASSIGN(const json last, look_until_over(options, target, interrupt));
+  if (options.watch && !options.as_json && last.at("replications").empty()) std::puts("nothing is replicating");
+  if (!options.watch) RK_TRY(show(target, options.as_json, true));
+  return verdict(last);
 }
 
 Outcome<ExitCode> run(const Options& options) {
@@ -96,10 +100,10 @@ void add_status(CLI::App& parent, Chosen& chosen) {
   auto options = std::make_shared<Options>();
   CLI::App* app = parent.add_subcommand("status", "Show replications with their progress, and recent refusals");
   app->add_option("PATH", options->path, "A path inside a mount, or a store")->required()->type_name("");
-  CLI::Option* watch = app->add_flag("--watch", options->watch, "Show progress until nothing replicates any more");
+  app->add_flag("--watch", options->watch, "Show progress until nothing replicates any more");
   app->add_flag("--wait", options->wait,
                 "Return when nothing replicates any more; an image: when it is normal or in error");
-  app->add_flag("--json", options->as_json, "Print JSON")->excludes(watch);
+  app->add_flag("--json", options->as_json, "Print JSON; with --watch, a line each second");
   add_unlock_options(*app, options->unlock);
   chosen.on(*app, [options] { return run(*options); });
 }
