@@ -108,8 +108,17 @@ Status SlotFiles::sync() {
     if (status) status = file->sync();
   if (status && names) status = storage_.sync_directory(layer_directory(layer_));
   Lock lock(mutex_);
-  under_way_ = !status;  // after a failure nothing counts as synced any more
+  under_way_ = false;
+  if (status) return status;
+  // Nothing of it counts as synced, so the next one has to do it all.
+  new_names_ = new_names_ || names;
+  for (auto& [ending, segment] : segments_)
+    if (std::find(files.begin(), files.end(), segment.file.get()) != files.end()) segment.unsynced = true;
   return status;
+}
+
+bool SlotFiles::is_one(std::string_view path) {
+  return path.find(".data") != std::string_view::npos || path.find(".spill") != std::string_view::npos;
 }
 
 Status SlotFiles::remove_all(io::Storage& storage, LayerId layer) {

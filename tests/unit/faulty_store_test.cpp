@@ -25,6 +25,7 @@ constexpr std::size_t kBlock = blocks::kBlockSize;
 class FaultyStoreTest : public test::TempDirectory {
  protected:
   struct Parts {
+    std::unique_ptr<io::ReservedStorage> storage;
     std::unique_ptr<catalog::Catalog> catalog;
     std::unique_ptr<store::CatalogKeyRecords> records;
     std::unique_ptr<kms::KeyRing> keys;
@@ -46,14 +47,17 @@ class FaultyStoreTest : public test::TempDirectory {
   void open() {
     parts_.reset();
     parts_ = std::make_unique<Parts>();
-    auto opened = catalog::Catalog::open(*storage_, path("catalog"), root_, id_);
+    parts_->storage = std::make_unique<io::ReservedStorage>(std::make_unique<test::BorrowedStorage>(*storage_), blocks::SlotFiles::is_one);
+    ASSERT_TRUE(parts_->storage->adopt());
+    io::ReservedStorage& storage = *parts_->storage;
+    auto opened = catalog::Catalog::open(storage, path("catalog"), root_, id_);
     ASSERT_TRUE(opened) << test::error_text(opened);
     parts_->catalog = std::move(*opened);
     const catalog::Journal::History history = parts_->catalog->take_history();
     parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
     parts_->keys = std::move(*kms::KeyRing::open(root_, *parts_->records));
-    parts_->layers = LayerRegistry::create(*storage_, *parts_->catalog, *parts_->keys, root_, id_).value();
-    parts_->checkpointer = std::make_unique<store::Checkpointer>(*storage_, *parts_->catalog, *parts_->layers, parts_->health);
+    parts_->layers = LayerRegistry::create(storage, *parts_->catalog, *parts_->keys, root_, id_).value();
+    parts_->checkpointer = std::make_unique<store::Checkpointer>(storage, *parts_->catalog, *parts_->layers, parts_->health);
     ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));
     ASSERT_TRUE(parts_->catalog->start(history.next_segment));
     ASSERT_TRUE(parts_->checkpointer->run());
@@ -128,7 +132,7 @@ TEST_F(FaultyStoreTest, NothingIsLostWhenACheckpointFailsAtAnyLayer) {
     }
     int tables = 0;
     storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
-      if (operation == FaultyStorage::Operation::write && path.ends_with(".table") && ++tables == failing) return fail(Errc::no_space);
+      if (operation == FaultyStorage::Operation::write && path.ends_with(".table") && ++tables >= failing) return fail(Errc::no_space);
       return {};
     });
     EXPECT_FALSE(parts_->checkpointer->run());
