@@ -59,6 +59,8 @@ namespace {
 
 constexpr std::size_t kMostAttributeName = 255;
 constexpr std::size_t kMostAttributeValue = 65536;
+constexpr std::size_t kSmallValue = 1024;      // one that may be set on a full disk
+constexpr std::uint64_t kMostAdded = 32u << 10;  // bytes that a new name needs, in the journal, the catalog and for files
 constexpr std::size_t kMostRefusals = 64;      // that status shows
 constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
 
@@ -162,7 +164,7 @@ class LocalEngine final : public Engine {
   }
 
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override {
-    RK_TRY(writable());
+    RK_TRY(may_change());
     if (change.size) RK_TRY(images_.resize(ino, *change.size, file, caller));
     // Asked before the transaction: within one, nobody asks what is open.
     bool settled = false;
@@ -185,12 +187,12 @@ class LocalEngine final : public Engine {
     return inode.parent;
   }
   Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_add());
     RK_TRY_ASSIGN(const Ino ino, tree_.make_directory(parent, name, mode, caller));
     return get_attributes(ino);
   }
   Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_add());
     RK_TRY_ASSIGN(const Ino ino, tree_.make_symlink(parent, name, target, caller));
     return get_attributes(ino);
   }
@@ -200,7 +202,7 @@ class LocalEngine final : public Engine {
     return std::move(inode.target);
   }
   Result<Attributes> link(Ino ino, Ino parent, std::string_view name) override {
-    RK_TRY(writable());
+    RK_TRY(may_add());
     RK_TRY(tree_.link(ino, parent, name));
     return get_attributes(ino);
   }
@@ -213,7 +215,7 @@ class LocalEngine final : public Engine {
     return tree_.remove_directory(parent, name);
   }
   Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Rename how) override {
-    RK_TRY(writable());
+    RK_TRY(may_change());
     return tree_.rename(parent, name, new_parent, new_name, how);
   }
   Result<std::vector<DirectoryEntry>> read_directory(Ino ino, std::uint64_t cookie, std::size_t most) override {
@@ -223,6 +225,7 @@ class LocalEngine final : public Engine {
   // --- content -------------------------------------------------------------------------------------------------
 
   Result<Created> create(Ino parent, std::string_view name, mode_t mode, int, const Caller& caller) override {
+    RK_TRY(may_add());
     RK_TRY_ASSIGN(OpenFilePtr file, images_.create(parent, name, mode, caller));
     RK_TRY_ASSIGN(const Attributes attributes, get_attributes(file->image->ino));
     return Created{attributes, std::move(file)};
@@ -271,20 +274,23 @@ class LocalEngine final : public Engine {
     return tree_.list_attributes(ino);
   }
   Status set_attribute(Ino ino, std::string_view name, std::string_view value, SetAttribute how, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_change());
     RK_TRY(check_attribute_name(name));
     if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, how, caller);
     if (value.size() > kMostAttributeValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
+    if (value.size() > kSmallValue) RK_TRY(store_->storage().room_to_add(value.size()));
     return tree_.set_attribute(ino, name, value, how);
   }
   Status remove_attribute(Ino ino, std::string_view name, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_change());
     RK_TRY(check_attribute_name(name));
     if (is_ours(name)) return attributes_.remove(ino, name.substr(kOurPrefix.size()), caller);
     return tree_.remove_attribute(ino, name);
   }
 
   // --- facts and commands --------------------------------------------------------------------------------------
+
+  Status health() override { return store_->health().is_sound(); }
 
   Result<Space> space() override {
     RK_TRY_ASSIGN(const io::Space space, store_->storage().space());
@@ -360,7 +366,7 @@ class LocalEngine final : public Engine {
   Result<std::vector<Event>> events(const EventQuery& query) override { return audit_.find(query); }
 
   Result<KeyFacts> create_key(std::string_view alias, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_add());
     RK_TRY_ASSIGN(const kms::KeyInfo info, key_life_.create(alias, caller));
     return facts_of(info);
   }
@@ -376,12 +382,13 @@ class LocalEngine final : public Engine {
   }
 
   Result<KeyFacts> change_key(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) override {
-    RK_TRY(writable());
+    RK_TRY(may_change());
     RK_TRY_ASSIGN(const kms::KeyInfo info, key_life_.change(alias_or_id, change, caller));
     return facts_of(info);
   }
 
   Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override {
+    RK_TRY(may_add());
     return rotator_.rotate(directory, alias_or_id, caller);
   }
 
@@ -403,6 +410,15 @@ class LocalEngine final : public Engine {
     store_->checkpointer().stop();
   }
   Status writable() { return store_->health().may_write(); }
+  // On a full disk, changes of what is there work for longer than what adds to it, and deleting always.
+  Status may_change() {
+    RK_TRY(writable());
+    return store_->storage().room_to_change();
+  }
+  Status may_add() {
+    RK_TRY(writable());
+    return store_->storage().room_to_add(kMostAdded);
+  }
 
   Result<Attributes> attributes_of(Ino ino, const InodeRecord& inode) {
     Attributes out;

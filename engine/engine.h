@@ -338,6 +338,8 @@ class Engine {
   virtual Status remove_attribute(Ino ino, std::string_view name, const Caller& caller) = 0;
 
   // Facts and commands.
+  // Errc::read_only, and why, once a failed sync has made the store read-only: until it is opened again.
+  virtual Status health() = 0;
   virtual Result<Space> space() = 0;
   virtual Result<Ino> resolve(std::string_view path) = 0;  // from the root, '/'-separated; symlinks are not followed
   virtual Result<NodeInfo> info(Ino ino) = 0;

@@ -221,6 +221,11 @@ Result<json> progress(const Call& call) {
   return progress_of(call, node);
 }
 
+json read_only_of(const Call& call) {
+  const Status health = call.engine.health();
+  return health ? json(nullptr) : text(describe(health.error()));
+}
+
 Result<json> status(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
@@ -229,6 +234,7 @@ Result<json> status(const Call& call) {
   std::vector<Refusal> refusals = call.engine.refusals();
   std::erase_if(refusals, [&](const Refusal& refusal) { return !at_or_below(refusal.path, info.path); });
   answer["refusals"] = array_of(refusals);
+  answer["read_only"] = read_only_of(call);
   return answer;
 }
 
@@ -278,6 +284,7 @@ Result<json> info(const Call& call) {
   if (node.ino == kRootIno) {
     RK_TRY_ASSIGN(Space space, call.engine.space());
     answer["store"] = text(call.engine.store_path());
+    answer["read_only"] = read_only_of(call);
     answer["space"] = {{"total", space.total}, {"available", space.available}, {"nodes", space.nodes}};
   }
   return answer;

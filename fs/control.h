@@ -11,10 +11,11 @@
 //   command     takes        answers
 //   session                  pid, store, version
 //   sync                     nothing: every change so far is durable
-//   status      [name]       progress, path, and refusals: the latest below it
+//   status      [name]       progress, path, and refusals: the latest below it, read_only: why the store
+//                            takes no changes since a sync failed, else null
 //   progress    [name]       kind, status (an image's), replications at or below it
 //   state       path         status of an image below the directory, by its path in the store
-//   info        [name]       everything about one node; of the root also store and space
+//   info        [name]       everything about one node; of the root also store, space and read_only
 //   key-create  alias        the new key; the caller owns it
 //   key-list                 keys
 //   key-show    alias        the key, uses: who needs it, uses_elsewhere: how many more the caller may not see

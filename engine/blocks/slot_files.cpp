@@ -120,6 +120,10 @@ Status SlotFiles::sync() {
   return status;
 }
 
+bool SlotFiles::is_one(std::string_view path) {
+  return path.find(".data") != std::string_view::npos || path.find(".spill") != std::string_view::npos;
+}
+
 Status SlotFiles::remove_all(io::Storage& storage, LayerId layer) {
   const std::string path = layer_path(layer);
   RK_TRY(storage.remove(path + ".table"));

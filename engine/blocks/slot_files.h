@@ -32,6 +32,7 @@ class SlotFiles {
   bool needs_sync() const;  // also while a sync is under way
 
   static Status remove_all(io::Storage& storage, LayerId layer);
+  static bool is_one(std::string_view path);  // in the store
 
  private:
   struct Segment {

@@ -21,6 +21,14 @@ void encode_op(Writer& out, const Op& op) {
   }
 }
 
+// LMDB maps its lock file. Without room for a page of it, a reader on a full disk would be killed by SIGBUS.
+Status allocate_lock_file(io::Storage& storage) {
+  constexpr std::uint64_t kRoom = 64u << 10;  // for a thousand readers, more than LmdbEnvironment asks for
+  RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, storage.open("catalog/lock.mdb", io::OpenMode::create));
+  const Status allocated = file->allocate(kRoom);
+  return allocated || allocated.error().code == Errc::not_supported ? Status{} : allocated;
+}
+
 Result<Salt> random_salt() {
   Salt salt;
   RK_TRY(crypto::fill_random(salt));
@@ -63,6 +71,7 @@ Catalog::Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& r
 
 Status Catalog::create(io::Storage& storage, const std::string& directory, const crypto::Key& root, const Uuid& store,
                        const std::vector<std::pair<std::string, std::string>>& records) {
+  RK_TRY(allocate_lock_file(storage));
   RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_write));
   Catalog catalog(storage, std::move(env), root, store);
   RK_TRY_ASSIGN(RecordSeal seal, RecordSeal::create(root, store, catalog.epochs_));
@@ -75,6 +84,7 @@ Status Catalog::create(io::Storage& storage, const std::string& directory, const
 Result<std::unique_ptr<Catalog>> Catalog::open(io::Storage& storage, const std::string& directory,
                                                const crypto::Key& root, const Uuid& store) {
   RK_TRY_ASSIGN(const Census census, verify_catalog(directory, root, store));
+  RK_TRY(allocate_lock_file(storage));
   RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_write));
   std::unique_ptr<Catalog> catalog(new Catalog(storage, std::move(env), root, store));
   catalog->nodes_ = census.nodes;
@@ -218,9 +228,9 @@ Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers,
   return journal_->append(record.text());
 }
 
-bool Catalog::has_changes() const {
+std::size_t Catalog::changes() const {
   SharedLock lock(memory_);
-  return !active_.empty();
+  return active_.size();
 }
 
 Result<SegmentNumber> Catalog::freeze() {

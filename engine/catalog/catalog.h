@@ -64,7 +64,8 @@ class Catalog {
   Journal::Position journal_end() const { return journal_->end(); }
   Result<SegmentNumber> append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered);
   std::uint64_t journal_bytes() const { return journal_->segment_bytes(); }
-  bool has_changes() const;
+  bool has_changes() const { return changes() > 0; }
+  std::size_t changes() const;  // records, since the last checkpoint began
 
   // Checkpoint, in three steps by one thread at a time: freeze() ends a journal segment and sets the changes
   // so far aside; commit_frozen() makes them and `more` durable in LMDB and trims the journal; or thaw() takes

@@ -81,12 +81,12 @@ Result<std::unique_ptr<Journal>> Journal::start(io::Storage& storage, const Uuid
 Result<std::shared_ptr<Journal::Segment>> Journal::make_segment(SegmentNumber number, const crypto::Tag& previous) {
   auto segment = std::make_shared<Segment>();
   segment->number = number;
-  RK_TRY_ASSIGN(segment->file, storage_.open(path_of(number), io::OpenMode::create_new));
+  // An attempt that failed may have left the name, and nothing but a header.
+  RK_TRY_ASSIGN(segment->file, storage_.open(path_of(number), io::OpenMode::create));
   Status made = segment->file->write(0, as_bytes(encode_header(store_, epoch_, number, previous)));
   if (made) made = storage_.sync_directory(kDirectory);
   if (made) return segment;
-  // On a full disk, say: the next attempt needs the name.
-  RK_TRY(storage_.remove(path_of(number)));
+  static_cast<void>(storage_.remove(path_of(number)));
   return fail(made.error());
 }
 

@@ -391,7 +391,7 @@ Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan 
   if (offset >= size) return 0;
   out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
   std::vector<blocks::Extent> from_base;
-  const bool keep = layer->keeps_reads();
+  const bool keep = layer->keeps_reads() && store_.health().is_sound();
   RK_TRY(layer->read(offset, out, keep ? &from_base : nullptr));
   for (const blocks::Extent& extent : from_base)
     copy_on_read_.offer(layer, extent.offset, out.subspan(extent.offset - offset, extent.size));

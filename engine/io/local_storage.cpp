@@ -243,7 +243,9 @@ Result<Space> LocalStorage::space() {
   if (uninterrupted([&] { return ::fstatvfs(root_.get(), &facts); }) != 0)
     return failed(errno, "asking for the space of", "");
   const std::uint64_t unit = facts.f_frsize;
-  return Space{.total = facts.f_blocks * unit, .available = facts.f_bavail * unit};
+  // Some file systems have no limit of files and say 0.
+  const std::uint64_t files = facts.f_files == 0 ? UINT64_MAX : facts.f_favail;
+  return Space{.total = facts.f_blocks * unit, .available = facts.f_bavail * unit, .free = facts.f_bfree * unit, .files = files};
 }
 
 }  // namespace rekeyfs::io

@@ -42,6 +42,8 @@ enum class OpenMode {
 struct Space {
   std::uint64_t total = 0;      // bytes
   std::uint64_t available = 0;  // bytes an ordinary process may still use
+  std::uint64_t free = 0;       // bytes, with those that the file system keeps for root
+  std::uint64_t files = 0;      // files that may still be made
 };
 
 class Storage {

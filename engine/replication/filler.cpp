@@ -148,8 +148,8 @@ void Filler::work() {
 
 void Filler::fill_some(const JobPtr& job, BlockIndex first) {
   BlockIndex index = first;
-  Status status;
-  while (index < first + kStep) {
+  Status status = store_.health().is_sound();
+  while (status && index < first + kStep) {
     const auto done = job->layer->fill(index, first + kStep - index);
     if (!done) {
       status = fail(done.error());

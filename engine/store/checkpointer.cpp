@@ -41,15 +41,32 @@ void Checkpointer::loop() {
 }
 
 bool Checkpointer::is_due() const {
+  if (bytes_to_write() > storage_.room_for_checkpoint()) return true;
   return catalog_.journal_bytes() > kJournalBytes || (layers_.pages_in_memory() > kPages && layers_.has_changed() && layers_.dirty_pages() > kPages);
+}
+
+// At most, by a checkpoint now: each changed record may be on a page of its own of LMDB, which copies the page; and values
+// may be longer than that.
+std::uint64_t Checkpointer::bytes_to_write() const {
+  const std::uint64_t pages = catalog_.changes() + layers_.pages_in_memory();
+  if (pages * blocks::kPageSize + catalog_.journal_bytes() <= io::ReservedStorage::kMostReserve / 64) return 0;
+  return (catalog_.changes() + layers_.dirty_pages()) * blocks::kPageSize + catalog_.journal_bytes();
 }
 
 Status Checkpointer::run() {
   Lock once(running_);
+  RK_TRY(storage_.with_reserve([&]() NO_THREAD_SAFETY_ANALYSIS { return run_once(); }));
+  storage_.refill();
+  return {};
+}
+
+Status Checkpointer::run_once() {
   RK_TRY(health_.is_sound());
   const std::uint64_t noted = bases_noted();  // whose data is in a changed layer, or durable already
   RK_TRY_ASSIGN(const std::vector<LayerId> garbage, list_garbage());
-  RK_TRY_ASSIGN(const catalog::SegmentNumber first, catalog_.freeze());
+  auto frozen = catalog_.freeze();
+  if (!frozen) return health_.after_sync(fail(frozen.error()));
+  const catalog::SegmentNumber first = *frozen;
   const std::vector<std::shared_ptr<blocks::Layer>> changed = layers_.take_changed();
   std::vector<std::shared_ptr<blocks::Layer>> flushed;
   std::vector<std::pair<std::string, std::string>> records;
@@ -151,7 +168,8 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
   }
   bases_are_durable(noted);
   RK_TRY(catalog_.append_synced(ids, covered));
-  return health_.after_sync(catalog_.sync_journal());
+  RK_TRY(health_.after_sync(catalog_.sync_journal()));
+  return health_.is_sound();  // of two syncs of a file, the kernel tells only one that it failed
 }
 
 }  // namespace rekeyfs::store

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/blocks/layer_registry.h"
+#include "engine/io/reserved_storage.h"
 #include "engine/store/health.h"
 
 namespace rekeyfs::store {
@@ -16,13 +17,13 @@ namespace rekeyfs::store {
 class Checkpointer {
  public:
   // All outlive it.
-  Checkpointer(io::Storage& storage, catalog::Catalog& catalog, blocks::LayerRegistry& layers, Health& health)
+  Checkpointer(io::ReservedStorage& storage, catalog::Catalog& catalog, blocks::LayerRegistry& layers, Health& health)
       : storage_(storage), catalog_(catalog), layers_(layers), health_(health) {}
   ~Checkpointer() { stop(); }
 
   void start();
   void stop();  // fine if it never started
-  // One checkpoint now, in the caller's thread.
+  // One checkpoint now, in the caller's thread; on a full disk with what is reserved for it.
   Status run();
   // All changes so far are durable when it returns: by a checkpoint, or as they are if the disk is too full for one.
   Status sync_all();
@@ -34,6 +35,8 @@ class Checkpointer {
  private:
   void loop();
   bool is_due() const;
+  std::uint64_t bytes_to_write() const;
+  Status run_once() REQUIRES(running_);
   Status flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
                std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                std::vector<std::pair<std::string, std::string>>& records);
@@ -42,7 +45,7 @@ class Checkpointer {
   Result<std::vector<LayerId>> list_garbage() const;
   Status remove_garbage(const std::vector<LayerId>& garbage);
 
-  io::Storage& storage_;
+  io::ReservedStorage& storage_;
   catalog::Catalog& catalog_;
   blocks::LayerRegistry& layers_;
   Health& health_;

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "engine/base/log.h"
+#include "engine/base/mutex.h"
 #include "engine/base/result.h"
 
 namespace rekeyfs::store {
@@ -13,11 +14,11 @@ class Health {
  public:
   explicit Health(bool read_only) : read_only_(read_only) {}
 
-  // Errc::read_only once nothing may be written any more.
+  // Errc::read_only, with the reason, once nothing may be written any more.
   Status is_sound() const {
-    if (broken_.load(std::memory_order_relaxed))
-      return fail(Errc::read_only, "the store is read-only since a sync failed: check the disk, unmount and mount again");
-    return {};
+    if (!broken_.load(std::memory_order_relaxed)) return {};
+    Lock lock(mutex_);
+    return fail(Errc::read_only, reason_ + "; check the disk, unmount and mount again");
   }
   // The same, or as long as users may not change the store.
   Status may_write() const {
@@ -25,16 +26,27 @@ class Health {
     if (read_only_) return fail(Errc::read_only, "the store was mounted read-only");
     return {};
   }
-  // Passes the status of a sync on, and remembers a failure. A full disk is not one.
+  // Passes the status of a sync on, and remembers a failure.
   Status after_sync(Status status) {
-    if (!status && status.error().code != Errc::no_space && !broken_.exchange(true))
-      log::error("a sync failed, the store is read-only from now on: {}", describe(status.error()));
+    if (status || !is_failure(status.error().code)) return status;
+    Lock lock(mutex_);
+    if (broken_.load()) return status;
+    reason_ = "the store is read-only since a failed sync: " + describe(status.error());
+    broken_.store(true);
+    log::error("{}", reason_);
     return status;
   }
 
  private:
+  // What a full disk, table of descriptors or memory kept from being done did not fail: it can be done later.
+  static bool is_failure(Errc code) {
+    return code != Errc::no_space && code != Errc::too_many_files && code != Errc::no_memory;
+  }
+
   const bool read_only_;
   std::atomic<bool> broken_{false};
+  mutable Mutex mutex_;
+  std::string reason_ GUARDED_BY(mutex_);
 };
 
 }  // namespace rekeyfs::store

@@ -100,7 +100,9 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
   }
   RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
-  std::unique_ptr<Store> store(new Store(std::move(lock), std::move(storage), std::move(unlocked), read_only));
+  auto reserved = std::make_unique<io::ReservedStorage>(std::move(storage), blocks::SlotFiles::is_one);
+  RK_TRY(reserved->adopt());
+  std::unique_ptr<Store> store(new Store(std::move(lock), std::move(reserved), std::move(unlocked), read_only));
   RK_TRY_ASSIGN(store->catalog_, catalog::Catalog::open(store->storage(), catalog_directory(directory), store->root(), store->id()));
   RK_TRY(store->recover());
   return store;
@@ -132,8 +134,9 @@ Status Store::recover() {
 Status Store::close() {
   checkpointer_->stop();
   // The first makes changes durable, which lets go of what they superseded; the second removes that.
-  RK_TRY(checkpointer_->run());
-  return checkpointer_->run();
+  RK_TRY(checkpointer_->sync_all());
+  const Status removed = checkpointer_->run();
+  return removed || removed.error().code == Errc::no_space ? Status{} : removed;
 }
 
 }  // namespace rekeyfs::store

@@ -7,6 +7,7 @@
 #include "engine/base/credential.h"
 #include "engine/blocks/layer_registry.h"
 #include "engine/io/local_storage.h"
+#include "engine/io/reserved_storage.h"
 #include "engine/io/store_lock.h"
 #include "engine/kms/key_ring.h"
 #include "engine/store/catalog_key_records.h"
@@ -26,10 +27,11 @@ class Store {
   // through LocalStorage; the lock and the catalog are always the directory's own.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only,
                                              std::unique_ptr<io::Storage> storage = nullptr);
-  // Everything durable, background stopped; the lock goes with the object.
+  // Everything durable, background stopped; the lock goes with the object. A disk that is too full for a checkpoint leaves
+  // that to the next mount.
   Status close();
 
-  io::Storage& storage() { return *storage_; }
+  io::ReservedStorage& storage() { return *storage_; }
   catalog::Catalog& catalog() { return *catalog_; }
   kms::KeyService& keys() { return *keys_; }
   blocks::LayerRegistry& layers() { return *layers_; }
@@ -39,12 +41,12 @@ class Store {
   const Uuid& id() const { return unlocked_.superblock.store_id; }
 
  private:
-  Store(io::StoreLock lock, std::unique_ptr<io::Storage> storage, Unlocked unlocked, bool read_only)
+  Store(io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, Unlocked unlocked, bool read_only)
       : lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)), health_(read_only) {}
   Status recover();
 
   io::StoreLock lock_;
-  std::unique_ptr<io::Storage> storage_;
+  std::unique_ptr<io::ReservedStorage> storage_;
   Unlocked unlocked_;
   Health health_;
   std::unique_ptr<catalog::Catalog> catalog_;

@@ -16,6 +16,7 @@ class FaultyStore : public TempDirectory {
   static constexpr std::size_t kBlock = blocks::kBlockSize;
 
   struct Parts {
+    std::unique_ptr<io::ReservedStorage> storage;
     std::unique_ptr<catalog::Catalog> catalog;
     std::unique_ptr<store::CatalogKeyRecords> records;
     std::unique_ptr<kms::KeyRing> keys;
@@ -37,14 +38,17 @@ class FaultyStore : public TempDirectory {
   void open() {
     parts_.reset();
     parts_ = std::make_unique<Parts>();
-    auto opened = catalog::Catalog::open(*storage_, path("catalog"), root_, id_);
+    parts_->storage = std::make_unique<io::ReservedStorage>(std::make_unique<BorrowedStorage>(*storage_), blocks::SlotFiles::is_one);
+    ASSERT_TRUE(parts_->storage->adopt());
+    io::ReservedStorage& storage = *parts_->storage;
+    auto opened = catalog::Catalog::open(storage, path("catalog"), root_, id_);
     ASSERT_TRUE(opened) << error_text(opened);
     parts_->catalog = std::move(*opened);
     const catalog::Journal::History history = parts_->catalog->take_history();
     parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
     parts_->keys = std::move(*kms::KeyRing::open(root_, *parts_->records));
-    parts_->layers = blocks::LayerRegistry::create(*storage_, *parts_->catalog, *parts_->keys, root_, id_).value();
-    parts_->checkpointer = std::make_unique<store::Checkpointer>(*storage_, *parts_->catalog, *parts_->layers, parts_->health);
+    parts_->layers = blocks::LayerRegistry::create(storage, *parts_->catalog, *parts_->keys, root_, id_).value();
+    parts_->checkpointer = std::make_unique<store::Checkpointer>(storage, *parts_->catalog, *parts_->layers, parts_->health);
     ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));
     ASSERT_TRUE(parts_->catalog->start(history.next_segment));
     ASSERT_TRUE(parts_->checkpointer->run());

@@ -38,7 +38,7 @@ TEST_F(FaultyStoreTest, NothingIsLostWhenACheckpointFailsAtAnyLayer) {
     }
     int tables = 0;
     storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
-      if (operation == FaultyStorage::Operation::write && path.ends_with(".table") && ++tables == failing) return fail(Errc::no_space);
+      if (operation == FaultyStorage::Operation::write && path.ends_with(".table") && ++tables >= failing) return fail(Errc::no_space);
       return {};
     });
     EXPECT_FALSE(parts_->checkpointer->run());

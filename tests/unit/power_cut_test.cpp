@@ -123,7 +123,8 @@ class Workload {
 
   Status moment(FaultyStorage::Operation operation, const std::string& path) EXCLUDES(cutting_) {
     Lock lock(cutting_);  // the filler's thread has moments of its own
-    if (operation == FaultyStorage::Operation::open || (operation == FaultyStorage::Operation::write && moments_++ % 16 != 0)) return {};
+    const bool writes = operation == FaultyStorage::Operation::write;
+    if (operation != FaultyStorage::Operation::sync && (!writes || moments_++ % 16 != 0)) return {};
     const char* verb = operation == FaultyStorage::Operation::sync ? "sync " : "write ";
     // Nothing of what is unsynced; then some of it, another part each time.
     take(verb + path + ", nothing kept", 0);

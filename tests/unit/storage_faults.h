@@ -21,7 +21,7 @@ namespace rekeyfs::test {
 
 class FaultyStorage final : public io::Storage {
  public:
-  enum class Operation { write, sync, open, punch };
+  enum class Operation { read, write, sync, open, remove, allocate, punch };
   // Asked before each operation, without locks held; an error is what the operation answers.
   using Hook = std::function<Status(Operation operation, const std::string& path)>;
 
@@ -46,7 +46,9 @@ class FaultyStorage final : public io::Storage {
   // those it keeps for one more commit.
   void copy_as_cut(const std::string& to, std::uint64_t seed, unsigned kept) EXCLUDES(changing_, mutex_) {
     UniqueLock nobody_else(changing_);
-    std::filesystem::copy(directory_, to, std::filesystem::copy_options::recursive);
+    std::filesystem::create_directory(to);
+    std::ofstream(to + "/reserve").close();  // the space in it need not be copied
+    std::filesystem::copy(directory_, to, std::filesystem::copy_options::recursive | std::filesystem::copy_options::skip_existing);
     Lock lock(mutex_);
     std::mt19937_64 random(seed);
     for (auto& [path, file] : files_) cut(to + "/" + path, file, random, kept);
@@ -68,6 +70,7 @@ class FaultyStorage final : public io::Storage {
   Result<bool> exists(std::string_view path) override { return local_->exists(path); }
   Status make_directory(std::string_view path) override { return local_->make_directory(path); }
   Status remove(std::string_view path) override {
+    RK_TRY(ask(Operation::remove, std::string(path)));
     SharedLock changing(changing_);
     {
       Lock lock(mutex_);
@@ -114,7 +117,10 @@ class FaultyStorage final : public io::Storage {
    public:
     FaultyFile(FaultyStorage& storage, std::string path, std::unique_ptr<io::File> file)
         : storage_(storage), path_(std::move(path)), file_(std::move(file)) {}
-    Result<std::size_t> read(std::uint64_t offset, ByteSpan out) override { return file_->read(offset, out); }
+    Result<std::size_t> read(std::uint64_t offset, ByteSpan out) override {
+      RK_TRY(storage_.ask(Operation::read, path_));
+      return file_->read(offset, out);
+    }
     Status write(std::uint64_t offset, ByteView bytes) override {
       const Status allowed = storage_.ask(Operation::write, path_);
       if (!allowed) bytes = bytes.first(bytes.size() / 2);
@@ -137,7 +143,10 @@ class FaultyStorage final : public io::Storage {
       RK_TRY(storage_.remember(path_, *file_, offset, std::vector<std::byte>(size)));
       return file_->punch(offset, size);
     }
-    Status allocate(std::uint64_t size) override { return file_->allocate(size); }
+    Status allocate(std::uint64_t size) override {
+      RK_TRY(storage_.ask(Operation::allocate, path_));
+      return file_->allocate(size);
+    }
     Result<std::uint64_t> size() override { return file_->size(); }
 
    private:
@@ -232,7 +241,7 @@ class FaultyStorage final : public io::Storage {
 };
 
 // A storage of somebody else's, for a store that is opened over it again and again.
-class BorrowedStorage final : public io::Storage {
+class BorrowedStorage : public io::Storage {
  public:
   explicit BorrowedStorage(io::Storage& lender) : lender_(lender) {}
   Result<std::unique_ptr<io::File>> open(std::string_view path, io::OpenMode mode) override { return lender_.open(path, mode); }

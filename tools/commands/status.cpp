@@ -55,6 +55,8 @@ void print_refusals(const json& list) {
 }
 
 void print_status(const json& status) {
+  if (status.contains("read_only") && !status.at("read_only").is_null())
+    std::printf("%s\n", status.at("read_only").get<std::string>().c_str());
   if (status.contains("status"))
     std::printf("%s is %s\n", printable(status.value("path", "")).c_str(), status.value("status", "").c_str());
   print_replications(status.at("replications"));
