@@ -384,6 +384,45 @@ TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
   EXPECT_EQ(report.unverified[0].path, "/folder/secret");
 }
 
+// Any one page of the catalog, branches and the first two as well: the store can be mounted again, with all images or all
+// but those whose records were on that page, and no image has other bytes.
+TEST_F(CheckTest, AnyOnePageOfTheCatalogMayBeLost) {
+  open();
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "directory-" + std::to_string(i), 0755, Caller{}));
+  close();
+  stdfs::copy(store(), path("whole"), stdfs::copy_options::recursive);
+  const std::uint64_t pages = stdfs::file_size(store() + "/catalog/data.mdb") / 4096;
+  ASSERT_GT(pages, 8u);
+  std::size_t hit = 0, whole = 0;
+  for (std::uint64_t page = 0; page < pages; ++page) {
+    stdfs::remove_all(store());
+    stdfs::copy(path("whole"), store(), stdfs::copy_options::recursive);
+    {
+      std::fstream stream(store() + "/catalog/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekp(static_cast<std::streamoff>(page * 4096));
+      stream << std::string(4096, 'x');
+    }
+    const CheckReport report = check(true);
+    EXPECT_TRUE(report.complete) << "page " << page << "\n" << found_;
+    if (report.problems.empty()) continue;
+    ++hit;
+    EXPECT_FALSE(stdfs::exists(store() + "/catalog.new"));
+    EXPECT_TRUE(check().problems.empty()) << "page " << page << "\n" << found_;
+    open();
+    ASSERT_TRUE(engine_) << "page " << page;
+    std::size_t images = 0;
+    for (const auto& [name, content] : contents_) {
+      if (!engine_->resolve(name)) continue;
+      ++images;
+      static_cast<void>(unreadable(name));  // compares what can be read
+    }
+    whole += images == contents_.size() ? 1 : 0;
+    close();
+  }
+  EXPECT_GE(hit, 5u);
+  EXPECT_GE(whole, 3u) << "of " << hit;
+}
+
 TEST_F(CheckTest, AJournalWithoutItsBeginningIsRefusedAndBegunAnew) {
   for (const std::string& name : test::journal_of(store())) stdfs::remove(store() + "/journal/" + name);
   EXPECT_EQ(Engine::open(store(), test::test_credential(), {}).error().code, Errc::corrupt);
