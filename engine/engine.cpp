@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "engine/audit/audit_log.h"
+#include "engine/check/check.h"
 #include "engine/images/attributes.h"
 #include "engine/images/images.h"
 #include "engine/images/rotator.h"
@@ -29,6 +30,19 @@ std::string_view name_of(ImageState state) {
     case ImageState::normal: return "normal";
     case ImageState::replicating: return "replicating";
     case ImageState::error: return "error";
+  }
+  return "unknown";
+}
+
+std::string_view name_of(CheckProblem::Kind kind) {
+  switch (kind) {
+    case CheckProblem::Kind::catalog: return "catalog";
+    case CheckProblem::Kind::journal: return "journal";
+    case CheckProblem::Kind::record: return "record";
+    case CheckProblem::Kind::table: return "table";
+    case CheckProblem::Kind::block: return "block";
+    case CheckProblem::Kind::file: return "file";
+    case CheckProblem::Kind::rollback: return "rollback";
   }
   return "unknown";
 }
@@ -513,6 +527,12 @@ class LocalEngine final : public Engine {
 Status Engine::initialize(const std::string& store, const Credential& credential) {
   crypto::secure_heap_init();
   return store::Store::create(store, credential, Tree::initial_records(Caller{geteuid(), getegid()}));
+}
+
+Result<CheckReport> Engine::check(const std::string& store, const Credential& credential, const CheckOptions& options,
+                                  CheckObserver& observer) {
+  crypto::secure_heap_init();
+  return check::check_store(store, credential, options, observer);
 }
 
 Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {

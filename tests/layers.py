@@ -24,13 +24,14 @@ BELOW["engine/namespace"] = ["engine/store", *BELOW["engine/store"]]
 BELOW["engine/replication"] = ["engine/audit", "engine/namespace", *BELOW["engine/namespace"]]
 BELOW["engine/keys"] = ["engine/replication", *BELOW["engine/replication"]]
 BELOW["engine/images"] = ["engine/keys", *BELOW["engine/keys"]]
+BELOW["engine/check"] = ["engine/replication", *BELOW["engine/replication"]]
 BELOW["engine"] = [folder for folder in BELOW if folder != "engine"]
 BELOW["fs"] = ["engine/base"]
 BELOW["tools"] = ["fs", "engine/base"]
 
 # Who may include engine/engine.h, the contract: whoever implements it and whoever uses it.
 CONTRACT = "engine/engine.h"
-CONTRACT_USERS = {"engine", "engine/audit", "engine/images", "engine/keys", "engine/namespace", "engine/replication", "fs", "tools"}
+CONTRACT_USERS = {"engine", "engine/audit", "engine/check", "engine/images", "engine/keys", "engine/namespace", "engine/replication", "fs", "tools"}
 
 # Foreign header -> the only folder that may include it.
 FOREIGN = {"fuse": "fs", "lmdb": "engine/catalog", "openssl/": "engine/crypto"}

@@ -23,7 +23,7 @@ _rekeyfs() {
   local command='' sub='' given=0 i
   for ((i = 1; i < cword; i++)); do
     case ${words[i]} in
-      --key-file | --passphrase-file | --description | --key | -o | --options | -n) ((++i)) ;;
+      --key-file | --passphrase-file | --description | --anchor | --key | -o | --options | -n) ((++i)) ;;
       -*) ;;
       *)
         if [[ -z $command ]]; then
@@ -42,7 +42,7 @@ _rekeyfs() {
       COMPREPLY=($(compgen -W "$(_rekeyfs_keys "${words[0]}")" -- "$cur"))
       return
       ;;
-    --description | -n)
+    --description | --anchor | -n)
       return
       ;;
     --key-file | --passphrase-file)
@@ -67,6 +67,7 @@ _rekeyfs() {
     status) options+=" --watch --wait --json $unlock" ;;
     log) options+=" -n --follow --json $unlock" ;;
     info) options+=" --json $unlock" ;;
+    check) options+=" --read-data --repair --anchor --json $unlock" ;;
     rotate) options+=" --key --json $unlock" ;;
     key)
       [[ -n $sub ]] && options+=" --json $unlock"
@@ -80,7 +81,7 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info log' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info log check' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show rotate disable enable grant revoke delete cancel-deletion' -- "$cur")) ;;
     key/create) ((given == 0)) || _filedir ;;
     key/list) _filedir ;;

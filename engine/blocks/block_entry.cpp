@@ -35,7 +35,8 @@ void encode_entry(const BlockEntry& entry, std::span<std::byte, kEntrySize> out)
 Result<BlockEntry> decode_entry(std::span<const std::byte, kEntrySize> in) {
   BlockEntry entry;
   entry.state = static_cast<BlockState>(in[0]);
-  if (entry.state > BlockState::data) return fail(Errc::corrupt, "a block's entry has an unknown state");
+  if (entry.state > BlockState::data && entry.state != BlockState::lost)
+    return fail(Errc::corrupt, "a block's entry has an unknown state");
   if (entry.state != BlockState::data) return entry;
   entry.stored_length = static_cast<std::uint32_t>(load<2>(&in[1])) + 1;
   entry.slot = load<5>(&in[3]);

@@ -16,6 +16,7 @@ enum class BlockState : std::uint8_t {  // numbers on disk
   hole = 0,  // zeros
   base = 1,  // as the base layer has it
   data = 2,  // in a slot of this layer
+  lost = 4,  // the page that knew was damaged, and a repair took its place: an error to read, until it is written anew
 };
 
 // A place in a layer's data files. A block's home slot has its own index; later versions alternate between the

@@ -34,8 +34,14 @@ namespace {
 constexpr std::size_t kChildPosition = 8;  // in a child's 32 bytes: state u8, 7 unused, position u64, MAC 16
 constexpr std::size_t kChildMac = 16;
 
-State to_table_state(BlockState state) { return state == BlockState::base ? State::base : State::hole; }
-BlockState to_block_state(State state) { return state == State::base ? BlockState::base : BlockState::hole; }
+// Of states other than data and page: their numbers are the same.
+State to_table_state(BlockState state) { return static_cast<State>(state); }
+BlockState to_block_state(State state) { return static_cast<BlockState>(state); }
+
+// A page that is damaged, or whose file or sector is: the page is gone. Other failures say nothing about it.
+bool is_gone(const Error& error) {
+  return error.code == Errc::corrupt || error.code == Errc::not_found || error.code == Errc::io;
+}
 
 }  // namespace
 
@@ -63,7 +69,7 @@ Result<BlockTable::Child> BlockTable::child_of(const Page& page, unsigned slot) 
   const auto raw = page.slot(slot);
   Child child;
   child.state = static_cast<State>(raw[0]);
-  if (child.state != State::hole && child.state != State::base && child.state != State::page)
+  if (child.state != State::hole && child.state != State::base && child.state != State::page && child.state != State::lost)
     return fail(Errc::corrupt, "a table page has an unknown state");
   child.position = Reader(raw.subspan(kChildPosition, 8)).get<std::uint64_t>();
   std::memcpy(child.mac.data(), &raw[kChildMac], child.mac.size());
@@ -83,7 +89,7 @@ void BlockTable::set_child(Page& page, unsigned slot, const Child& child) {
 std::unique_ptr<BlockTable::Page> BlockTable::make_page(unsigned level, State filled_with) {
   auto page = std::make_unique<Page>(level, budget_);
   ++pages_;
-  // The states hole and base have the same numbers in leaves and inner pages.
+  // The states hole, base and lost have the same numbers in leaves and inner pages.
   for (unsigned i = 0; i < kFanout; ++i) page->slot(i)[0] = static_cast<std::byte>(filled_with);
   return page;
 }
@@ -293,6 +299,49 @@ Status BlockTable::drop_child(const Child& child, Page* page, unsigned level, st
   if (page->dirty) --dirty_pages_;
   --pages_;
   return {};
+}
+
+Status BlockTable::mark_lost(const Lost& lost) {
+  if (root_.state != State::page) return {};
+  const auto root = open_root();
+  if (root) {
+    RK_TRY(mark_lost_below(**root, 0, lost));
+    return {};
+  }
+  if (!is_gone(root.error())) return fail(root.error());
+  root_ = Child{State::lost, 0, {}};
+  positions_known_ = true;  // nothing of the file is used any more
+  lost(0, span_of(levels_ - 1));
+  return {};
+}
+
+// Whether anything was lost: then the pages from here up are changed.
+Result<bool> BlockTable::mark_lost_below(Page& page, std::uint64_t number, const Lost& lost) {
+  if (page.level == 0) return false;
+  bool changed = false;
+  for (unsigned slot = 0; slot < kFanout; ++slot) {
+    RK_TRY_ASSIGN(const Child child, child_of(page, slot));
+    if (child.state != State::page) continue;
+    const std::uint64_t below = number * kFanout + slot;
+    std::unique_ptr<Page>& kept = page.children[slot];
+    const bool was_loaded = kept != nullptr;
+    if (const auto opened = open_child(page, slot, below); opened) {
+      RK_TRY_ASSIGN(const bool changed_below, mark_lost_below(**opened, below, lost));
+      changed = changed || changed_below;
+      if (was_loaded || changed_below) continue;
+      kept.reset();
+      --pages_;
+    } else if (is_gone(opened.error())) {
+      set_child(page, slot, Child{State::lost, 0, {}});
+      const std::uint64_t span = span_of(page.level - 1);
+      lost(below * span, (below + 1) * span);
+      changed = true;
+    } else {
+      return fail(opened.error());
+    }
+  }
+  if (changed) mark_dirty(page);
+  return changed;
 }
 
 Result<BlockTable::Snapshot> BlockTable::snapshot() {

@@ -32,7 +32,7 @@ struct PageBudget {
 
 // What the catalog keeps of a table.
 struct TableRoot {
-  enum class State : std::uint8_t { hole = 0, base = 1, page = 3 };  // numbers on disk
+  enum class State : std::uint8_t { hole = 0, base = 1, page = 3, lost = 4 };  // numbers on disk; see BlockState
   State state = State::hole;
   std::uint8_t levels = 1;      // of pages; the table spans 128^levels blocks, beyond it all are holes
   std::uint64_t position = 0;   // of the root page, in pages from the file's start; 0: none
@@ -67,6 +67,11 @@ class BlockTable {
   using Dropped = std::function<void(const BlockEntry&)>;
   Status set_range(BlockIndex first, BlockIndex end, BlockState state, const Dropped& dropped);
 
+  // Checking: reads every page. What a page stood for that cannot be read is lost from now on, in memory until the
+  // next snapshot is committed; `lost` is told of the blocks, which may lie beyond the content.
+  using Lost = std::function<void(BlockIndex first, BlockIndex end)>;
+  Status mark_lost(const Lost& lost);
+
   struct PageWrite {
     std::uint64_t position;
     PageBytes bytes;
@@ -98,6 +103,7 @@ class BlockTable {
   Result<std::unique_ptr<Page>> load_page(const Child& child, unsigned level, std::uint64_t number);
   crypto::Tag mac_of(const PageBytes& bytes, unsigned level, std::uint64_t number) const;
   void mark_dirty(Page& page);
+  Result<bool> mark_lost_below(Page& page, std::uint64_t number, const Lost& lost);
   Status load_path(BlockIndex index);
   void grow_to(BlockIndex index);
   // The page of `slot` below `parent`, made or loaded if need be.

@@ -149,6 +149,8 @@ Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from
       fill_zero(part);
     } else if (state == BlockState::data) {
       RK_TRY(read_data(index, entries, from, part));
+    } else if (state == BlockState::lost) {
+      return fail(lost(index));
     } else {
       RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
       if (!below) {
@@ -161,6 +163,11 @@ Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from
     index = piece_end;
   }
   return {};
+}
+
+Error Layer::lost(BlockIndex index) const {
+  return {Errc::corrupt, "block " + std::to_string(index) + " of layer " + std::to_string(id_.value()) +
+                             " was lost with a page of its table: restore the image from a copy"};
 }
 
 // The base for a block whose entry said "from base" a moment ago; null if the block has come here since and the base
@@ -227,7 +234,7 @@ Result<std::uint64_t> Layer::zeros_at(std::uint64_t offset) {
   if (offset >= size()) return RangeLock::kEnd - offset;
   const BlockIndex index = block_of(offset);
   RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
-  if (run.entry.state == BlockState::data) return 0;
+  if (run.entry.state == BlockState::data || run.entry.state == BlockState::lost) return 0;
   const BlockIndex end = std::min(run.length, (RangeLock::kEnd >> record_.block_shift) - index) + index;
   const std::uint64_t bytes = offset_of(end) - offset;
   if (run.entry.state == BlockState::hole) return bytes;
@@ -509,6 +516,7 @@ Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
   for (std::uint64_t looks = 0; run.entry.state != BlockState::base && looks < kMostLooks; ++looks) {
     const BlockIndex end = end_block(size());
     if (index >= end) return index - first;
+    if (run.entry.state == BlockState::lost) return fail(lost(index));  // it may have been the base's
     index += std::min(run.length, end - index);
     RK_TRY_ASSIGN(run, find(index));
   }
@@ -630,6 +638,17 @@ void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
 std::size_t Layer::dirty_pages() const {
   SharedLock lock(mutex_);
   return table_.dirty_pages();
+}
+
+Status Layer::mark_lost(const BlockTable::Lost& lost) {
+  UniqueLock lock(mutex_);
+  bool any = false;
+  const Status walked = table_.mark_lost([&](BlockIndex first, BlockIndex end) {
+    any = true;
+    lost(first, end);
+  });
+  if (any) mark_changed();
+  return walked;
 }
 
 bool Layer::verifies(const LayerChange& change) {

@@ -106,6 +106,10 @@ class Layer {
   void end_flush(bool committed, catalog::SegmentNumber first_segment);
   std::size_t dirty_pages() const;
 
+  // Checking: what a block's entry says, and where its table cannot be read any more (BlockTable::mark_lost()).
+  Result<BlockTable::Run> find(BlockIndex index);
+  Status mark_lost(const BlockTable::Lost& lost);
+
   // Recovery: whether every block of a change found in the journal opens, as far as its key can be had.
   bool verifies(const LayerChange& change);
   // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out;
@@ -120,7 +124,7 @@ class Layer {
   Result<std::vector<BlockTable::Run>> runs_of(BlockIndex first, BlockIndex end);
   Status read_data(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out);
   Status read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
-  Result<BlockTable::Run> find(BlockIndex index);
+  Error lost(BlockIndex index) const;
   Result<std::shared_ptr<Layer>> base_for(BlockIndex index);
   std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
   // How many bytes from `offset` on are known to be zeros, seen through all bases.

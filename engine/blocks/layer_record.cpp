@@ -47,7 +47,7 @@ Result<LayerTableRecord> LayerTableRecord::decode(std::string_view bytes) {
   record.next_spill = in.get<std::uint64_t>();
   record.filled = in.get<std::uint64_t>();
   const bool known = record.root.state == TableRoot::State::hole || record.root.state == TableRoot::State::base ||
-                     record.root.state == TableRoot::State::page;
+                     record.root.state == TableRoot::State::page || record.root.state == TableRoot::State::lost;
   if (!in.finished() || !known || record.root.levels < 1 || record.root.levels > 7)
     return fail(Errc::corrupt, "a layer's table record is malformed");
   return record;

@@ -31,6 +31,14 @@ class SlotFiles {
   Status sync();
   bool needs_sync() const;  // also while a sync is under way
 
+  // Where a slot lies.
+  struct Place {
+    std::string ending;  // of the file
+    std::uint64_t offset;
+    std::uint64_t left;  // bytes to the end of that file
+  };
+  Place place_of(Slot slot) const;
+
   static Status remove_all(io::Storage& storage, LayerId layer);
   static bool is_one(std::string_view path);  // in the store
 
@@ -39,12 +47,6 @@ class SlotFiles {
     std::unique_ptr<io::File> file;
     bool unsynced = false;
   };
-  struct Place {
-    std::string ending;
-    std::uint64_t offset;
-    std::uint64_t left;  // bytes to the end of that file
-  };
-  Place place_of(Slot slot) const;
   Result<io::File*> file_of(const std::string& ending, bool write);
   // After a write, not before: a sync between the two would take the mark and not the bytes.
   void written(const std::string& ending);

@@ -58,6 +58,7 @@ class Catalog {
 
   LayerId new_layer() { return LayerId{next_layer_.fetch_add(1)}; }  // a number never used before
   const Epochs& epochs() const { return epochs_; }
+  const SuperRecord& checkpointed() const { return super_; }  // not while a checkpoint is made
   std::uint64_t nodes() const { return nodes_.load(); }
 
   Status sync_journal() { return journal_->sync(); }

@@ -45,6 +45,19 @@ Result<std::string> read_whole(io::File& file) {
   return bytes;
 }
 
+// Whether an authentic record follows somewhere after one that does not open: then that one was whole once. The tag a
+// record is chained to lies right before it.
+bool goes_on_after(const std::string& bytes, std::uint64_t broken_at, SegmentNumber number, const crypto::Aead& aead) {
+  constexpr std::size_t kHead = sizeof(std::uint32_t), kTag = sizeof(crypto::Tag);
+  for (std::size_t at = broken_at + kHead + crypto::Aead::kOverhead; at + kHead + crypto::Aead::kOverhead <= bytes.size(); ++at) {
+    const std::uint32_t size = Reader(std::string_view(bytes).substr(at)).get<std::uint32_t>();
+    if (size < crypto::Aead::kOverhead || size > kMaxRecord || size > bytes.size() - at - kHead) continue;
+    const crypto::Tag before = tag_of(std::string_view(bytes).substr(at - kTag, kTag));
+    if (aead.open(as_bytes(context_of(number, at, before)), as_bytes(std::string_view(bytes).substr(at + kHead, size)))) return true;
+  }
+  return false;
+}
+
 Result<std::vector<SegmentNumber>> list_segments(io::Storage& storage) {
   RK_TRY_ASSIGN(const std::vector<std::string> names, storage.list(kDirectory));
   std::vector<SegmentNumber> numbers;
@@ -148,12 +161,18 @@ std::uint64_t Journal::segment_bytes() const {
 Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, SegmentNumber first,
                                        const AeadOfEpoch& aead_of) {
   RK_TRY_ASSIGN(const std::vector<SegmentNumber> numbers, list_segments(storage));
-  if (!std::binary_search(numbers.begin(), numbers.end(), first))
-    return fail(Errc::corrupt, "the journal segment " + path_of(first) + " is missing: restore it from a backup, or run 'rekeyfs check'");
-  History history{{}, std::max(numbers.back(), first) + 1};
+  History history;
+  history.next_segment = numbers.empty() ? first : std::max(numbers.back(), first);
+  ++history.next_segment;
+  history.begins = std::binary_search(numbers.begin(), numbers.end(), first);
+  if (!history.begins) {
+    history.broken = "the journal segment " + path_of(first) + " is missing";
+    return history;
+  }
 
   crypto::Tag previous{};
-  for (SegmentNumber number = first; std::binary_search(numbers.begin(), numbers.end(), number); ++number) {
+  SegmentNumber number = first;
+  for (; std::binary_search(numbers.begin(), numbers.end(), number); ++number) {
     RK_TRY_ASSIGN(std::unique_ptr<io::File> file, storage.open(path_of(number), io::OpenMode::read));
     RK_TRY_ASSIGN(const std::string bytes, read_whole(*file));
     Reader in(bytes);
@@ -167,12 +186,19 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     // The chain before the first segment is of no interest any more; its first record proves what its header says.
     if (number == first) previous = before;
     // A header that was never written, or a successor whose predecessor lost its end in a power cut.
-    if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) break;
+    if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) {
+      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " does not go on from the records before it";
+      break;
+    }
 
     // A mount that is not on record never got as far as acknowledging anything.
     const Result<std::shared_ptr<const crypto::Aead>> key = aead_of(epoch);
-    if (!key) break;
+    if (!key) {
+      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " is of a mount that is not on record";
+      break;
+    }
     const std::shared_ptr<const crypto::Aead>& aead = *key;
+    std::uint64_t ends = kHeaderSize;
     while (in.left() > sizeof(std::uint32_t)) {
       const std::uint64_t offset = bytes.size() - in.left();
       const std::uint32_t size = in.get<std::uint32_t>();
@@ -182,8 +208,13 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
       if (!payload) break;
       previous = tag_of(sealed);
       history.records.push_back({{number, offset}, std::move(*payload)});
+      ends = bytes.size() - in.left();
     }
+    if (goes_on_after(bytes, ends, number, *aead)) history.broken = path_of(number) + " is damaged at byte " + std::to_string(ends);
+    if (!history.broken.empty()) break;
   }
+  if (history.broken.empty() && number <= numbers.back() && !std::binary_search(numbers.begin(), numbers.end(), number))
+    history.broken = path_of(number) + " is missing";
   return history;
 }
 

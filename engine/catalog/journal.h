@@ -48,9 +48,11 @@ class Journal {
   };
   struct History {
     std::vector<Record> records;  // in order, up to the first that is torn or was never written
-    SegmentNumber next_segment;   // no segment of this or a higher number exists
+    SegmentNumber next_segment = 0;  // no segment of this or a higher number exists
+    bool begins = true;           // false: segment `first` is missing, and nothing was read
+    std::string broken;           // where records are missing although later ones are there; empty: nowhere
   };
-  // What was appended since segment `first` was started. Errc::corrupt if that segment is missing.
+  // What was appended since segment `first` was started.
   using AeadOfEpoch = std::function<Result<std::shared_ptr<const crypto::Aead>>(EpochId)>;
   static Result<History> read(io::Storage& storage, const Uuid& store, SegmentNumber first, const AeadOfEpoch& aead_of);
 

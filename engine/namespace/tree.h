@@ -35,6 +35,8 @@ class Tree {
   static void put(catalog::WriteTxn& txn, Ino ino, const InodeRecord& inode);
   Result<Ino> lookup(Ino parent, std::string_view name) const;
   Result<std::vector<DirectoryEntry>> list(Ino directory, std::uint64_t cookie, std::size_t most) const;
+  std::string entry_key(Ino parent, std::string_view name) const;
+  std::string attribute_key(Ino ino, std::string_view name) const;
   std::string path_of(Ino ino) const;  // for messages; "?" where a record is missing
 
   // Adds a node to a directory within the caller's transaction; fills parent, name, links, times.
@@ -63,8 +65,6 @@ class Tree {
   };
   Tree(catalog::Catalog& catalog, crypto::Mac name_hash) : catalog_(&catalog), name_hash_(std::move(name_hash)) {}
 
-  std::string entry_key(Ino parent, std::string_view name) const;
-  std::string attribute_key(Ino ino, std::string_view name) const;
   Result<std::optional<Entry>> find(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
   Result<Entry> require(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
   void put_entry(catalog::WriteTxn& txn, Ino parent, const Entry& entry) const;

@@ -110,6 +110,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
 
 Status Store::recover() {
   const catalog::Journal::History history = catalog_->take_history();
+  if (!history.begins)
+    return fail(Errc::corrupt, history.broken + ": restore it from a backup, or run 'rekeyfs check --repair', which goes on without it");
   // Keys first: the blocks of the history are verified with them.
   for (const catalog::Journal::Record& record : history.records) {
     RK_TRY_ASSIGN(const std::vector<catalog::Op> ops, catalog::decode_ops(record.payload));

@@ -35,5 +35,6 @@ void add_status(CLI::App& parent, Chosen& chosen);
 void add_log(CLI::App& parent, Chosen& chosen);
 void add_info(CLI::App& parent, Chosen& chosen);
 void add_rotate(CLI::App& parent, Chosen& chosen);
+void add_check(CLI::App& parent, Chosen& chosen);
 
 }  // namespace rekeyfs::tools

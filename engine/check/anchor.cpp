@@ -1,0 +1,94 @@
+#include "engine/check/anchor.h"
+
+#include <charconv>
+#include <vector>
+
+namespace rekeyfs::check {
+namespace {
+
+constexpr std::string_view kMagic = "rekeyfs1";
+constexpr std::size_t kParts = 6, kTagBytes = 8;
+
+struct Anchor {
+  std::uint64_t checkpoint = 0, mount = 0;
+  std::string store, mount_tag, state_tag;
+
+  std::string text() const {
+    return std::string(kMagic) + ":" + store + ":" + std::to_string(checkpoint) + ":" + std::to_string(mount) + ":" + mount_tag + ":" + state_tag;
+  }
+};
+
+bool parse_number(std::string_view text, std::uint64_t& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+Result<Anchor> parse(const std::string& text) {
+  std::vector<std::string> parts{""};
+  for (char c : text) {
+    if (c == ':') parts.emplace_back();
+    else parts.back() += c;
+  }
+  Anchor anchor;
+  if (parts.size() != kParts || parts[0] != kMagic || !parse_number(parts[2], anchor.checkpoint) || !parse_number(parts[3], anchor.mount))
+    return fail(Errc::invalid, "\"" + text + "\" is no anchor: give the text that 'rekeyfs check' printed");
+  anchor.store = parts[1];
+  anchor.mount_tag = parts[4];
+  anchor.state_tag = parts[5];
+  return anchor;
+}
+
+Result<crypto::Mac> mac_of(Bench& bench) {
+  RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(bench.root(), bench.id(), "rekeyfs anchor"));
+  return crypto::Mac::create(key);
+}
+
+std::string short_hex(const crypto::Tag& tag) { return to_hex(ByteView(tag).first(kTagBytes)); }
+
+Result<std::string> mount_tag_of(Bench& bench, std::uint64_t mount) {
+  RK_TRY_ASSIGN(const crypto::Mac mac, mac_of(bench));
+  RK_TRY_ASSIGN(const catalog::Salt salt, bench.catalog().epochs().salt_of(EpochId{static_cast<std::uint32_t>(mount)}));
+  return short_hex(mac.tag(as_bytes(Writer().put_raw(as_bytes("mount")).put(mount).take()), salt));
+}
+
+// Over the records of the last checkpoint, and the journal since.
+Result<std::string> state_tag_of(Bench& bench) {
+  RK_TRY_ASSIGN(const crypto::Mac mac, mac_of(bench));
+  crypto::Sha256 journal;
+  for (const catalog::Journal::Record& record : bench.history().records) journal.update(as_bytes(Writer().put_string(record.payload).take()));
+  Writer state;
+  state.put_raw(as_bytes("state")).put(bench.catalog().checkpointed().checkpoint);
+  for (std::uint64_t part : bench.catalog().checkpointed().digest) state.put(part);
+  return short_hex(mac.tag(as_bytes(state.text()), journal.finish()));
+}
+
+}  // namespace
+
+Result<std::string> anchor_of(Bench& bench) {
+  Anchor anchor;
+  anchor.store = to_uuid_text(bench.id());
+  anchor.checkpoint = bench.catalog().checkpointed().checkpoint;
+  anchor.mount = bench.catalog().epochs().newest().value();
+  RK_TRY_ASSIGN(anchor.mount_tag, mount_tag_of(bench, anchor.mount));
+  RK_TRY_ASSIGN(anchor.state_tag, state_tag_of(bench));
+  return anchor.text();
+}
+
+Result<std::optional<std::string>> rolled_back(Bench& bench, const std::string& text) {
+  RK_TRY_ASSIGN(const Anchor anchor, parse(text));
+  if (anchor.store != to_uuid_text(bench.id()))
+    return fail(Errc::invalid, "the anchor is that of the store " + anchor.store + ", and this is " + to_uuid_text(bench.id()));
+  const std::uint64_t checkpoint = bench.catalog().checkpointed().checkpoint;
+  std::optional<std::string> older;
+  if (checkpoint < anchor.checkpoint) {
+    older = "its checkpoint is number " + std::to_string(checkpoint) + ", and the anchor is of number " + std::to_string(anchor.checkpoint);
+  } else if (const auto tag = mount_tag_of(bench, anchor.mount); !tag || *tag != anchor.mount_tag) {
+    older = "the mount number " + std::to_string(anchor.mount) + " is not the one that the anchor speaks of";
+  } else if (checkpoint == anchor.checkpoint) {
+    RK_TRY_ASSIGN(const std::string state, state_tag_of(bench));
+    if (state != anchor.state_tag) older = "its state is not the one that the anchor speaks of";
+  }
+  return older;
+}
+
+}  // namespace rekeyfs::check

@@ -1,0 +1,69 @@
+// Bench: a store taken apart for a check: its parts opened one after the other, with nothing written and nothing
+// started. What is changed here stays in memory until a repair makes a checkpoint of it. Single-threaded.
+#pragma once
+
+#include <memory>
+#include <set>
+
+#include "engine/blocks/layer_registry.h"
+#include "engine/catalog/salvage.h"
+#include "engine/check/findings.h"
+#include "engine/io/local_storage.h"
+#include "engine/io/store_lock.h"
+#include "engine/kms/key_ring.h"
+#include "engine/namespace/tree.h"
+#include "engine/store/catalog_key_records.h"
+#include "engine/store/checkpointer.h"
+#include "engine/store/health.h"
+#include "engine/store/superblock.h"
+
+namespace rekeyfs::check {
+
+class Bench {
+ public:
+  // Locks and unlocks. The catalog is opened by open_catalog().
+  static Result<std::unique_ptr<Bench>> open(const std::string& directory, const Credential& credential);
+
+  ~Bench();
+
+  // Errc::corrupt if the catalog or the start of its journal is damaged. Forks.
+  Status open_catalog();
+  // Makes a catalog beside the damaged one of what can be read of that; open_catalog() opens this one then.
+  Result<catalog::Salvaged> salvage_catalog();
+  // Key records that do not open are told of and left out.
+  Status open_keys(Findings& findings);
+  // A salvaged catalog takes the place of the damaged one; then what was changed in memory becomes durable, in two
+  // checkpoints, as closing a store does.
+  Status commit();
+
+  io::Storage& storage() { return *storage_; }
+  catalog::Catalog& catalog() { return *catalog_; }
+  kms::KeyService& keys() { return *keys_; }
+  blocks::LayerRegistry& layers() { return *layers_; }
+  const names::Tree& tree() const { return *tree_; }
+  const catalog::Journal::History& history() const { return history_; }
+  const crypto::Key& root() const { return unlocked_.root; }
+  const Uuid& id() const { return unlocked_.superblock.store_id; }
+  const std::string& directory() const { return directory_; }
+
+ private:
+  Bench(std::string directory, io::StoreLock lock, std::unique_ptr<io::Storage> storage, store::Unlocked unlocked)
+      : directory_(std::move(directory)), lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)) {}
+
+  Status put_salvaged_in_place();
+
+  const std::string directory_;
+  std::string catalog_name_ = "catalog";
+  io::StoreLock lock_;
+  std::unique_ptr<io::Storage> storage_;
+  store::Unlocked unlocked_;
+  store::Health health_{false};
+  std::unique_ptr<catalog::Catalog> catalog_;
+  catalog::Journal::History history_{};
+  std::unique_ptr<store::CatalogKeyRecords> key_records_;
+  std::unique_ptr<kms::KeyRing> keys_;
+  std::unique_ptr<blocks::LayerRegistry> layers_;
+  std::unique_ptr<names::Tree> tree_;
+};
+
+}  // namespace rekeyfs::check

@@ -1,0 +1,111 @@
+#include "engine/check/check.h"
+
+#include <algorithm>
+
+#include "engine/check/anchor.h"
+#include "engine/check/bench.h"
+#include "engine/check/layer_check.h"
+#include "engine/check/record_check.h"
+#include "engine/store/recovery.h"
+
+namespace rekeyfs::check {
+namespace {
+
+class StoreCheck {
+ public:
+  StoreCheck(Bench& bench, const CheckOptions& options, CheckObserver& observer)
+      : bench_(bench), options_(options), findings_(observer), layers_(bench, findings_) {}
+
+  Result<CheckReport> run() {
+    RK_TRY(open_catalog());
+    if (findings_.report.complete) RK_TRY(look());
+    if (options_.repair && findings_.report.complete) RK_TRY(repair());
+    if (findings_.report.complete && (findings_.report.problems.empty() || findings_.report.repaired)) {
+      RK_TRY_ASSIGN(findings_.report.anchor, anchor_of(bench_));
+    }
+    return std::move(findings_.report);
+  }
+
+ private:
+  // `complete` says whether the rest can be looked at.
+  Status open_catalog() {
+    findings_.progress("catalog", 0, 0);
+    Status opened = bench_.open_catalog();
+    if (opened) opened = catalog::verify_free_list(bench_.storage(), "catalog/data.mdb");
+    if (!opened && is_damage(opened.error())) opened = open_salvaged(opened.error());
+    if (!opened && !is_damage(opened.error())) return opened;
+    findings_.report.complete = opened.has_value();
+    if (!opened) add(CheckProblem::Kind::catalog, "catalog", opened.error().message, "restore the store from a backup", false);
+    return {};
+  }
+
+  Status open_salvaged(const Error& damage) {
+    RK_TRY_ASSIGN(const catalog::Salvaged salvaged, bench_.salvage_catalog());
+    add(CheckProblem::Kind::catalog, "catalog/data.mdb", damage.message.substr(0, damage.message.find(';')),
+        "it is made anew of the " + std::to_string(salvaged.records.size()) + " records that open, " +
+            (salvaged.whole ? "which are all" : "others are lost"),
+        true);
+    return bench_.open_catalog();
+  }
+
+  static bool is_damage(const Error& error) {
+    return error.code == Errc::corrupt || error.code == Errc::not_found || error.code == Errc::io || error.code == Errc::invalid;
+  }
+
+  Status look() {
+    if (!options_.anchor.empty()) {
+      RK_TRY_ASSIGN(const std::optional<std::string> older, rolled_back(bench_, options_.anchor));
+      if (older) add(CheckProblem::Kind::rollback, "store", "it is older than its anchor: " + *older, "put the newest copy back", false);
+    }
+    if (!bench_.history().broken.empty())
+      add(CheckProblem::Kind::journal, "journal", bench_.history().broken,
+          "what it held after that is lost, unless the power was cut: then it was never synced", true);
+    RK_TRY(bench_.open_keys(findings_));
+    RK_TRY(layers_.mark_lost_pages());
+    RK_TRY(store::replay(bench_.catalog(), bench_.layers(), bench_.history()));
+    RK_TRY_ASSIGN(Records records, Records::load(bench_.catalog(), bench_.tree(), findings_));
+    RecordCheck(records, findings_).run();
+    RK_TRY(layers_.run(records, options_.read_data));
+    RK_TRY_ASSIGN(orphan_files_, layers_.find_orphan_files(records));
+    return {};
+  }
+
+  Status repair() {
+    const std::vector<CheckProblem>& problems = findings_.report.problems;
+    // Content that went with a page of a table does not come back.
+    findings_.report.repaired = std::all_of(problems.begin(), problems.end(), [](const CheckProblem& problem) {
+      return problem.repairable && problem.size == 0;
+    });
+    if (std::none_of(problems.begin(), problems.end(), [](const CheckProblem& problem) { return problem.repairable; })) return {};
+    findings_.progress("repair", 0, 0);
+    RK_TRY(bench_.commit());
+    for (const std::string& path : orphan_files_) RK_TRY(bench_.storage().remove(path));
+    return {};
+  }
+
+  void add(CheckProblem::Kind kind, std::string path, std::string what, std::string remedy, bool repairable) {
+    CheckProblem problem;
+    problem.kind = kind;
+    problem.path = std::move(path);
+    problem.what = std::move(what);
+    problem.remedy = std::move(remedy);
+    problem.repairable = repairable;
+    findings_.add(std::move(problem));
+  }
+
+  Bench& bench_;
+  const CheckOptions& options_;
+  Findings findings_;
+  LayerCheck layers_;
+  std::vector<std::string> orphan_files_;
+};
+
+}  // namespace
+
+Result<CheckReport> check_store(const std::string& directory, const Credential& credential, const CheckOptions& options,
+                                CheckObserver& observer) {
+  RK_TRY_ASSIGN(const std::unique_ptr<Bench> bench, Bench::open(directory, credential));
+  return StoreCheck(*bench, options, observer).run();
+}
+
+}  // namespace rekeyfs::check

@@ -1,0 +1,12 @@
+// The check of a store that nobody has open: what Engine::check() does. Single-threaded; forks.
+#pragma once
+
+#include "engine/engine.h"
+
+namespace rekeyfs::check {
+
+// Problems are in the report; an error is what kept the check from being made at all.
+Result<CheckReport> check_store(const std::string& directory, const Credential& credential, const CheckOptions& options,
+                                CheckObserver& observer);
+
+}  // namespace rekeyfs::check

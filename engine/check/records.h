@@ -1,0 +1,71 @@
+// Records: the records of a catalog that speak of names and layers, decoded and all at once, for the check.
+//
+// Changes go to the catalog's memory at once, as recovery's do, and become durable only if a checkpoint is made: so a
+// check and a repair see the same. Memory grows with the number of names and layers. Single-threaded.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "engine/blocks/layer_record.h"
+#include "engine/catalog/catalog.h"
+#include "engine/check/findings.h"
+#include "engine/namespace/inode_record.h"
+#include "engine/namespace/tree.h"
+#include "engine/replication/replication_record.h"
+
+namespace rekeyfs::check {
+
+struct Entry {
+  Ino parent, ino;
+  NodeKind kind = NodeKind::image;
+  std::string name;
+};
+
+class Records {
+ public:
+  // What cannot be decoded is told of and left out, in the catalog's memory, too.
+  static Result<Records> load(catalog::Catalog& catalog, const names::Tree& tree, Findings& findings);
+
+  std::map<Ino, names::InodeRecord> inodes;
+  std::map<std::string, Entry> entries;          // by key
+  std::map<std::string, Ino> attributes;         // by key
+  std::map<LayerId, blocks::LayerRecord> layers;
+  std::map<LayerId, blocks::LayerTableRecord> tables;
+  std::set<std::pair<LayerId, LayerId>> children;  // base, layer
+  std::set<LayerId> garbage;
+  std::map<Ino, replication::ReplicationRecord> replications;
+  std::set<Ino> orphans, rotations;
+
+  void put(Ino ino, const names::InodeRecord& inode);
+  void put(LayerId id, const blocks::LayerRecord& layer);
+  void put(Ino ino, const replication::ReplicationRecord& replication);
+  void put(const Entry& entry);
+  void put_child(LayerId base, LayerId layer);
+  void erase(Ino ino);  // the inode with its attributes and all that depends on it; not its names
+  void erase_entry(const std::string& key);
+  void erase_attribute(const std::string& key);
+  void erase_layer(LayerId id);  // both records, and that it is a child; its files become garbage
+  void erase_child(LayerId base, LayerId layer);
+  void erase_garbage(LayerId id);
+  void erase_replication(Ino ino);
+  void erase_orphan(Ino ino);
+  void erase_rotation(Ino ino);
+
+  Ino new_ino();
+  std::string path_of(Ino ino) const;  // "?" for what cannot be told
+  std::string entry_key(Ino parent, std::string_view name) const { return tree_->entry_key(parent, name); }
+  // The image whose content needs the layer: its own, or one above it.
+  std::optional<Ino> user_of(LayerId id) const;
+
+ private:
+  Records(catalog::Catalog& catalog, const names::Tree& tree) : catalog_(&catalog), tree_(&tree) {}
+  Status decode(std::string_view key, std::string_view value);
+  void change(const std::string& key, const std::optional<std::string>& value);
+
+  catalog::Catalog* catalog_;
+  const names::Tree* tree_;
+};
+
+}  // namespace rekeyfs::check

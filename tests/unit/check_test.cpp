@@ -1,0 +1,459 @@
+// rekeyfs check: stores damaged in each way that it knows, what it finds, and what a repair keeps.
+#include <gmock/gmock.h>
+
+#include <fcntl.h>
+
+#include <fstream>
+#include <functional>
+#include <map>
+
+#include "engine/check/bench.h"
+#include "engine/check/records.h"
+#include "tests/unit/store_copies.h"
+#include "tests/unit/temp_directory.h"
+
+namespace rekeyfs {
+namespace {
+
+using testing::HasSubstr;
+namespace stdfs = std::filesystem;
+
+class Quiet final : public CheckObserver {
+ public:
+  void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
+  void found(const CheckProblem& problem) override { text += problem.path + ": " + problem.what + "; " + problem.remedy + "\n"; }
+  std::string text;
+};
+
+class CheckTest : public test::TempDirectory {
+ protected:
+  static constexpr std::size_t kBlock = 16384;
+
+  // A store with some of everything, closed.
+  void SetUp() override {
+    ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
+    open();
+    ASSERT_TRUE(engine_->create_key("tenant", Caller{}));
+    const auto folder = engine_->make_directory(kRootIno, "folder", 0755, Caller{});
+    ASSERT_TRUE(folder);
+    folder_ = folder->ino;
+    ASSERT_TRUE(engine_->set_attribute(folder_, "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, Caller{}));
+    contents_["plain"] = make(kRootIno, "plain", 300);
+    contents_["other"] = make(kRootIno, "other", 10);
+    contents_["folder/secret"] = make(folder_, "secret", 20);
+    ASSERT_TRUE(engine_->make_symlink(kRootIno, "link", "plain", Caller{}));
+    close();
+  }
+
+  std::string store() const { return path("store"); }
+  void open() {
+    OpenOptions options;
+    options.filler_workers = 0;
+    auto opened = Engine::open(store(), test::test_credential(), options);
+    ASSERT_TRUE(opened) << test::error_text(opened);
+    engine_ = std::move(*opened);
+  }
+  void close() {
+    ASSERT_TRUE(engine_->close());
+    engine_.reset();
+  }
+  std::string make(Ino directory, const std::string& name, std::size_t blocks) {
+    std::string bytes(blocks * kBlock, '\0');
+    std::uint64_t state = 88172645463325252u + blocks;
+    for (char& byte : bytes) {
+      state ^= state << 13;
+      state ^= state >> 7;
+      state ^= state << 17;
+      byte = static_cast<char>(state >> 32);
+    }
+    auto created = engine_->create(directory, name, 0644, O_RDWR, Caller{});
+    EXPECT_TRUE(created);
+    const auto written = engine_->write(*created->file, 0, as_bytes(bytes));
+    EXPECT_TRUE(written && *written == bytes.size());
+    EXPECT_TRUE(engine_->flush(*created->file));
+    return bytes;
+  }
+  Result<std::string> read(const std::string& name, std::uint64_t offset, std::size_t size) {
+    RK_TRY_ASSIGN(const Ino ino, engine_->resolve(name));
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->open_file(ino, O_RDONLY, Caller{}));
+    std::string bytes(size, '?');
+    RK_TRY_ASSIGN(const std::size_t got, engine_->read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
+    bytes.resize(got);
+    return bytes;
+  }
+  // How many of an image's blocks are errors; every other one is right.
+  std::size_t unreadable(const std::string& name) {
+    const std::string& expected = contents_.at(name);
+    std::size_t errors = 0;
+    for (std::size_t at = 0; at < expected.size(); at += kBlock) {
+      const auto block = read(name, at, kBlock);
+      if (!block) ++errors;
+      else EXPECT_EQ(*block, expected.substr(at, kBlock)) << name << " at " << at;
+    }
+    return errors;
+  }
+  void expect_whole(const std::string& name) { EXPECT_EQ(unreadable(name), 0u) << name; }
+
+  CheckReport check(bool repair = false, bool read_data = true, const std::string& anchor = "") {
+    Quiet observer;
+    CheckOptions options;
+    options.read_data = read_data;
+    options.repair = repair;
+    options.anchor = anchor;
+    auto report = Engine::check(store(), test::test_credential(), options, observer);
+    EXPECT_TRUE(report) << test::error_text(report);
+    found_ = observer.text;
+    return report.value_or(CheckReport{});
+  }
+  void expect_sound() {
+    const CheckReport report = check();
+    EXPECT_TRUE(report.complete && report.problems.empty()) << found_;
+  }
+  // One change of the records, behind everybody's back and made durable, as damage that is authenticated.
+  void change(const std::function<void(check::Records&)>& edit) {
+    auto bench = check::Bench::open(store(), test::test_credential());
+    ASSERT_TRUE(bench);
+    ASSERT_TRUE((*bench)->open_catalog());
+    Quiet quiet;
+    check::Findings findings(quiet);
+    ASSERT_TRUE((*bench)->open_keys(findings));
+    auto records = check::Records::load((*bench)->catalog(), (*bench)->tree(), findings);
+    ASSERT_TRUE(records);
+    edit(*records);
+    ASSERT_TRUE((*bench)->commit());
+  }
+  static Ino ino_of(const check::Records& records, const std::string& name) {
+    for (const auto& [ino, inode] : records.inodes)
+      if (inode.name == name) return ino;
+    ADD_FAILURE() << "no " << name;
+    return {};
+  }
+  static LayerId layer_of(const check::Records& records, const std::string& name) {
+    return records.inodes.at(ino_of(records, name)).image.layer;
+  }
+  std::vector<std::string> files(const std::string& ending) const {
+    std::vector<std::string> found;
+    for (const auto& entry : stdfs::recursive_directory_iterator(store()))
+      if (entry.path().string().ends_with(ending)) found.push_back(entry.path());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+  static void flip(const std::string& file, std::uint64_t at) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(static_cast<std::streamoff>(at));
+    const int byte = stream.get();
+    stream.seekp(static_cast<std::streamoff>(at));
+    stream.put(static_cast<char>(byte ^ 0x10));
+    ASSERT_TRUE(stream.good()) << file;
+  }
+  // What the check says of the damage, and that everything is well after the repair.
+  void expect_repaired(const std::string& said) {
+    const CheckReport found = check();
+    EXPECT_FALSE(found.problems.empty());
+    EXPECT_THAT(found_, HasSubstr(said));
+    EXPECT_FALSE(found.repaired);
+    const CheckReport repaired = check(true);
+    EXPECT_EQ(repaired.problems.size(), found.problems.size()) << "a check changed the store";
+    EXPECT_TRUE(repaired.repaired) << found_;
+    expect_sound();
+  }
+
+  std::string found_;  // by the last check, as lines
+  std::unique_ptr<Engine> engine_;
+  std::map<std::string, std::string> contents_;
+  Ino folder_;
+};
+
+TEST_F(CheckTest, ASoundStoreIsSoundAndUnchanged) {
+  const CheckReport report = check();
+  EXPECT_TRUE(report.complete && report.problems.empty()) << found_;
+  EXPECT_EQ(report.images, 3u);
+  EXPECT_EQ(report.directories, 2u);
+  EXPECT_EQ(report.links, 1u);
+  EXPECT_EQ(report.blocks, 330u);
+  EXPECT_EQ(report.keys, 1u);
+}
+
+TEST_F(CheckTest, AStoreThatWasKilledIsSound) {
+  open();
+  contents_["late"] = make(kRootIno, "late", 30);
+  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  test::copy_as_killed(store(), path("copy"));
+  close();
+  stdfs::rename(store(), path("original"));
+  stdfs::rename(path("copy"), store());
+  expect_sound();
+}
+
+TEST_F(CheckTest, LinkCountsAreCounted) {
+  change([](check::Records& records) {
+    auto inode = records.inodes.at(ino_of(records, "plain"));
+    inode.links = 7;
+    records.put(ino_of(records, "plain"), inode);
+  });
+  expect_repaired("/plain: its number of links is 7 and should be 1");
+}
+
+TEST_F(CheckTest, ANameThatLeadsToNothingIsRemoved) {
+  change([](check::Records& records) { records.put(check::Entry{kRootIno, Ino{900}, NodeKind::symlink, "ghost"}); });
+  expect_repaired("/ghost: the name leads to nothing");
+}
+
+TEST_F(CheckTest, AnInodeWithoutANameGetsItsNameBack) {
+  change([](check::Records& records) { records.erase_entry(records.entry_key(kRootIno, "plain")); });
+  expect_repaired("/plain: its directory does not list it");
+  open();
+  expect_whole("plain");
+  close();
+}
+
+TEST_F(CheckTest, AnInodeWithoutAPlaceGoesToLostAndFound) {
+  change([](check::Records& records) {
+    const Ino ino = ino_of(records, "plain");
+    auto inode = records.inodes.at(ino);
+    records.erase_entry(records.entry_key(kRootIno, "plain"));
+    inode.parent = Ino{800};
+    records.put(ino, inode);
+  });
+  expect_repaired("it goes to /lost+found/inode-");
+  open();
+  const auto place = engine_->resolve("lost+found");
+  ASSERT_TRUE(place);
+  const auto listed = engine_->read_directory(*place, 0, 10);
+  ASSERT_TRUE(listed && listed->size() == 1);
+  contents_["lost+found/" + listed->front().name] = contents_.at("plain");
+  expect_whole("lost+found/" + listed->front().name);
+  close();
+}
+
+TEST_F(CheckTest, ALostInodeOfAnImageIsMadeAnewAroundItsContent) {
+  change([](check::Records& records) { records.erase(ino_of(records, "secret")); });
+  expect_repaired("/folder/secret: its inode is missing");
+  open();
+  expect_whole("folder/secret");
+  const auto attributes = engine_->get_attributes(*engine_->resolve("folder/secret"));
+  ASSERT_TRUE(attributes);
+  EXPECT_EQ(attributes->permissions, 0600u);
+  EXPECT_EQ(*engine_->get_attribute(attributes->ino, "user.rekeyfs.encryption"), "kms");
+  close();
+}
+
+// What is written there afterwards must not become plain by accident.
+TEST_F(CheckTest, ALostDirectoryKeepsTheKeyOfItsImages) {
+  change([](check::Records& records) { records.erase(ino_of(records, "folder")); });
+  expect_repaired("/folder: its inode is missing");
+  open();
+  expect_whole("folder/secret");
+  const Ino folder = *engine_->resolve("folder");
+  EXPECT_EQ(*engine_->get_attribute(folder, "user.rekeyfs.key"), "tenant");
+  EXPECT_EQ(engine_->get_attributes(folder)->permissions & 0222u, 0u);
+  close();
+}
+
+TEST_F(CheckTest, AnImageWhoseLayerIsGoneIsRemovedAndTheOthersStay) {
+  change([](check::Records& records) { records.erase_layer(layer_of(records, "other")); });
+  expect_repaired("/other: the records of its layer");
+  open();
+  expect_whole("plain");
+  expect_whole("folder/secret");
+  EXPECT_EQ(engine_->resolve("other").error().code, Errc::not_found);
+  close();
+}
+
+TEST_F(CheckTest, ALayerNobodyUsesIsRemoved) {
+  change([](check::Records& records) {
+    auto layer = records.layers.at(layer_of(records, "other"));
+    layer.owner = Ino{};
+    records.put(layer_of(records, "other"), layer);
+    records.erase(ino_of(records, "other"));
+    records.erase_entry(records.entry_key(kRootIno, "other"));
+  });
+  expect_repaired("no image and no other layer uses it");
+}
+
+TEST_F(CheckTest, ChildRecordsAndMarksOfGarbageAreCompared) {
+  change([](check::Records& records) { records.put_child(layer_of(records, "plain"), layer_of(records, "other")); });
+  expect_repaired("is on record as reading from it and does not");
+  change([](check::Records& records) { records.put(Ino{700}, replication::ReplicationRecord{}); });
+  expect_repaired("a replication without an image");
+}
+
+TEST_F(CheckTest, FilesOfNoLayerAreRemoved) {
+  std::ofstream(store() + "/layers/ff/00000000000000ff.data0") << "left over";
+  expect_repaired("layers/ff/00000000000000ff.data0: belongs to no layer");
+  EXPECT_FALSE(stdfs::exists(store() + "/layers/ff/00000000000000ff.data0"));
+}
+
+TEST_F(CheckTest, ADamagedBlockIsNamedAndTheRestGoesOn) {
+  flip(files(".data0").front(), 5 * kBlock + 100);
+  flip(files(".data0").front(), 9 * kBlock);
+  const CheckReport report = check(true);
+  ASSERT_EQ(report.problems.size(), 2u) << found_;
+  EXPECT_FALSE(report.repaired);
+  EXPECT_EQ(report.problems[0].path, "/plain");
+  EXPECT_EQ(report.problems[0].offset, 5 * kBlock);
+  EXPECT_EQ(report.problems[0].size, kBlock);
+  EXPECT_EQ(report.problems[1].offset, 9 * kBlock);
+  EXPECT_TRUE(check(false, false).problems.empty()) << "blocks were read without being asked for";
+  open();
+  EXPECT_EQ(unreadable("plain"), 2u);
+  close();
+}
+
+TEST_F(CheckTest, AMissingOrTruncatedDataFileIsFoundWithoutReading) {
+  const std::string file = files(".data0").front();
+  stdfs::resize_file(file, 100 * kBlock);
+  CheckReport report = check(false, false);
+  ASSERT_EQ(report.problems.size(), 1u) << found_;
+  EXPECT_EQ(report.problems[0].offset, 100 * kBlock);
+  EXPECT_EQ(report.problems[0].size, 200 * kBlock);
+  stdfs::remove(file);
+  report = check(false, false);
+  ASSERT_EQ(report.problems.size(), 1u) << found_;
+  EXPECT_EQ(report.problems[0].size, 300 * kBlock);
+}
+
+// Any one page: the others' blocks are right, those of the page are errors for good, and the image can be written.
+TEST_F(CheckTest, ALostTablePageTakesItsBlocksOnly) {
+  const std::string file = files(".table").front();
+  const std::string whole = path("whole");
+  stdfs::copy_file(file, whole);
+  std::size_t hit = 0;
+  for (std::uint64_t page = 1; page * 4096 < stdfs::file_size(whole); ++page) {
+    stdfs::copy_file(whole, file, stdfs::copy_options::overwrite_existing);
+    flip(file, page * 4096 + 1000);
+    const CheckReport report = check(true);
+    EXPECT_TRUE(report.complete);
+    if (report.problems.empty()) continue;  // a page of an older tree
+    ++hit;
+    EXPECT_EQ(report.problems[0].path, "/plain") << found_;
+    std::size_t lost = 0;
+    for (const CheckProblem& problem : report.problems) lost += problem.size / kBlock;
+    open();
+    expect_whole("other");
+    expect_whole("folder/secret");
+    EXPECT_EQ(unreadable("plain"), lost);
+    const std::size_t written = read("plain", 0, kBlock) ? 0 : 1;
+    {
+      const OpenFilePtr image = std::move(*engine_->open_file(*engine_->resolve("plain"), O_RDWR, Caller{}));
+      ASSERT_TRUE(engine_->write(*image, 0, as_bytes(contents_.at("plain").substr(0, kBlock))));
+    }
+    close();
+    open();
+    EXPECT_EQ(unreadable("plain"), lost - written);
+    close();
+    stdfs::remove_all(store());
+    contents_.clear();
+    SetUp();
+    stdfs::copy_file(files(".table").front(), whole, stdfs::copy_options::overwrite_existing);
+  }
+  EXPECT_GE(hit, 3u);
+}
+
+TEST_F(CheckTest, DamageInTheMiddleOfTheJournalIsToldFromItsEnd) {
+  open();
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  test::copy_as_killed(store(), path("copy"));
+  close();
+  stdfs::rename(store(), path("original"));
+  stdfs::rename(path("copy"), store());
+  const std::string segment = store() + "/journal/" + test::journal_of(store()).front();
+  const std::uint64_t size = stdfs::file_size(segment);
+  stdfs::copy_file(segment, path("segment"));
+  stdfs::resize_file(segment, size - 3);  // torn
+  expect_sound();
+  stdfs::copy_file(path("segment"), segment, stdfs::copy_options::overwrite_existing);
+  flip(segment, 52 + 4 + 40);
+  expect_repaired("is damaged at byte 52");
+  open();
+  expect_whole("plain");
+  close();
+}
+
+TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
+  open();
+  KeyChange change;
+  change.kind = KeyChange::Kind::disable;
+  change.force = true;
+  ASSERT_TRUE(engine_->change_key("tenant", change, Caller{}));
+  close();
+  flip(files(".data0").back(), 100);
+  const CheckReport report = check();
+  EXPECT_TRUE(report.problems.empty()) << found_;
+  ASSERT_EQ(report.unverified.size(), 1u);
+  EXPECT_EQ(report.unverified[0].path, "/folder/secret");
+}
+
+// Any one page of the catalog, branches and the first two as well: the store can be mounted again, with all images or all
+// but those whose records were on that page, and no image has other bytes.
+TEST_F(CheckTest, AnyOnePageOfTheCatalogMayBeLost) {
+  open();
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "directory-" + std::to_string(i), 0755, Caller{}));
+  close();
+  stdfs::copy(store(), path("whole"), stdfs::copy_options::recursive);
+  const std::uint64_t pages = stdfs::file_size(store() + "/catalog/data.mdb") / 4096;
+  ASSERT_GT(pages, 8u);
+  std::size_t hit = 0, whole = 0;
+  for (std::uint64_t page = 0; page < pages; ++page) {
+    stdfs::remove_all(store());
+    stdfs::copy(path("whole"), store(), stdfs::copy_options::recursive);
+    {
+      std::fstream stream(store() + "/catalog/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekp(static_cast<std::streamoff>(page * 4096));
+      stream << std::string(4096, 'x');
+    }
+    const CheckReport report = check(true);
+    EXPECT_TRUE(report.complete) << "page " << page << "\n" << found_;
+    if (report.problems.empty()) continue;
+    ++hit;
+    EXPECT_FALSE(stdfs::exists(store() + "/catalog.new"));
+    EXPECT_TRUE(check().problems.empty()) << "page " << page << "\n" << found_;
+    open();
+    ASSERT_TRUE(engine_) << "page " << page;
+    std::size_t images = 0;
+    for (const auto& [name, content] : contents_) {
+      if (!engine_->resolve(name)) continue;
+      ++images;
+      static_cast<void>(unreadable(name));  // compares what can be read
+    }
+    whole += images == contents_.size() ? 1 : 0;
+    close();
+  }
+  EXPECT_GE(hit, 5u);
+  EXPECT_GE(whole, 3u) << "of " << hit;
+}
+
+TEST_F(CheckTest, AJournalWithoutItsBeginningIsRefusedAndBegunAnew) {
+  for (const std::string& name : test::journal_of(store())) stdfs::remove(store() + "/journal/" + name);
+  EXPECT_EQ(Engine::open(store(), test::test_credential(), {}).error().code, Errc::corrupt);
+  expect_repaired("is missing");
+  open();
+  expect_whole("plain");
+  close();
+}
+
+TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
+  const std::string before = check().anchor;
+  ASSERT_FALSE(before.empty());
+  EXPECT_TRUE(check(false, false, before).problems.empty()) << found_;
+  stdfs::copy(store(), path("old"), stdfs::copy_options::recursive);
+  open();
+  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  close();
+  EXPECT_TRUE(check(false, false, before).problems.empty()) << "a newer store: " << found_;
+  const std::string after = check().anchor;
+  stdfs::remove_all(store());
+  stdfs::rename(path("old"), store());
+  const CheckReport report = check(false, false, after);
+  ASSERT_EQ(report.problems.size(), 1u);
+  EXPECT_EQ(report.problems[0].kind, CheckProblem::Kind::rollback);
+  for (int i = 0; i < 4; ++i) {
+    open();
+    ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+    close();
+  }
+  EXPECT_EQ(check(false, false, after).problems.size(), 1u) << "its numbers have grown past the anchor's";
+}
+
+}  // namespace
+}  // namespace rekeyfs
