@@ -32,7 +32,9 @@ Result<std::unique_ptr<Bench>> Bench::open(const std::string& directory, const C
   RK_TRY_ASSIGN(std::unique_ptr<io::Storage> storage, io::LocalStorage::open(directory));
   RK_TRY_ASSIGN(store::Unlocked unlocked, store::open_superblock(*storage, credential));
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
-  return std::unique_ptr<Bench>(new Bench(directory, std::move(lock), std::move(storage), std::move(unlocked)));
+  auto reserved = std::make_unique<io::ReservedStorage>(std::move(storage), blocks::SlotFiles::is_one);
+  RK_TRY(reserved->adopt());
+  return std::unique_ptr<Bench>(new Bench(directory, std::move(lock), std::move(reserved), std::move(unlocked)));
 }
 
 Bench::~Bench() {

@@ -9,6 +9,7 @@
 #include "engine/catalog/salvage.h"
 #include "engine/check/findings.h"
 #include "engine/io/local_storage.h"
+#include "engine/io/reserved_storage.h"
 #include "engine/io/store_lock.h"
 #include "engine/kms/key_ring.h"
 #include "engine/namespace/tree.h"
@@ -47,7 +48,7 @@ class Bench {
   const std::string& directory() const { return directory_; }
 
  private:
-  Bench(std::string directory, io::StoreLock lock, std::unique_ptr<io::Storage> storage, store::Unlocked unlocked)
+  Bench(std::string directory, io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, store::Unlocked unlocked)
       : directory_(std::move(directory)), lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)) {}
 
   Status put_salvaged_in_place();
@@ -55,7 +56,7 @@ class Bench {
   const std::string directory_;
   std::string catalog_name_ = "catalog";
   io::StoreLock lock_;
-  std::unique_ptr<io::Storage> storage_;
+  std::unique_ptr<io::ReservedStorage> storage_;
   store::Unlocked unlocked_;
   store::Health health_{false};
   std::unique_ptr<catalog::Catalog> catalog_;
