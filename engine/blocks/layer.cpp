@@ -1,6 +1,7 @@
 #include "engine/blocks/layer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "engine/base/log.h"
@@ -10,8 +11,14 @@ namespace {
 
 // A block may be replaced while it is read; more often than this it is not chance.
 constexpr int kMostRetries = 16;
-// Spill slots kept for reuse, so that a hot block does not make the file system allocate each time.
-constexpr std::size_t kMostFreeSpill = 4096;
+// Slots in limbo beyond which writers wait for the checkpoint that is under way: those of 128 MiB of 16 KiB blocks.
+constexpr std::uint64_t kMostLimbo = 8192;
+constexpr auto kMostWait = std::chrono::milliseconds(50);  // if that checkpoint fails, say, they go on all the same
+// Slots that stay allocated while a layer is being rewritten: to give back and allocate again costs a file system more
+// than all the rest of a small write. A kill leaves at most these behind.
+constexpr std::size_t kMostIdle = 8192;
+// In limbo for no record's sake: the next checkpoint gives the slot back.
+constexpr catalog::SegmentNumber kNoSegment = 0;
 
 bool is_zero(ByteView bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
@@ -277,20 +284,38 @@ std::pair<RangeLock::Held, std::uint64_t> Layer::acquire_with_tail(BlockIndex fi
 }
 
 Status Layer::write(std::uint64_t offset, ByteView bytes, const Touch& touch) {
-  const BlockIndex first = block_of(offset);
-  const BlockIndex end = end_block(offset + bytes.size());
-  const auto [held, old_size] = acquire_with_tail(first, end);
-  if (offset > old_size) RK_TRY(prepare_extension(old_size, offset));
+  wait_for_relief();
+  const auto [held, old_size] = acquire_with_tail(block_of(offset), end_block(offset + bytes.size()));
+  return write_held(offset, bytes, old_size, touch);
+}
 
-  // Blocks written in part keep the rest of what they had.
-  std::vector<BlockEntry> entries;
+// Small writes supersede slots faster than a disk makes their successors durable.
+void Layer::wait_for_relief() {
+  if (pressure().limbo_slots <= kMostLimbo) return;
+  Lock lock(relief_);
+  relieved_.wait_for(relief_, kMostWait);
+}
+
+Status Layer::write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, const Touch& touch) {
+  if (offset > old_size) RK_TRY(prepare_extension(old_size, offset));
+  LayerChange change;
+  change.first = block_of(offset);
+  change.size = offset + bytes.size();
+  if (const Status stored = store_bytes(offset, bytes, old_size, change.entries); !stored) {
+    UniqueLock lock(mutex_);
+    abandon(change.entries);
+    return stored;
+  }
+  return commit(std::move(change), true, touch);
+}
+
+// Blocks written in part keep the rest of what they had.
+Status Layer::store_bytes(std::uint64_t at, ByteView left, std::uint64_t old_size, std::vector<BlockEntry>& entries) {
   auto store_and_append = [&](BlockIndex index, ByteView plain) -> Status {
     RK_TRY_ASSIGN(const std::vector<BlockEntry> stored, store(index, plain));
     entries.insert(entries.end(), stored.begin(), stored.end());
     return {};
   };
-  ByteView left = bytes;
-  std::uint64_t at = offset;
   while (!left.empty()) {
     const BlockIndex index = block_of(at);
     const std::uint64_t start = offset_of(index);
@@ -313,58 +338,80 @@ Status Layer::write(std::uint64_t offset, ByteView bytes, const Touch& touch) {
       at += size;
     }
   }
-  LayerChange change;
-  change.first = first;
-  change.entries = std::move(entries);
-  change.size = offset + bytes.size();
-  return commit(std::move(change), true, touch);
+  return {};
 }
 
 // Seals blocks and writes them to free slots. `plain` starts at a block; its last one may be short, then the rest
 // of it is zeros.
 Result<std::vector<BlockEntry>> Layer::store(BlockIndex first, ByteView plain) {
-  const std::size_t count = end_block(plain.size());
-  RK_TRY_ASSIGN(const std::vector<Slot> slots, choose_slots(first, count));
-  Scratch sealed(plain.size());
-  std::vector<BlockEntry> entries(count);
+  std::vector<BlockEntry> entries(end_block(plain.size()));
   auto block_at = [&](auto bytes, std::size_t i) {
     return bytes.subspan(i * block_size_, std::min<std::size_t>(block_size_, bytes.size() - i * block_size_));
   };
-  for (std::size_t i = 0; i < count; ++i) {
-    if (is_zero(block_at(plain, i))) continue;  // stays a hole
-    RK_TRY(cipher_->seal(first + i, block_at(plain, i), block_at(sealed.span(), i), entries[i]));
-    entries[i].slot = slots[i];
-  }
-  for (std::size_t i = 0; i < count;) {
-    if (entries[i].state == BlockState::hole) {
-      ++i;
-      continue;
-    }
-    const std::size_t from = i++;
-    while (i < count && entries[i].state == BlockState::data && slots[i] == slots[i - 1] + 1) ++i;
-    const std::size_t end = std::min(i * block_size_, plain.size());
-    RK_TRY(files_.write(slots[from], sealed.span().subspan(from * block_size_, end - from * block_size_)));
-  }
-  return entries;
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    if (!is_zero(block_at(plain, i))) entries[i].state = BlockState::data;  // the others stay holes
+  RK_TRY(choose_slots(first, entries));
+
+  Scratch sealed(plain.size());
+  Status status;
+  for (std::size_t i = 0; i < entries.size() && status; ++i)
+    if (entries[i].state == BlockState::data)
+      status = cipher_->seal(first + i, block_at(plain, i), block_at(sealed.span(), i), entries[i]);
+  if (status) status = write_slots(entries, sealed.span());
+  if (status) return entries;
+  UniqueLock lock(mutex_);
+  abandon(entries);
+  return fail(status.error());
 }
 
-Result<std::vector<Slot>> Layer::choose_slots(BlockIndex first, std::size_t count) {
-  std::vector<Slot> slots(count);
-  UniqueLock lock(mutex_);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Slot home = first + i;
-    RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(home));
-    const bool home_in_use = run.entry.state == BlockState::data && run.entry.slot == home;
-    if (!home_in_use && !limbo_.contains(home)) {
-      slots[i] = home;
-    } else if (!free_spill_.empty()) {
-      slots[i] = free_spill_.back();
-      free_spill_.pop_back();
-    } else {
-      slots[i] = kSpillBit | next_spill_++;
-    }
+// Slots side by side are written as one piece.
+Status Layer::write_slots(const std::vector<BlockEntry>& entries, ByteView sealed) {
+  auto is_data = [&](std::size_t i) { return i < entries.size() && entries[i].state == BlockState::data; };
+  for (std::size_t i = 0; i < entries.size();) {
+    const std::size_t from = i++;
+    if (!is_data(from)) continue;
+    while (is_data(i) && entries[i].slot == entries[i - 1].slot + 1) ++i;
+    const std::size_t end = std::min(i * block_size_, sealed.size());
+    RK_TRY(files_.write(entries[from].slot, sealed.subspan(from * block_size_, end - from * block_size_)));
   }
-  return slots;
+  return {};
+}
+
+Status Layer::choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) {
+  UniqueLock lock(mutex_);
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].state != BlockState::data) continue;
+    const auto slot = choose_slot(first + i);
+    if (!slot) {
+      entries.resize(i);
+      abandon(entries);
+      return fail(slot.error());
+    }
+    entries[i].slot = *slot;
+  }
+  return {};
+}
+
+Result<Slot> Layer::choose_slot(BlockIndex index) {
+  if (index >= kSpillBit) return fail(Errc::too_large, "an image cannot have that many blocks");
+  const Slot home = index;
+  RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(index));
+  const bool home_in_use = run.entry.state == BlockState::data && run.entry.slot == home;
+  if (!home_in_use && !limbo_.contains(home)) {
+    idle_.erase(home);
+    return home;
+  }
+  if (const auto idle = idle_.lower_bound(kSpillBit); idle != idle_.end()) return idle_.extract(idle).value();
+  if (const auto punched = punched_spill_.take()) return *punched;
+  if (next_spill_ >= kSlotEnd - kSpillBit)
+    return fail(Errc::too_large, "the image has used up its spill slots: copy it, and go on with the copy");
+  return kSpillBit | next_spill_++;
+}
+
+void Layer::abandon(const std::vector<BlockEntry>& entries) {
+  for (const BlockEntry& entry : entries)
+    if (entry.state == BlockState::data) limbo_.add(entry.slot, kNoSegment);
+  mark_changed();
 }
 
 // The blocks between the old end and `offset` were never content: make sure they read zero once they are.
@@ -413,18 +460,19 @@ Status Layer::resize(std::uint64_t new_size, const Touch& touch) {
 }
 
 Status Layer::zero(std::uint64_t offset, std::uint64_t count, const Touch& touch) {
-  const std::uint64_t content = size();
+  if (count == 0) return {};
+  const std::uint64_t wanted = offset + std::min(count, ~std::uint64_t{0} - offset);
+  const auto [held, content] = acquire_with_tail(block_of(offset), block_of(wanted - 1) + 1);
   if (offset >= content) return {};
-  const std::uint64_t end = std::min(content, count > content - offset ? content : offset + count);
+  const std::uint64_t end = std::min(content, wanted);
   const BlockIndex first = end_block(offset);
   const BlockIndex last = end == content ? end_block(end) : block_of(end);
   const std::vector<std::byte> zeros = make_buffer(block_size_);
   const std::uint64_t head_end = std::min(end, offset_of(first));
-  if (offset < head_end) RK_TRY(write(offset, ByteView(zeros).first(head_end - offset), touch));
+  if (offset < head_end) RK_TRY(write_held(offset, ByteView(zeros).first(head_end - offset), content, touch));
   if (last >= first && offset_of(last) < end && end < content)
-    RK_TRY(write(offset_of(last), ByteView(zeros).first(end - offset_of(last)), touch));
+    RK_TRY(write_held(offset_of(last), ByteView(zeros).first(end - offset_of(last)), content, touch));
   if (first >= last) return {};
-  auto held = ranges_.acquire(first, last);
   LayerChange change;
   change.kind = LayerChange::Kind::range;
   change.first = first;
@@ -433,17 +481,17 @@ Status Layer::zero(std::uint64_t offset, std::uint64_t count, const Touch& touch
 }
 
 Status Layer::extend_over_base(std::uint64_t new_size, const Touch& touch) {
-  std::uint64_t from = size();
-  if (new_size <= from) return {};
+  const auto [held, old_size] = acquire_with_tail(block_of(new_size), RangeLock::kEnd);
+  if (new_size <= old_size) return {};
+  std::uint64_t from = old_size;
   if (from % block_size_ != 0) {
     // The block the last piece ended in may have been stored short by now: bring its rest in as bytes.
     const std::uint64_t to = std::min(new_size, offset_of(block_of(from) + 1));
     Scratch rest(to - from);
     RK_TRY(base()->read(from, rest.span()));
-    RK_TRY(write(from, rest.span(), touch));
+    RK_TRY(write_held(from, rest.span(), from, touch));
     from = to;
   }
-  auto held = ranges_.acquire(end_block(from), RangeLock::kEnd);
   LayerChange change;
   change.kind = LayerChange::Kind::range;
   change.first = end_block(from);
@@ -465,19 +513,25 @@ Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const To
 
 Status Layer::commit(LayerChange change, bool may_grow, const Touch& touch) {
   UniqueLock lock(mutex_);
-  if (retired_.load()) return fail(Errc::stale, "the image was deleted");
   if (may_grow) change.size = std::max(change.size, size_);
-  catalog::SegmentNumber segment = 0;
+  const auto segment = record(change, touch);
+  if (!segment) {
+    abandon(change.entries);
+    return fail(segment.error());
+  }
+  return apply(change, *segment);
+}
+
+Result<catalog::SegmentNumber> Layer::record(const LayerChange& change, const Touch& touch) {
+  if (retired_.load()) return fail(Errc::stale, "the image was deleted");
+  may_idle_ = true;
   // Before the record is in the journal: a checkpoint that ends its segment must know of this layer, or it would trim
   // the record without having it in the table.
   mark_changed();
-  {
-    catalog::WriteTxn txn(catalog_);
-    if (touch) RK_TRY(touch(txn));
-    txn.change_layer(id_, change.encode());
-    RK_TRY_ASSIGN(segment, txn.commit());
-  }
-  return apply(change, segment);
+  catalog::WriteTxn txn(catalog_);
+  if (touch) RK_TRY(touch(txn));
+  txn.change_layer(id_, change.encode());
+  return txn.commit();
 }
 
 Status Layer::apply(const LayerChange& change, catalog::SegmentNumber segment) {
@@ -612,7 +666,7 @@ Status Layer::sync_table() {
 }
 
 void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
-  std::vector<SlotRun> old;
+  std::vector<SlotRun> given_back;
   {
     UniqueLock lock(mutex_);
     if (!committed) {
@@ -621,23 +675,41 @@ void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
       return;
     }
     table_.committed();
-    old = limbo_.older_than(first_segment);
+    given_back = retain_some(first_segment);
+    for (const SlotRun& run : given_back) being_punched_ += run.count;
   }
+  relieved_.notify_all();
   // Still in limbo, so that nobody takes them before they are punched.
-  for (const SlotRun& run : old)
+  for (const SlotRun& run : given_back)
     if (const Status punched = files_.punch(run); !punched) log::warn("space not given back: {}", describe(punched.error()));
   UniqueLock lock(mutex_);
   limbo_.remove_older_than(first_segment);
-  for (auto run = old.rbegin(); run != old.rend(); ++run)
-    for (std::uint64_t n = run->count; n-- > 0 && (run->first & kSpillBit) && free_spill_.size() < kMostFreeSpill;)
-      free_spill_.push_back(run->first + n);
-  // What is in limbo still waits for the next checkpoint.
-  if (!limbo_.empty()) mark_changed();
+  being_punched_ = 0;
+  for (const SlotRun& run : given_back)
+    if (run.first & kSpillBit) punched_spill_.add(run);
+  // What is in limbo or idle waits for the next checkpoint.
+  if (!limbo_.empty() || !idle_.empty()) mark_changed();
 }
 
-std::size_t Layer::dirty_pages() const {
+std::vector<SlotRun> Layer::retain_some(catalog::SegmentNumber first_segment) {
+  const std::vector<SlotRun> old = limbo_.older_than(first_segment);
+  if (old.empty() && limbo_.empty()) {
+    // Nothing was superseded since the last checkpoint: the layer is at rest, and its space goes back.
+    for (const Slot slot : std::exchange(idle_, {})) limbo_.add(slot, kNoSegment);
+    return limbo_.older_than(first_segment);
+  }
+  for (auto run = old.rbegin(); may_idle_ && run != old.rend() && idle_.size() < kMostIdle; ++run) {
+    for (std::uint64_t n = 0; n < run->count && idle_.size() < kMostIdle; ++n) {
+      limbo_.remove(run->first + n);
+      idle_.insert(run->first + n);
+    }
+  }
+  return limbo_.older_than(first_segment);
+}
+
+Layer::Pressure Layer::pressure() const {
   SharedLock lock(mutex_);
-  return table_.dirty_pages();
+  return {table_.dirty_pages(), limbo_.slots() - being_punched_};
 }
 
 Status Layer::mark_lost(const BlockTable::Lost& lost) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 
 #include "engine/base/mutex.h"
 #include "engine/blocks/block_table.h"
@@ -104,7 +105,12 @@ class Layer {
   Status sync_table();
   // Gives slots back that no recovery from `first_segment` on can need.
   void end_flush(bool committed, catalog::SegmentNumber first_segment);
-  std::size_t dirty_pages() const;
+  // What waits for a checkpoint.
+  struct Pressure {
+    std::size_t dirty_pages = 0;
+    std::uint64_t limbo_slots = 0;
+  };
+  Pressure pressure() const;
 
   // Checking: what a block's entry says, and where its table cannot be read any more (BlockTable::mark_lost()).
   Result<BlockTable::Run> find(BlockIndex index);
@@ -130,12 +136,23 @@ class Layer {
   // How many bytes from `offset` on are known to be zeros, seen through all bases.
   Result<std::uint64_t> zeros_at(std::uint64_t offset);
 
-  // Both with the range lock held.
+  void wait_for_relief() EXCLUDES(mutex_);
+  // All with the range lock held.
+  Status write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, const Touch& touch);
+  Status store_bytes(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, std::vector<BlockEntry>& entries);
   Result<std::vector<BlockEntry>> store(BlockIndex first, ByteView plain);
+  Status write_slots(const std::vector<BlockEntry>& entries, ByteView sealed);
   Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);
   Status zero_tail(std::uint64_t size);
-  Result<std::vector<Slot>> choose_slots(BlockIndex first, std::size_t count) EXCLUDES(mutex_);
+  // Gives each entry of a block with data a free slot.
+  Status choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) EXCLUDES(mutex_);
+  Result<Slot> choose_slot(BlockIndex index) REQUIRES(mutex_);
+  // The change was not recorded: nobody will ever look into its slots.
+  void abandon(const std::vector<BlockEntry>& entries) REQUIRES(mutex_);
+  // Decides which slots that nobody needs any more stay allocated; the others, still in limbo, are to be punched.
+  std::vector<SlotRun> retain_some(catalog::SegmentNumber first_segment) REQUIRES(mutex_);
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
+  Result<catalog::SegmentNumber> record(const LayerChange& change, const Touch& touch) REQUIRES(mutex_);
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void mark_changed() REQUIRES(mutex_);
@@ -162,9 +179,17 @@ class Layer {
   std::uint64_t stored_ GUARDED_BY(mutex_);
   std::uint64_t filled_ GUARDED_BY(mutex_);
   std::uint64_t next_spill_ GUARDED_BY(mutex_);
-  std::vector<Slot> free_spill_ GUARDED_BY(mutex_);
+  // Slots that hold nothing: in limbo, then idle (still allocated, so that writing them again costs the file system
+  // nothing) or punched. Of the punched ones only spill slots are remembered: a home slot is its block's anyway.
   Limbo limbo_ GUARDED_BY(mutex_);
+  std::uint64_t being_punched_ GUARDED_BY(mutex_) = 0;  // of those in limbo
+  std::set<Slot> idle_ GUARDED_BY(mutex_);
+  bool may_idle_ GUARDED_BY(mutex_) = false;  // not in recovery, after which layers are closed
+  FreeSlots punched_spill_ GUARDED_BY(mutex_);
   bool changed_ GUARDED_BY(mutex_) = false;  // since the last begin_flush()
+
+  Mutex relief_;  // guards nothing: for relieved_
+  CondVar relieved_;
 };
 
 }  // namespace rekeyfs::blocks

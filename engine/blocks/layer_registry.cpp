@@ -206,15 +206,19 @@ bool LayerRegistry::has_changed() const {
   return !changed_.empty();
 }
 
-std::size_t LayerRegistry::dirty_pages() const {
+Layer::Pressure LayerRegistry::pressure() const {
   std::vector<std::shared_ptr<Layer>> layers;
   {
     Lock lock(mutex_);
     for (const auto& [id, layer] : unflushed_) layers.push_back(layer);
   }
-  std::size_t pages = 0;
-  for (const auto& layer : layers) pages += layer->dirty_pages();
-  return pages;
+  Layer::Pressure sum;
+  for (const auto& layer : layers) {
+    const Layer::Pressure one = layer->pressure();
+    sum.dirty_pages += one.dirty_pages;
+    sum.limbo_slots += one.limbo_slots;
+  }
+  return sum;
 }
 
 std::vector<std::shared_ptr<Layer>> LayerRegistry::take_changed() {

@@ -62,8 +62,7 @@ class LayerRegistry final : public DirtyObserver {
   std::vector<std::shared_ptr<Layer>> take_changed();  // since the last call
   void layer_changed(LayerId layer) override;
   bool has_changed() const;
-  std::size_t pages_in_memory() const { return budget_.pages.load(); }
-  std::size_t dirty_pages() const;
+  Layer::Pressure pressure() const;  // of all together
 
   Result<LayerRecord> record_of(LayerId id) const;
   // Layers whose base is `id`.

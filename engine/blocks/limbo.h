@@ -1,10 +1,12 @@
 // Limbo: slots whose block has a newer version that is not durable yet, so that the old one may still be needed.
 //
 // A slot is in limbo from the journal segment in which its successor was recorded until a checkpoint no longer
-// needs that segment. Kept as runs, because a truncation frees millions at once. Not thread-safe.
+// needs that segment. FreeSlots: those that came out of it and may be written again. Both are kept as runs, because a
+// truncation frees millions at once. Not thread-safe.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "engine/blocks/block_entry.h"
@@ -25,10 +27,12 @@ class Limbo {
       if (before.end > slot) return;  // in already: a replayed change
       if (before.end == slot && before.segment == segment) {
         ++before.end;
+        ++slots_;
         return;
       }
     }
     runs_.emplace(slot, Run{slot + 1, segment});
+    ++slots_;
   }
 
   bool contains(Slot slot) const {
@@ -42,22 +46,33 @@ class Limbo {
     if (after == runs_.begin() || std::prev(after)->second.end <= slot) return;
     const auto found = std::prev(after);
     const Run run = found->second;
+    --slots_;
     if (slot + 1 < run.end) runs_.emplace(slot + 1, run);
     if (found->first == slot) runs_.erase(found);
     else found->second.end = slot;
   }
 
-  // Runs whose successors were recorded before `segment`; they stay in limbo until remove().
+  // Runs whose successors were recorded before `segment`, ascending, neighbours as one; they stay in limbo until
+  // they are removed.
   std::vector<SlotRun> older_than(std::uint64_t segment) const {
     std::vector<SlotRun> old;
-    for (const auto& [first, run] : runs_)
-      if (run.segment < segment) old.push_back({first, run.end - first});
+    for (const auto& [first, run] : runs_) {
+      if (run.segment >= segment) continue;
+      if (!old.empty() && old.back().first + old.back().count == first) old.back().count += run.end - first;
+      else old.push_back({first, run.end - first});
+    }
     return old;
   }
   void remove_older_than(std::uint64_t segment) {
-    std::erase_if(runs_, [&](const auto& run) { return run.second.segment < segment; });
+    std::erase_if(runs_, [&](const auto& entry) {
+      const auto& [first, run] = entry;
+      if (run.segment >= segment) return false;
+      slots_ -= run.end - first;
+      return true;
+    });
   }
   bool empty() const { return runs_.empty(); }
+  std::uint64_t slots() const { return slots_; }
 
  private:
   struct Run {
@@ -65,6 +80,40 @@ class Limbo {
     std::uint64_t segment;
   };
   std::map<Slot, Run> runs_;  // by first slot
+  std::uint64_t slots_ = 0;
+};
+
+class FreeSlots {
+ public:
+  static constexpr std::size_t kMostRuns = 4096;  // slots beyond are forgotten: numbers are plenty
+
+  // None of them is in already.
+  void add(SlotRun run) {
+    auto after = runs_.upper_bound(run.first);
+    if (after != runs_.end() && run.first + run.count == after->first) {
+      run.count += after->second;
+      after = runs_.erase(after);
+    }
+    if (after != runs_.begin()) {
+      auto& [first, count] = *std::prev(after);
+      if (first + count == run.first) {
+        count += run.count;
+        return;
+      }
+    }
+    if (runs_.size() < kMostRuns) runs_.emplace(run.first, run.count);
+  }
+  // The lowest.
+  std::optional<Slot> take() {
+    if (runs_.empty()) return std::nullopt;
+    const auto [first, count] = *runs_.begin();
+    runs_.erase(runs_.begin());
+    if (count > 1) runs_.emplace(first + 1, count - 1);
+    return first;
+  }
+
+ private:
+  std::map<Slot, std::uint64_t> runs_;  // first slot -> how many
 };
 
 }  // namespace rekeyfs::blocks

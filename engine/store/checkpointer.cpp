@@ -9,7 +9,8 @@ using namespace std::chrono_literals;
 constexpr auto kInterval = 3s;   // unsynced changes are durable within 5 s
 constexpr auto kLook = 100ms;    // how often pressure is looked at
 constexpr std::uint64_t kJournalBytes = 32u << 20;
-constexpr std::size_t kPages = 2048;    // of block tables in memory, half the budget
+constexpr std::size_t kPages = 2048;    // changed ones of block tables, half the budget
+constexpr std::uint64_t kLimbo = 4096;  // slots in limbo, 64 MiB of 16 KiB blocks
 constexpr std::size_t kFewLayers = 8;   // up to here one sync per file costs less than syncing the file system
 
 }  // namespace
@@ -27,6 +28,7 @@ void Checkpointer::stop() {
 
 void Checkpointer::loop() {
   auto last = std::chrono::steady_clock::now();
+  bool failed = false;
   for (;;) {
     {
       Lock lock(mutex_);
@@ -34,23 +36,26 @@ void Checkpointer::loop() {
       if (stopping_) return;
     }
     const auto now = std::chrono::steady_clock::now();
-    if (!is_due() && (now - last < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) continue;
+    const bool early = !failed && is_due();  // what failed is not tried ten times a second
+    if (!early && (now - last < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) continue;
     last = now;
-    if (const Status status = run(); !status) log::error("checkpoint: {}", describe(status.error()));
+    const Status status = run();
+    failed = !status;
+    if (failed) log::error("checkpoint: {}", describe(status.error()));
   }
 }
 
 bool Checkpointer::is_due() const {
   if (bytes_to_write() > storage_.room_for_checkpoint()) return true;
-  return catalog_.journal_bytes() > kJournalBytes || (layers_.pages_in_memory() > kPages && layers_.has_changed() && layers_.dirty_pages() > kPages);
+  if (catalog_.journal_bytes() > kJournalBytes) return true;
+  const blocks::Layer::Pressure pressure = layers_.pressure();
+  return pressure.dirty_pages > kPages || pressure.limbo_slots > kLimbo;
 }
 
 // At most, by a checkpoint now: each changed record may be on a page of its own of LMDB, which copies the page; and values
 // may be longer than that.
 std::uint64_t Checkpointer::bytes_to_write() const {
-  const std::uint64_t pages = catalog_.changes() + layers_.pages_in_memory();
-  if (pages * blocks::kPageSize + catalog_.journal_bytes() <= io::ReservedStorage::kMostReserve / 64) return 0;
-  return (catalog_.changes() + layers_.dirty_pages()) * blocks::kPageSize + catalog_.journal_bytes();
+  return (catalog_.changes() + layers_.pressure().dirty_pages) * blocks::kPageSize + catalog_.journal_bytes();
 }
 
 Status Checkpointer::run() {

@@ -56,6 +56,332 @@ class LayerTest : public test::FaultyStore {
   }
 };
 
+// --- versions of a block -----------------------------------------------------------------------------------------
+
+TEST_F(LayerTest, ATornWriteLeavesTheVersionBefore) {
+  const LayerId id = make_layer();
+  for (const char fill : {'a', 'b', 'c'}) {
+    ASSERT_TRUE(write(id, 0, fill));
+    storage_->set_hook([](Operation operation, const std::string& path) -> Status {
+      return operation == Operation::write && is(path, "layers/") ? fail(Errc::io) : Status{};
+    });
+    EXPECT_FALSE(write(id, 0, 'X'));
+    storage_->set_hook(nullptr);
+    EXPECT_EQ(block(id, 0), std::string(1, fill));
+    kill();
+    EXPECT_EQ(block(id, 0), std::string(1, fill));
+  }
+}
+
+TEST_F(LayerTest, AWriteThatCannotBeRecordedLeavesTheVersionBefore) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook([](Operation operation, const std::string& path) -> Status {
+    return operation == Operation::write && is(path, "journal/") ? fail(Errc::no_space) : Status{};
+  });
+  EXPECT_FALSE(write(id, 0, 'X'));
+  EXPECT_FALSE(write(id, 1, 'X'));
+  storage_->set_hook(nullptr);
+  EXPECT_EQ(block(id, 0), "a");
+  EXPECT_EQ(layer(id)->size(), kBlock);
+  ASSERT_TRUE(write(id, 1, 'b'));
+  kill();
+  EXPECT_EQ(block(id, 0), "a");
+  EXPECT_EQ(block(id, 1), "b");
+}
+
+// A power cut may take the journal's end back, a kill does not: both versions stay until a checkpoint.
+TEST_F(LayerTest, NeitherTheLastSyncedNorTheLastAcknowledgedVersionIsOverwritten) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(sync(id));
+  for (const char fill : {'b', 'c', 'd', 'e', 'f'}) ASSERT_TRUE(write(id, 0, fill));
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "a");
+}
+
+TEST_F(LayerTest, PartsOfBlocksKeepTheRest) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(put(id, 0, std::string(3 * kBlock, 'a')));
+  ASSERT_TRUE(put(id, kBlock - 3, "bbbbbb"));
+  EXPECT_EQ(read(id, kBlock - 5, 10), "aabbbbbbaa");
+  kill();
+  EXPECT_EQ(read(id, kBlock - 5, 10), "aabbbbbbaa");
+  EXPECT_EQ(read(id, 3 * kBlock - 2, 5), std::string("aa\0\0\0", 5));
+}
+
+TEST_F(LayerTest, BlocksOfZerosAreHoles) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  EXPECT_EQ(layer(id)->stored(), kBlock);
+  ASSERT_TRUE(write(id, 0, '\0'));
+  EXPECT_EQ(layer(id)->stored(), 0u);
+  EXPECT_EQ(*layer(id)->find_data(0), kBlock);
+  EXPECT_EQ(*layer(id)->find_hole(0), 0u);
+}
+
+TEST_F(LayerTest, ADamagedBlockIsAnErrorAndTheOthersAreNot) {
+  const LayerId id = make_layer();
+  for (std::uint64_t index = 0; index < 3; ++index) ASSERT_TRUE(write(id, index, 'a'));
+  std::fstream file(file_of(id, ".data0"), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(kBlock + 77));
+  file.put('!');
+  file.close();
+  EXPECT_EQ(block(id, 0), "a");
+  EXPECT_THAT(block(id, 1), ::testing::StartsWith("damaged data"));
+  EXPECT_THAT(read(id, 0, 3 * kBlock), ::testing::StartsWith("damaged data"));
+  EXPECT_EQ(block(id, 2), "a");
+  ASSERT_TRUE(write(id, 1, 'b'));
+  EXPECT_EQ(block(id, 1), "b");
+}
+
+// --- sizes and bases -----------------------------------------------------------------------------------------------
+
+TEST_F(LayerTest, WhatWasCutOffNeverComesBack) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(put(id, 0, std::string(3 * kBlock, 'a')));
+  ASSERT_TRUE(layer(id)->resize(kBlock + 10, {}));
+  ASSERT_TRUE(layer(id)->resize(3 * kBlock, {}));
+  EXPECT_EQ(read(id, kBlock + 8, 4), std::string("aa\0\0", 4));
+  EXPECT_EQ(block(id, 2), "hole");
+  kill();
+  EXPECT_EQ(read(id, kBlock + 8, 4), std::string("aa\0\0", 4));
+  EXPECT_EQ(block(id, 2), "hole");
+}
+
+TEST_F(LayerTest, ALayerReadsFromItsBaseUntilItIsWritten) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(put(base, 0, std::string(2 * kBlock + 100, 'a')));
+  const LayerId top = make_over(base, 2 * kBlock + 100);
+  EXPECT_TRUE(layer(top)->is_all_base());
+  EXPECT_EQ(block(top, 1), "a");
+  ASSERT_TRUE(put(top, kBlock + 5, "b"));
+  EXPECT_EQ(read(top, kBlock + 4, 3), "aba");
+  EXPECT_EQ(read(base, kBlock + 4, 3), "aaa");
+  kill();
+  EXPECT_EQ(read(top, kBlock + 4, 3), "aba");
+  EXPECT_EQ(read(top, 2 * kBlock + 98, 4), std::string("aa\0\0", 4));
+  EXPECT_FALSE(layer(top)->is_all_base());
+}
+
+TEST_F(LayerTest, AShortenedLayerDoesNotShowItsBaseWhenItGrows) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(put(base, 0, std::string(4 * kBlock, 'a')));
+  const LayerId top = make_over(base, 4 * kBlock);
+  ASSERT_TRUE(layer(top)->resize(kBlock + 10, {}));
+  ASSERT_TRUE(layer(top)->resize(4 * kBlock, {}));
+  for (int pass = 0; pass < 2; ++pass) {
+    EXPECT_EQ(block(top, 0), "a");
+    EXPECT_EQ(read(top, kBlock + 8, 4), std::string("aa\0\0", 4));
+    EXPECT_EQ(block(top, 2), "hole");
+    EXPECT_EQ(block(top, 3), "hole");
+    kill();
+  }
+}
+
+TEST_F(LayerTest, FillingMakesALayerIndependent) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(write(base, 0, 'a'));
+  ASSERT_TRUE(write(base, 5, 'b'));  // holes between
+  const LayerId top = make_over(base, 6 * kBlock);
+  for (BlockIndex index = 0;;) {
+    const auto done = layer(top)->fill(index, 2);
+    ASSERT_TRUE(done) << test::error_text(done);
+    if (*done == 0) break;
+    index += *done;
+  }
+  layer(top)->drop_base();
+  EXPECT_EQ(block(top, 0), "a");
+  EXPECT_EQ(block(top, 3), "hole");
+  EXPECT_EQ(block(top, 5), "b");
+  EXPECT_EQ(layer(top)->stored(), 2 * kBlock);
+}
+
+TEST_F(LayerTest, WhatAReaderGotIsKeptOnlyWhereTheBaseIsStillRead) {
+  const LayerId base = make_layer();
+  ASSERT_TRUE(put(base, 0, std::string(2 * kBlock, 'a')));
+  const LayerId top = make_over(base, 2 * kBlock);
+  ASSERT_TRUE(write(top, 0, 'n'));
+  ASSERT_TRUE(layer(top)->keep(0, as_bytes(std::string(2 * kBlock, 'a'))));
+  EXPECT_EQ(block(top, 0), "n");
+  EXPECT_EQ(block(top, 1), "a");
+  EXPECT_EQ(layer(top)->stored(), 2 * kBlock);
+}
+
+// The end of a range to be zeroed was taken for the image's end, while a writer was just making the image longer.
+TEST_F(LayerTest, ZeroingToTheEndSparesWhatIsBeingAppended) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(put(id, 0, std::string(100, 'a')));
+  std::thread zeroing;
+  during(Operation::write, "layers/", [&] {
+    zeroing = std::thread([&] { EXPECT_TRUE(layer(id)->zero(0, 100, {})); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // it waits for the writer's blocks by now
+  });
+  ASSERT_TRUE(put(id, 100, "bbb"));
+  zeroing.join();
+  storage_->set_hook(nullptr);
+  EXPECT_EQ(read(id, 99, 4), std::string("\0bbb", 4));
+}
+
+TEST_F(LayerTest, ZeroingAnywhereIsZeroingThere) {
+  const LayerId id = make_layer();
+  std::string expected(3 * kBlock + 100, 'a');
+  ASSERT_TRUE(put(id, 0, expected));
+  const std::uint64_t far = std::uint64_t{1} << 40;
+  const std::pair<std::uint64_t, std::uint64_t> ranges[] = {
+      {10, 5}, {kBlock - 1, 2}, {kBlock, kBlock}, {2 * kBlock + 5, kBlock}, {3 * kBlock + 50, far}, {far, 5}, {7, 0}, {50, ~std::uint64_t{0}}};
+  for (const auto& [offset, size] : ranges) {
+    ASSERT_TRUE(layer(id)->zero(offset, size, {}));
+    for (std::uint64_t at = offset; at < expected.size() && at - offset < size; ++at) expected[at] = '\0';
+    ASSERT_EQ(read(id, 0, expected.size()), expected) << offset << " + " << size;
+    ASSERT_EQ(layer(id)->size(), expected.size());
+  }
+}
+
+// --- readers and writers side by side --------------------------------------------------------------------------------
+
+// A block is read whole, in one version or another, while it is rewritten and checkpoints give its slots back.
+TEST_F(LayerTest, ReadersSeeWholeVersionsOfBlocksThatAreRewritten) {
+  const LayerId id = make_layer();
+  constexpr std::uint64_t kBlocks = 8;
+  for (std::uint64_t index = 0; index < kBlocks; ++index) ASSERT_TRUE(write(id, index, 'a'));
+  const std::shared_ptr<Layer> shared = layer(id);
+  std::atomic<bool> stop = false;
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      std::string got(kBlocks * kBlock, '?');
+      while (!stop) {
+        if (!shared->read(0, {reinterpret_cast<std::byte*>(got.data()), got.size()})) ++wrong;
+        for (std::uint64_t index = 0; index < kBlocks; ++index) {
+          const std::string_view one = std::string_view(got).substr(index * kBlock, kBlock);
+          if (one.find_first_not_of(one[0]) != std::string::npos) ++wrong;
+        }
+      }
+    });
+    threads.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      while (!stop) {
+        const std::string bytes(kBlock, static_cast<char>('a' + random() % 26));
+        if (!shared->write(random() % kBlocks * kBlock, as_bytes(bytes), {})) ++wrong;
+      }
+    });
+  }
+  for (int i = 0; i < 30; ++i) EXPECT_TRUE(parts_->checkpointer->run());
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(LayerTest, AppendsOfManyThreadsAllArrive) {
+  const LayerId id = make_layer();
+  const std::shared_ptr<Layer> shared = layer(id);
+  constexpr std::uint64_t kPieces = 400, kPiece = 100;  // in four threads, interleaved
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = t; i < kPieces; i += 4)
+        EXPECT_TRUE(shared->write(i * kPiece, as_bytes(std::string(kPiece, static_cast<char>('a' + i % 26))), {}));
+    });
+  for (std::thread& thread : threads) thread.join();
+  kill();
+  const std::string got = read(id, 0, kPieces * kPiece);
+  for (std::uint64_t i = 0; i < kPieces; ++i)
+    ASSERT_EQ(got.substr(i * kPiece, kPiece), std::string(kPiece, static_cast<char>('a' + i % 26))) << i;
+}
+
+// --- slots ---------------------------------------------------------------------------------------------------------
+
+TEST_F(LayerTest, ABlockThatRestsComesHome) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  EXPECT_EQ(spill_slots(id), 0u);
+  ASSERT_TRUE(write(id, 0, 'b'));
+  EXPECT_EQ(spill_slots(id), 1u);
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_TRUE(write(id, 0, 'c'));
+  EXPECT_EQ(spill_slots(id), 1u);
+  EXPECT_EQ(block(id, 0), "c");
+}
+
+// Rewriting within a checkpoint takes a slot for each version; after it the same ones serve again, without the file
+// system giving back and allocating. Only a layer at rest gives its space back.
+TEST_F(LayerTest, SlotsAreWrittenAgainAndGivenBackAtRest) {
+  const LayerId id = make_layer();
+  std::uint64_t punched = 0;
+  storage_->set_hook([&](Operation operation, const std::string&) -> Status {
+    if (operation == Operation::punch) ++punched;
+    return {};
+  });
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 50; ++i) ASSERT_TRUE(write(id, 0, static_cast<char>('a' + i % 26)));
+    ASSERT_TRUE(parts_->checkpointer->run());
+  }
+  EXPECT_LE(spill_slots(id), 102u);
+  EXPECT_EQ(punched, 0u);
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_GT(punched, 0u);
+  EXPECT_LE(punched, 4u) << "neighbours are punched as one";
+  EXPECT_EQ(block(id, 0), std::string(1, static_cast<char>('a' + 49 % 26)));
+  EXPECT_FALSE(parts_->layers->has_changed()) << "at rest nothing remains to be done";
+  kill();
+  EXPECT_EQ(block(id, 0), std::string(1, static_cast<char>('a' + 49 % 26)));
+}
+
+// What is given back at rest may be the home of a block that is being written at this moment.
+TEST_F(LayerTest, ASlotIsNotPunchedUnderAWriter) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(write(id, 0, 'b'));  // in a spill slot: home is in limbo
+  ASSERT_TRUE(parts_->checkpointer->run());  // idle
+  during(Operation::punch, ".data", [&] { EXPECT_TRUE(write(id, 0, 'c')); });
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_EQ(block(id, 0), "c");
+  during(Operation::write, ".data", [&] { EXPECT_TRUE(parts_->checkpointer->run()); });
+  for (const char fill : {'d', 'e', 'f', 'g'}) {
+    ASSERT_TRUE(write(id, 0, fill));
+    EXPECT_EQ(block(id, 0), std::string(1, fill));
+    ASSERT_TRUE(parts_->checkpointer->run());
+    EXPECT_EQ(block(id, 0), std::string(1, fill));
+  }
+}
+
+// Nor does recovery keep slots for writers that will not come: the layer is closed after it.
+TEST_F(LayerTest, RecoveryGivesBackWhatWasSuperseded) {
+  const LayerId id = make_layer();
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(write(id, 0, static_cast<char>('a' + i % 26)));
+  std::uint64_t punched = 0;
+  storage_->set_hook([&](Operation operation, const std::string&) -> Status {
+    if (operation == Operation::punch) ++punched;
+    return {};
+  });
+  open();
+  EXPECT_GT(punched, 0u);
+  storage_->set_hook(nullptr);
+  EXPECT_EQ(block(id, 0), std::string(1, static_cast<char>('a' + 49 % 26)));
+}
+
+TEST_F(LayerTest, FailedWritesGiveTheirSlotsBack) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  for (const char* refused : {".spill", "journal/"}) {
+    for (int round = 0; round < 60; ++round) {
+      storage_->set_hook([&](Operation operation, const std::string& path) -> Status {
+        return operation == Operation::write && is(path, refused) ? fail(Errc::no_space) : Status{};
+      });
+      ASSERT_FALSE(write(id, 0, 'X'));
+      storage_->set_hook(nullptr);
+      ASSERT_TRUE(parts_->checkpointer->run());
+    }
+    EXPECT_LE(spill_slots(id), 3u);
+  }
+  EXPECT_EQ(block(id, 0), "a");
+  ASSERT_TRUE(write(id, 0, 'b'));
+  kill();
+  EXPECT_EQ(block(id, 0), "b");
+}
+
 // --- syncs -----------------------------------------------------------------------------------------------------------
 
 // What a replica reads from stays owed to the next sync when one fails, and to the one that comes meanwhile.
@@ -204,6 +530,13 @@ TEST_F(LayerTest, AMissingTableDoesNotStopTheOthers) {
   EXPECT_EQ(block(other, 0), "d");
 }
 
+TEST_F(LayerTest, ABlockNumberThatNoSlotHasIsRefused) {
+  const LayerId id = make_layer();
+  const Status status = write(id, blocks::kSpillBit, 'a');
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, Errc::too_large);
+}
+
 // A nonce is never used twice and never cut to the width of its field.
 TEST_F(LayerTest, SealingEndsWithTheLastCounter) {
   catalog::Epochs epochs(root_, catalog::kCounterEnd - 1);
@@ -246,6 +579,31 @@ TEST_F(LayerTest, TheLastMountIsTheLast) {
     ASSERT_TRUE(first);
     ASSERT_TRUE((*opened)->commit_frozen(*first, {}));
   }
+}
+
+// --- many small appends ------------------------------------------------------------------------------------------------
+
+// Each append makes a new version of the last block. What they leave behind is bounded, and closing does not have to
+// clear it all away.
+class AppendTest : public test::TempDirectory {};
+
+TEST_F(AppendTest, ManySmallAppendsLeaveLittleBehind) {
+  ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
+  auto opened = Engine::open(path("store"), test::test_credential());
+  ASSERT_TRUE(opened) << test::error_text(opened);
+  Engine& engine = **opened;
+  constexpr std::uint64_t kAppends = 40000;
+  {
+    auto created = engine.create(kRootIno, "log", 0600, 2, {0, 0});
+    ASSERT_TRUE(created) << test::error_text(created);
+    for (std::uint64_t i = 0; i < kAppends; ++i) ASSERT_TRUE(engine.write(*created->file, i * 7, as_bytes("abcdef\n")));
+    ASSERT_TRUE(engine.flush(*created->file));
+  }
+  ASSERT_TRUE(engine.close());
+  std::uint64_t slots = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path("store/layers")))
+    if (entry.is_regular_file()) slots += entry.file_size() / blocks::kBlockSize;
+  EXPECT_LT(slots, 24000u);
 }
 
 }  // namespace
