@@ -176,6 +176,7 @@ class FullDisk:
         self.assertContent(self.plain / "kept-0", small)
 
     def test_a_replication_stops_and_goes_on(self):
+        (self.plain / "small").write_bytes(b"")
         original = self.random.randbytes(16 * MIB)
         (self.plain / "image").write_bytes(original)
         self.store.wait_normal(self.plain / "image")
@@ -190,7 +191,6 @@ class FullDisk:
         (self.disk / "other").unlink()
 
         # What a deletion gives back the replication takes, and not the reserve.
-        (self.plain / "small").write_bytes(b"")
         self.assertTrue(self.reserve_is_held())
         for _ in range(2):
             os.chmod(self.plain / "small", 0o600)

@@ -184,12 +184,14 @@ class Digests(ReceiptCase):
         """The replica is found replicating when the store is mounted, and becomes normal after that."""
         original, image = self.imported(LARGE, settled=False)
         run("cp", image, self.one / "replica")
+        rekeyfs("key", "disable", "tenant-one", self.mnt, "--force")  # so that it cannot be done already
         self.store.umount()
         facts = json.loads(rekeyfs("status", "--json", "--key-file", self.store.key_file, self.store.store).stdout)
         self.assertEqual([one["path"] for one in facts["replications"]], ["/one/replica"])
         self.store.mount()
-        self.store.wait_normal(self.one / "replica")
+        rekeyfs("key", "enable", "tenant-one", self.mnt)
         self.assertEqual(self.wait_digest(self.one / "replica"), sha256(original))
+        self.store.wait_normal(self.one / "replica")
         self.assertTrue(receipt(self.one / "replica"))
 
     def test_a_source_written_while_it_replicates(self):

@@ -90,6 +90,7 @@ class OnASmallDisk(unittest.TestCase):
         self.plain, self.one = self.store.plain("plain"), self.store.encrypted("one", "tenant-one")
         self.content = random.Random(3).randbytes(self.SIZE)
         (self.plain / "image").write_bytes(self.content)
+        (self.plain / "copy").write_bytes(b"made while there was room")
         self.ballast = self.disk / "ballast"
         self.replica = self.one / "replica"
 
@@ -152,20 +153,6 @@ class OnASmallDisk(unittest.TestCase):
             path.unlink()
         wait_until(lambda: self.store.status(replicas[0]) == "normal", 30, "the one left being finished")
         self.assertEqual(replicas[0].read_bytes(), self.content)
-
-    def test_images_that_could_not_be_examined_are_once_there_is_room(self):
-        images = [self.plain / f"{number}" for number in range(60)]
-        for path in images:
-            path.write_bytes(b"content")
-        self.fill_disk(leave=0)
-        wait_until(lambda: "cannot be examined" in self.store.log(), 20, "an image not being examined")
-        time.sleep(4)  # they are tried again meanwhile
-        told = self.store.log().count("cannot be examined")
-        self.assertLess(told, 10, "every attempt is logged")
-        self.ballast.unlink()
-        for path in images:
-            wait_until(lambda path=path: self.store.status(path) == "normal", 40, f"{path} becoming normal")
-        self.assertEqual(len({attribute(path, "digest") for path in images}), 1)
 
     def test_a_source_deleted_meanwhile(self):
         self.stop_replication()

@@ -189,9 +189,11 @@ TEST_F(CatalogTest, AnOlderFileWithANewerJournalIsRefused) {
   ASSERT_TRUE(checkpoint());
   catalog_.reset();
   stdfs::rename(path("old.mdb"), path("catalog/data.mdb"));
-  const Status opened = open();
-  ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code, Errc::corrupt);
+  auto opened = Catalog::open(*storage_, path("catalog"), root_, id_);
+  ASSERT_TRUE(opened) << test::error_text(opened);
+  const Journal::History history = (*opened)->take_history();
+  EXPECT_FALSE(history.begins) << "the store must not be opened as if nothing were missing";
+  EXPECT_THAT(history.broken, ::testing::HasSubstr("is missing"));
 }
 
 }  // namespace
