@@ -12,12 +12,12 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <sys/stat.h>
 
 #include "engine/base/log.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
 #include "fs/operations.h"
+#include "fs/mountinfo.h"
 #include "fs/readahead.h"
 #include "fs/stop_signals.h"
 #include "fs/unmount.h"
@@ -133,11 +133,12 @@ class Attendant {
     if (!loop_ended_.load()) stop();
   }
 
-  // Waits for the answer to INIT and to one GETATTR, which also tells the mount's device number.
+  // The mount can be used: what asks for something before INIT is answered waits in the kernel. The mount itself is
+  // not asked here: a thread that waits for an answer of its own process cannot be killed, and would keep the store.
   void announce() {
-    struct statx status {};
-    if (::statx(AT_FDCWD, mountpoint_.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &status) != 0) return;
-    raise_readahead(status.stx_dev_major, status.stx_dev_minor);
+    if (const auto mounts = list_mounts())
+      for (const MountEntry& mount : *mounts)
+        if (mount.mountpoint == mountpoint_) raise_readahead(mount.device);
     ready_();
   }
 

@@ -13,6 +13,7 @@ struct MountEntry {
   std::string mountpoint;
   std::string type;    // "fuse.rekeyfs"
   std::string source;  // of a rekeyfs mount: the store's path
+  std::string device;  // "0:35", as /sys names it
 
   bool is_rekeyfs() const { return type == "fuse.rekeyfs"; }
 };

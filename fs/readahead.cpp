@@ -1,7 +1,6 @@
 #include "fs/readahead.h"
 
 #include <cstring>
-#include <string>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,10 +9,9 @@
 
 namespace rekeyfs::fs {
 
-void raise_readahead(unsigned device_major, unsigned device_minor) {
+void raise_readahead(const std::string& device) {
   static constexpr char kKibibytes[] = "512";
-  const std::string path =
-      "/sys/class/bdi/" + std::to_string(device_major) + ":" + std::to_string(device_minor) + "/read_ahead_kb";
+  const std::string path = "/sys/class/bdi/" + device + "/read_ahead_kb";
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (descriptor < 0) {
     log::debug("readahead stays as it is: cannot open {}: {}", path, std::strerror(errno));

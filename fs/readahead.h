@@ -1,10 +1,12 @@
 // Readahead: how far the kernel reads ahead on a mount. Needs root, as /sys does.
 #pragma once
 
+#include <string>
+
 namespace rekeyfs::fs {
 
 // The kernel keeps its 128 KiB whatever INIT asks for. 512 KiB measured best (a quarter faster sequentially; 4 MiB is
-// no better). Without permission the mount works as it is.
-void raise_readahead(unsigned device_major, unsigned device_minor);
+// no better). `device` is the mount's, "0:35". Without permission the mount works as it is.
+void raise_readahead(const std::string& device);
 
 }  // namespace rekeyfs::fs

@@ -444,8 +444,8 @@ void RecordCheck::check_links() {
     Inode right = inode;
     right.links = links[ino] + (inode.kind == NodeKind::directory ? 2 : 0);
     const auto [first, last] = named.equal_range(ino);
-    const bool placed = ino == kRootIno || first == last || std::any_of(first, last, [&](const auto& name) {
-      return name.second->parent == inode.parent && name.second->name == inode.name;
+    const bool placed = ino == kRootIno || first == last || std::any_of(first, last, [&recorded = inode](const auto& name) {
+      return name.second->parent == recorded.parent && name.second->name == recorded.name;
     });
     if (!placed) {
       right.parent = first->second->parent;

@@ -13,6 +13,13 @@ STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
 
 
 class Remount(TestCase):
+    def test_killed_the_moment_it_is_mounted(self):
+        """No thread of the daemon may wait for the daemon itself: it could not die, and would keep the store."""
+        for _ in range(30):
+            self.store.kill9()
+            self.store.mount()
+        (self.mnt / "image").write_bytes(b"content")
+
     def test_everything_is_there_after_a_remount(self):
         folder = self.store.encrypted("folder", "tenant")
         original = self.store.original("original", 20 * MIB)

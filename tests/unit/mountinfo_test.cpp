@@ -23,6 +23,7 @@ TEST(MountinfoTest, NamesAreUnescaped) {
   ASSERT_EQ(mounts.size(), 1U);
   EXPECT_EQ(mounts[0].mountpoint, "/mnt/a b\\c");
   EXPECT_EQ(mounts[0].source, "/s\tt");
+  EXPECT_EQ(mounts[0].device, "0:35");
 }
 
 TEST(MountinfoTest, LinesOfAnotherShapeArePassedOver) {
