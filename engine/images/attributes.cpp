@@ -131,11 +131,9 @@ Result<std::string> OurAttributes::receipt_of(const names::ImageRecord& image, c
 
 Result<std::string> OurAttributes::progress_of(Ino ino, const InodeRecord& inode) const {
   if (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized) return std::string("100.0");
-  double percent = 0;
-  for (const auto& job : filler_.progress())
-    if (job.ino == ino && job.total > 0) percent = 100.0 * static_cast<double>(job.done) / static_cast<double>(job.total);
+  const auto job = filler_.progress_of(ino);
   char text[16];
-  std::snprintf(text, sizeof text, "%.1f", std::min(percent, 99.9));  // 100 is for what is complete
+  std::snprintf(text, sizeof text, "%.1f", job ? job->percent() : 0);
   return std::string(text);
 }
 

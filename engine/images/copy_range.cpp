@@ -73,15 +73,11 @@ void Images::note_copied(const Copy& copy) {
   if (is_piece && copy.offset_out <= stitch->copied) stitch->copied = std::max(stitch->copied, copy.offset_out + copy.size);
 }
 
-Event Images::make_refusal(const Copy& copy, Errc code, std::string rule) {
-  Event refusal;
-  refusal.kind = EventKind::refused;
+Status Images::enforce(const Copy& copy, const Status& rule) {
+  if (rule) return {};
+  Event refusal = refusal_event(tree_.path_of(copy.out.image->ino), copy.caller, rule.error());
   refusal.source = tree_.path_of(copy.in.image->ino);
-  refusal.path = tree_.path_of(copy.out.image->ino);
-  refusal.uid = copy.caller.uid;
-  refusal.code = code;
-  refusal.text = std::move(rule);
-  return refusal;
+  return fail(refuse(copy.out, std::move(refusal)));
 }
 
 // A full-ECS image leaves by being read and written only, whatever the target holds.
@@ -99,15 +95,7 @@ Status Images::state_rule(Ino ino, const InodeRecord& from) {
 
 Status Images::check_type(const Copy& copy) {
   RK_TRY_ASSIGN(const InodeRecord from, tree_.get(copy.in.image->ino));
-  const Status rule = type_rule(from);
-  if (rule) return {};
-  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
-}
-
-Status Images::check_state(const Copy& copy, const InodeRecord& from) {
-  const Status rule = state_rule(copy.in.image->ino, from);
-  if (rule) return {};
-  return fail(refuse(copy.out, make_refusal(copy, rule.error().code, rule.error().message)));
+  return enforce(copy, type_rule(from));
 }
 
 // The key of the source, and the one that the copy will have.
@@ -125,10 +113,18 @@ Status Images::check_keys(const Copy& copy) {
       RK_TRY_ASSIGN(after, key_of_new_content(target));
     }
   }
-  for (const auto& key : {before, after})
-    if (const Status may = keys::may_use(store_.keys(), key, copy.caller); !may)
-      return fail(refuse(copy.out, make_refusal(copy, may.error().code, describe(may.error()))));
+  for (const auto& key : {before, after}) RK_TRY(enforce(copy, keys::may_use(store_.keys(), key, copy.caller)));
   return {};
+}
+
+Event Images::refusal_event(std::string path, const Caller& caller, const Error& rule) {
+  Event refusal;
+  refusal.kind = EventKind::refused;
+  refusal.path = std::move(path);
+  refusal.uid = caller.uid;
+  refusal.code = rule.code;
+  refusal.text = describe(rule);
+  return refusal;
 }
 
 void Images::record(Event refusal) {
@@ -166,7 +162,7 @@ Result<bool> Images::start_stitch(Copy& copy) {
       const bool untouched = target.truncating || (top->stored() == 0 && !top->base());
       if (!untouched) return false;
     }
-    RK_TRY(check_state(copy, from));
+    RK_TRY(enforce(copy, state_rule(copy.in.image->ino, from)));
     RK_TRY(check_keys(copy));
 
     Stitch stitch;
@@ -221,14 +217,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && plan.size == base->size();
 
-  Event event;
-  event.kind = transforms ? EventKind::replication_asked : EventKind::cloned;
-  event.uid = copy.caller.uid;
-  event.path = tree_.path_of(ino);
-  event.source = tree_.path_of(stitch.source);
-  event.key = audit::key_named(store_.keys(), key);
-  event.key_before = audit::key_named(store_.keys(), base->made_as().key);
-
+  Event event = copy_event(ino, stitch.source, key, base->made_as().key, copy.caller.uid);
   store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
   std::vector<LayerRegistry::Released> released;
   {

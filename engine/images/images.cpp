@@ -106,13 +106,8 @@ Status Images::check_keys(const Image& image, int flags, const Caller& caller) {
 Status Images::check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path) {
   const Status may = keys::may_use(store_.keys(), key, caller);
   if (may) return {};
-  Event refusal;
-  refusal.kind = EventKind::refused;
-  refusal.uid = caller.uid;
-  refusal.path = path();
+  Event refusal = refusal_event(path(), caller, may.error());
   refusal.key = audit::key_named(store_.keys(), key);
-  refusal.code = may.error().code;
-  refusal.text = describe(may.error());
   record(std::move(refusal));
   return may;
 }
@@ -276,12 +271,8 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
   plan.from_base = true;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
-  Event event;
-  event.kind = EventKind::replication_asked;
-  event.uid = asker;
-  event.path = event.source = tree_.path_of(image.ino);
-  event.key = audit::key_named(store_.keys(), key);
-  event.key_before = audit::key_named(store_.keys(), key_before);
+  Event event;  // of an overlay with the same key nobody is told
+  if (transforms) event = copy_event(image.ino, image.ino, key, key_before, asker);
   store_.checkpointer().must_precede_sync(image.top);
   {
     WriteTxn txn(store_.catalog());
@@ -304,6 +295,18 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
   RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
   if (transforms) filler_.add(image.ino, image.top, false);
   return {};
+}
+
+Event Images::copy_event(Ino target, Ino source, const std::optional<kms::KeyId>& key,
+                         const std::optional<kms::KeyId>& key_before, uid_t asker) const {
+  Event event;
+  event.kind = key != key_before ? EventKind::replication_asked : EventKind::cloned;
+  event.uid = asker;
+  event.path = tree_.path_of(target);
+  event.source = tree_.path_of(source);
+  event.key = audit::key_named(store_.keys(), key);
+  event.key_before = audit::key_named(store_.keys(), key_before);
+  return event;
 }
 
 Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& key) {

@@ -74,7 +74,11 @@ class Images final : public names::ImageReaper {
   // Whether the caller may use the keys that `flags` ask for. Refused: on record, under `path`.
   Status check_keys(const Image& image, int flags, const Caller& caller) EXCLUDES(image.mutex);
   Status check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path);
+  static Event refusal_event(std::string path, const Caller& caller, const Error& rule);
   void record(Event refusal);
+  // What the log says of a copy: a replication, or a clone where the key stays. Not inside a transaction.
+  Event copy_event(Ino target, Ino source, const std::optional<kms::KeyId>& key,
+                   const std::optional<kms::KeyId>& key_before, uid_t asker) const;
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
   blocks::Layer::Touch touch(Image& image) const;  // for a change by a user
@@ -100,9 +104,9 @@ class Images final : public names::ImageReaper {
   static Status type_rule(const names::InodeRecord& from);
   Status state_rule(Ino ino, const names::InodeRecord& from);
   Status check_type(const Copy& copy);
-  Status check_state(const Copy& copy, const names::InodeRecord& from);
   Status check_keys(const Copy& copy);
-  Event make_refusal(const Copy& copy, Errc code, std::string rule);
+  // A rule that is broken is a refusal of the copy.
+  Status enforce(const Copy& copy, const Status& rule);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);

@@ -51,13 +51,7 @@ Status Images::choose_key(OpenFile& file, const KeyChoice& choice, const Caller&
     return {};
   }
   if (!is_refusal(chosen.error().code)) return chosen;
-  Event refusal;
-  refusal.kind = EventKind::refused;
-  refusal.path = tree_.path_of(image.ino);
-  refusal.uid = caller.uid;
-  refusal.code = chosen.error().code;
-  refusal.text = describe(chosen.error());
-  return fail(refuse(file, std::move(refusal)));
+  return fail(refuse(file, refusal_event(tree_.path_of(image.ino), caller, chosen.error())));
 }
 
 std::optional<Error> Images::refusal_of(OpenFile& file) {

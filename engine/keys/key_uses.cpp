@@ -39,18 +39,16 @@ Result<std::optional<KeyUses::Use>> KeyUses::use_by(Ino image, const kms::KeyId&
 
 std::string KeyUses::until_replicated(Ino image) const {
   std::string until = "until its replication is complete";
-  for (const auto& job : filler_.progress()) {
-    if (job.ino != image || job.total == 0) continue;
-    char text[64];
-    std::snprintf(text, sizeof text, " (%.1f %% done", std::min(99.9, 100.0 * static_cast<double>(job.done) / static_cast<double>(job.total)));
+  const auto job = filler_.progress_of(image);
+  if (!job || job->total == 0) return until;
+  char text[64];
+  std::snprintf(text, sizeof text, " (%.1f %% done", job->percent());
+  until += text;
+  if (job->error.empty() && job->rate > 0) {
+    std::snprintf(text, sizeof text, ", about %.0f s left", static_cast<double>(job->total - job->done) / job->rate);
     until += text;
-    if (job.error.empty() && job.rate > 0) {
-      std::snprintf(text, sizeof text, ", about %.0f s left", static_cast<double>(job.total - job.done) / job.rate);
-      until += text;
-    }
-    until += ")";
   }
-  return until;
+  return until + ")";
 }
 
 Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(Ino image) const {

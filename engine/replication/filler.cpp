@@ -88,17 +88,29 @@ std::uint64_t Filler::end_of(const Job& job) {
 std::vector<Filler::Progress> Filler::progress() const {
   std::vector<Progress> all;
   Lock lock(mutex_);
-  for (const auto& [ino, job] : jobs_) {
-    Progress one;
-    one.ino = ino;
-    one.total = job->layer->size();
-    one.done = std::min(one.total, job->layer->filled() * job->layer->block_size());
-    const double seconds = std::chrono::duration<double>(Clock::now() - job->begun).count();
-    if (seconds > 0.05 && one.done > job->done_before) one.rate = static_cast<double>(one.done - job->done_before) / seconds;
-    one.error = job->error;
-    all.push_back(std::move(one));
-  }
+  for (const auto& [ino, job] : jobs_) all.push_back(progress_of(*job));
   return all;
+}
+
+std::optional<Filler::Progress> Filler::progress_of(Ino ino) const {
+  Lock lock(mutex_);
+  const auto found = jobs_.find(ino);
+  return found == jobs_.end() ? std::nullopt : std::optional(progress_of(*found->second));
+}
+
+Filler::Progress Filler::progress_of(const Job& job) {
+  Progress one;
+  one.ino = job.ino;
+  one.total = job.layer->size();
+  one.done = std::min(one.total, job.layer->filled() * job.layer->block_size());
+  const double seconds = std::chrono::duration<double>(Clock::now() - job.begun).count();
+  if (seconds > 0.05 && one.done > job.done_before) one.rate = static_cast<double>(one.done - job.done_before) / seconds;
+  one.error = job.error;
+  return one;
+}
+
+double Filler::Progress::percent() const {
+  return total == 0 ? 0 : std::min(99.9, 100.0 * static_cast<double>(done) / static_cast<double>(total));
 }
 
 std::optional<std::string> Filler::error_of(Ino ino) const {

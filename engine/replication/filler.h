@@ -42,8 +42,10 @@ class Filler {
     std::uint64_t done = 0, total = 0;  // bytes
     double rate = 0;                    // bytes a second since the job was taken up
     std::string error;
+    double percent() const;             // 99.9 at most: 100 is for what is complete
   };
   std::vector<Progress> progress() const;
+  std::optional<Progress> progress_of(Ino ino) const;  // none if there is no such replication
   // Why a replication does not go on, empty if it does; none if there is no such replication. The record may lag
   // behind: what stops a replication may stop its record, too.
   std::optional<std::string> error_of(Ino ino) const;
@@ -77,6 +79,7 @@ class Filler {
   void failed(const JobPtr& job, BlockIndex at, const Error& error);
   void recovered(const JobPtr& job, BlockIndex from, BlockIndex to);  // these blocks are done
   static std::uint64_t end_of(const Job& job);
+  static Progress progress_of(const Job& job);
 
   store::Store& store_;
   const names::Tree& tree_;
