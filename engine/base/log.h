@@ -1,15 +1,30 @@
-// The engine's log: spdlog behind one name, so that the program decides where lines go.
+// The engine's log: one line at a time, formatted as {fmt} does, to where the program decides (spdlog's default logger).
 //
 // Never pass a key, a passphrase or image content to it. Thread-safe.
 #pragma once
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 namespace rekeyfs::log {
 
-using spdlog::debug;
-using spdlog::error;
-using spdlog::info;
-using spdlog::warn;
+enum class Level { debug, info, warn, error };
+void write(Level level, fmt::string_view format, fmt::format_args arguments);
+
+template <typename... Arguments>
+void debug(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::debug, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void info(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::info, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void warn(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::warn, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void error(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::error, format, fmt::make_format_args(arguments...));
+}
 
 }  // namespace rekeyfs::log
