@@ -138,6 +138,7 @@ class LocalEngine final : public Engine {
     tree_.set_reaper(&images_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
+    initializer_.set_disk_wanted([this](Ino ino) { return images_.become_disk(ino); });
   }
   ~LocalEngine() override { stop(); }
 
@@ -257,11 +258,11 @@ class LocalEngine final : public Engine {
                                    std::uint64_t size, const Caller& caller) override {
     return images_.copy_range(in, offset_in, out, offset_out, size, caller);
   }
-  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) override {
-    return images_.choose_key(file, choice, caller);
+  Status choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) override {
+    return images_.choose_target(file, choice, caller);
   }
   std::optional<Error> refusal_of(OpenFile& file) override { return images_.refusal_of(file); }
-  Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller) override {
+  Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const TargetChoice& choice, const Caller& caller) override {
     return images_.plan(source, directory, choice, caller);
   }
   TransformRate transform_rate(OpenFile& source) override { return images_.transform_rate(source); }

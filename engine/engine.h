@@ -225,18 +225,20 @@ struct Space {
   std::uint64_t nodes = 0;                 // files, directories and links in the store
 };
 
-// What decides which key a new image gets.
-struct KeyChoice {
+// What decides what a new image becomes.
+struct TargetChoice {
   enum class By { policy, plain, key };
-  By by = By::policy;  // of its directory
-  std::string key;     // alias or id, by key
+  By by = By::policy;        // its key: that of its directory
+  std::string key;           // alias or id, by key
+  bool fast_create = false;  // it becomes the disk in its source, also where the directory does not say so
 };
 
 // What a copy of a whole image into a new one would do.
 struct ReplicationPlan {
   bool transforms = false;             // else it would be a clone
   std::string key_before, key_after;   // alias; empty for plain
-  std::uint64_t size = 0;              // bytes of content
+  std::string format;                  // what the source is a file of, if the copy becomes the disk in it; else empty
+  std::uint64_t size = 0;              // bytes of content of the copy
   std::uint64_t bytes_to_transform = 0;  // at most: what is stored of it, holes are not
   std::uint64_t space_needed = 0;        // bytes, at most; without the records of the catalog
   std::uint64_t space_available = 0;     // bytes
@@ -367,14 +369,14 @@ class Engine {
   // Replicates where it can (whole image into a new one, in pieces or at once, O(1)), else copies.
   virtual Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                            std::uint64_t size, const Caller& caller) = 0;
-  // Gives an image that this handle created, and that has no content yet, another key than its directory's policy; the
-  // permissions are then as if it had been created so. Errc::not_permitted later than that. A key that cannot be used
+  // Gives an image that this handle created, and that has no content yet, another key than its directory's policy, or
+  // makes it a disk; the permissions are then as if it had been created so. Errc::not_permitted later than that. A key that cannot be used
   // is a refusal: the handle stays refused, and the image goes at its flush.
-  virtual Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) = 0;
+  virtual Status choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) = 0;
   // Why changes through this handle are refused; nothing if they are not.
   virtual std::optional<Error> refusal_of(OpenFile& file) = 0;
   // Both change nothing. The second takes up to a tenth of a second.
-  virtual Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller) = 0;
+  virtual Result<ReplicationPlan> plan_replication(OpenFile& source, Ino directory, const TargetChoice& choice, const Caller& caller) = 0;
   virtual TransformRate transform_rate(OpenFile& source) = 0;
   virtual Status flush(OpenFile& file) = 0;  // a close(2) of one of its descriptors
   virtual Status sync(OpenFile& file) = 0;

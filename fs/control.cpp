@@ -378,21 +378,22 @@ Result<OpenFile*> required_file(const Call& call) {
   return call.file;
 }
 
-Result<KeyChoice> requested_key(const Call& call) {
-  KeyChoice choice;
+Result<TargetChoice> requested_target(const Call& call) {
+  TargetChoice choice;
   if (call.request.contains("key")) {
-    choice.by = KeyChoice::By::key;
+    choice.by = TargetChoice::By::key;
     RK_TRY_ASSIGN(choice.key, required_text(call, "key"));
   } else if (call.request.value("plain", false)) {
-    choice.by = KeyChoice::By::plain;
+    choice.by = TargetChoice::By::plain;
   }
+  choice.fast_create = call.request.value("fast_create", false);
   return choice;
 }
 
 Result<json> choose(const Call& call) {
   RK_TRY_ASSIGN(OpenFile * file, required_file(call));
-  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
-  RK_TRY(call.engine.choose_key(*file, choice, call.caller));
+  RK_TRY_ASSIGN(const TargetChoice choice, requested_target(call));
+  RK_TRY(call.engine.choose_target(*file, choice, call.caller));
   return json::object();
 }
 
@@ -404,12 +405,13 @@ Result<json> refusal(const Call& call) {
 
 Result<json> plan(const Call& call) {
   RK_TRY_ASSIGN(OpenFile * file, required_file(call));
-  RK_TRY_ASSIGN(const KeyChoice choice, requested_key(call));
+  RK_TRY_ASSIGN(const TargetChoice choice, requested_target(call));
   RK_TRY_ASSIGN(const std::uint64_t directory, number_or(call, "directory", 0));
   RK_TRY_ASSIGN(const ReplicationPlan plan, call.engine.plan_replication(*file, Ino{directory}, choice, call.caller));
   json answer{{"transforms", plan.transforms},
               {"key_before", text(plan.key_before)},
               {"key_after", text(plan.key_after)},
+              {"format", plan.format.empty() ? json(nullptr) : json(plan.format)},
               {"size", plan.size},
               {"bytes_to_transform", plan.bytes_to_transform},
               {"space_needed", plan.space_needed},

@@ -30,10 +30,12 @@
 //               [after]      users for root and whoever runs the program, else of the caller
 //
 // These go through the descriptor of an image; those above do so, too, where they need no name.
-//   choose      key | plain  nothing: the image that was just created has that key, or none, whatever its directory's
+//   choose      [key|plain], nothing: the image that was just created has that key, or none, whatever its directory's,
+//               [fast_create]  and becomes the disk in what is copied into it
 //   refusal                  refusal: code and message; null if changes through the handle are not refused
 //   plan        directory,   what a copy of the image into the directory of that number would do; with "estimate" also
-//               [key|plain]  bytes_per_second (0: unknown) and rate_from: "recent" replications or "measured" now
+//               [key|plain],
+//               [fast_create]  bytes_per_second (0: unknown) and rate_from: "recent" replications or "measured" now
 #pragma once
 
 #include <optional>

@@ -15,9 +15,10 @@ BELOW = {
     "engine/crypto": ["engine/base"],
     "engine/io": ["engine/base"],
     "engine/kms": ["engine/crypto", "engine/base"],
+    "engine/formats": ["engine/io", "engine/base"],
     "engine/catalog": ["engine/crypto", "engine/io", "engine/base"],
 }
-BELOW["engine/blocks"] = ["engine/catalog", "engine/kms", "engine/crypto", "engine/io", "engine/base"]
+BELOW["engine/blocks"] = ["engine/catalog", "engine/formats", "engine/kms", "engine/crypto", "engine/io", "engine/base"]
 BELOW["engine/audit"] = ["engine/catalog", *BELOW["engine/catalog"], "engine/kms"]
 BELOW["engine/store"] = ["engine/blocks", *BELOW["engine/blocks"]]
 BELOW["engine/namespace"] = ["engine/store", *BELOW["engine/store"]]
@@ -34,7 +35,8 @@ CONTRACT = "engine/engine.h"
 CONTRACT_USERS = {"engine", "engine/audit", "engine/check", "engine/images", "engine/keys", "engine/namespace", "engine/replication", "fs", "tools"}
 
 # Foreign header -> the only folder that may include it.
-FOREIGN = {"fuse": "fs", "lmdb": "engine/catalog", "openssl/": "engine/crypto"}
+FOREIGN = {"fuse": "fs", "lmdb": "engine/catalog", "openssl/": "engine/crypto",
+           "libnbd": "engine/formats", "seccomp": "engine/formats"}
 
 
 def folder_of(path):

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/base/log.h"
+#include "engine/formats/disk_view.h"
 
 namespace rekeyfs::blocks {
 namespace {
@@ -52,19 +53,23 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       cipher_(std::move(cipher)),
       files_(parts.storage, id, block_size_),
       shares_(static_cast<int>(children)),
-      base_(std::move(base)),
+      below_{std::move(base), nullptr},
       table_(id, parts.table_mac,
              [this](bool create) { return open_table_file(create); },
              table.root, parts.budget),
       size_(table.size),
       stored_(table.stored),
       filled_(table.filled),
-      next_spill_(table.next_spill) {}
-
-std::shared_ptr<Layer> Layer::base() const {
-  SharedLock lock(mutex_);
-  return base_;
+      next_spill_(table.next_spill) {
+  if (record.base_format != formats::Format::raw)
+    below_.disk = formats::open_disk(below_.base, record.base_format, record.disk_size);
 }
+
+Layer::Below Layer::below() const {
+  SharedLock lock(mutex_);
+  return below_;
+}
+std::shared_ptr<Layer> Layer::base() const { return below().base; }
 std::uint64_t Layer::size() const {
   SharedLock lock(mutex_);
   return size_;
@@ -84,11 +89,12 @@ void Layer::set_filled(BlockIndex next) {
 }
 bool Layer::is_all_base() const {
   SharedLock lock(mutex_);
-  return base_ && table_.is_uniform(TableRoot::State::base);
+  return below_.base && !below_.disk && table_.is_uniform(TableRoot::State::base);
 }
 void Layer::drop_base() {
+  Below gone;  // after the lock: what shows a disk may have to end a process
   UniqueLock lock(mutex_);
-  base_.reset();
+  gone = std::exchange(below_, {});
 }
 
 // --- reading ---------------------------------------------------------------------------------------------------
@@ -128,7 +134,7 @@ Result<std::vector<BlockTable::Run>> Layer::runs_of(BlockIndex first, BlockIndex
   return runs;
 }
 
-Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base) {
+Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken) {
   const std::uint64_t content = size();
   const std::size_t inside = offset < content ? std::min<std::uint64_t>(out.size(), content - offset) : 0;
   fill_zero(out.subspan(inside));
@@ -159,13 +165,8 @@ Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from
     } else if (state == BlockState::lost) {
       return fail(lost(index));
     } else {
-      RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
-      if (!below) {
-        RK_TRY(read(from, part, from_base));
-      } else {
-        RK_TRY(below->read(from, part));
-        if (from_base) from_base->push_back({from, part.size()});
-      }
+      RK_TRY_ASSIGN(const Below below, below_for(index));
+      RK_TRY(below.base ? read_below(below, from, part, taken) : read(from, part, taken));
     }
     index = piece_end;
   }
@@ -177,11 +178,18 @@ Error Layer::lost(BlockIndex index) const {
                              " was lost with a page of its table: restore the image from a copy"};
 }
 
-// The base for a block whose entry said "from base" a moment ago; null if the block has come here since and the base
-// is gone.
-Result<std::shared_ptr<Layer>> Layer::base_for(BlockIndex index) {
-  std::shared_ptr<Layer> below = base();
-  if (below) return below;
+// Of a chain of layers that want to keep what they get, the topmost one does.
+Status Layer::read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken) {
+  const bool keeps = taken && keeps_reads();
+  RK_TRY(below.disk ? below.disk->read(offset, out) : below.base->read(offset, out, keeps ? nullptr : taken));
+  if (keeps) taken->push_back({shared_from_this(), offset, out.size()});
+  return {};
+}
+
+// For a block whose entry said "from base" a moment ago; nothing if the block has come here since and the base is gone.
+Result<Layer::Below> Layer::below_for(BlockIndex index) {
+  Below below = this->below();
+  if (below.base) return below;
   RK_TRY_ASSIGN(const BlockTable::Run now, find(index));
   if (now.entry.state == BlockState::base)
     return fail(Errc::corrupt, "layer " + std::to_string(id_.value()) + " needs a base layer and has none");
@@ -245,9 +253,9 @@ Result<std::uint64_t> Layer::zeros_at(std::uint64_t offset) {
   const BlockIndex end = std::min(run.length, (RangeLock::kEnd >> record_.block_shift) - index) + index;
   const std::uint64_t bytes = offset_of(end) - offset;
   if (run.entry.state == BlockState::hole) return bytes;
-  RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
-  if (!below) return zeros_at(offset);
-  RK_TRY_ASSIGN(const std::uint64_t zeros, below->zeros_at(offset));
+  RK_TRY_ASSIGN(const Below below, below_for(index));
+  if (!below.base) return zeros_at(offset);
+  RK_TRY_ASSIGN(const std::uint64_t zeros, below.content()->zeros_at(offset));
   return std::min(bytes, zeros);
 }
 
@@ -488,7 +496,7 @@ Status Layer::extend_over_base(std::uint64_t new_size, const Touch& touch) {
     // The block the last piece ended in may have been stored short by now: bring its rest in as bytes.
     const std::uint64_t to = std::min(new_size, offset_of(block_of(from) + 1));
     Scratch rest(to - from);
-    RK_TRY(base()->read(from, rest.span()));
+    RK_TRY(below().content()->read(from, rest.span()));
     RK_TRY(write_held(from, rest.span(), from, touch));
     from = to;
   }
@@ -576,9 +584,9 @@ Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
   }
   if (index > first || run.entry.state != BlockState::base) return index - first;
 
-  RK_TRY_ASSIGN(const std::shared_ptr<Layer> below, base_for(index));
-  if (!below) return 1;
-  RK_TRY_ASSIGN(const std::uint64_t zeros, below->zeros_at(offset_of(index)));
+  RK_TRY_ASSIGN(const Below below, below_for(index));
+  if (!below.base) return 1;
+  RK_TRY_ASSIGN(const std::uint64_t zeros, below.content()->zeros_at(offset_of(index)));
   const std::uint64_t zero_blocks = zeros >> record_.block_shift;
   const std::uint64_t count = std::min(run.length, zero_blocks > 0 ? zero_blocks : most);
 
@@ -596,7 +604,7 @@ Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
     change.end = run_end;
   } else {
     Scratch plain(std::min(offset_of(run_end), content) - offset_of(index));
-    RK_TRY(below->read(offset_of(index), plain.span()));
+    RK_TRY(below.content()->read(offset_of(index), plain.span()));
     RK_TRY_ASSIGN(change.entries, store(index, plain.span()));
   }
   RK_TRY(commit(std::move(change), true, {}));

@@ -18,6 +18,7 @@
 #include "engine/blocks/range_lock.h"
 #include "engine/blocks/slot_files.h"
 #include "engine/catalog/catalog.h"
+#include "engine/formats/content.h"
 
 namespace rekeyfs::blocks {
 
@@ -28,11 +29,15 @@ class DirtyObserver {
   virtual void layer_changed(LayerId layer) = 0;
 };
 
-struct Extent {
+class Layer;
+
+// What a layer got from below itself for a reader, and wants to keep.
+struct Taken {
+  std::shared_ptr<Layer> layer;
   std::uint64_t offset, size;
 };
 
-class Layer {
+class Layer final : public formats::Content, public std::enable_shared_from_this<Layer> {
  public:
   struct Parts {  // what a layer works with; all outlive it
     io::Storage& storage;
@@ -48,7 +53,7 @@ class Layer {
   const LayerRecord& made_as() const { return record_; }  // `base` and `owner` of it may be out of date
   std::uint32_t block_size() const { return block_size_; }
   std::shared_ptr<Layer> base() const;
-  std::uint64_t size() const;
+  std::uint64_t size() const override;
   std::uint64_t stored() const;
 
   // Layers that read from this one, and copies about to: while there are any, its content must not change.
@@ -59,8 +64,11 @@ class Layer {
   // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
   Status may_use_key() const { return cipher_->may_use_key(); }
 
-  // Fills `out`; what lies beyond the size is zeros. `from_base` gets the parts that a base layer supplied.
-  Status read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base = nullptr);
+  Status read(std::uint64_t offset, ByteSpan out) override { return read(offset, out, nullptr); }
+  // `taken`, if given, gets what this layer or one below it got from its base and wants to keep.
+  Status read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken);
+  // Seen through all bases.
+  Result<std::uint64_t> zeros_at(std::uint64_t offset) override;
   // The first offset at or after `offset`, below the size, that is (not) known to read zero; the size if none.
   Result<std::uint64_t> find_data(std::uint64_t offset);
   Result<std::uint64_t> find_hole(std::uint64_t offset);
@@ -131,11 +139,16 @@ class Layer {
   Status read_data(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out);
   Status read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
   Error lost(BlockIndex index) const;
-  Result<std::shared_ptr<Layer>> base_for(BlockIndex index);
+  // What is read where entries say "from base".
+  struct Below {
+    std::shared_ptr<Layer> base;
+    std::shared_ptr<formats::Content> disk;  // inside the base, if that is what is read
+    formats::Content* content() const { return disk ? disk.get() : base.get(); }
+  };
+  Below below() const;
+  Result<Below> below_for(BlockIndex index);
+  Status read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken);
   std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
-  // How many bytes from `offset` on are known to be zeros, seen through all bases.
-  Result<std::uint64_t> zeros_at(std::uint64_t offset);
-
   void wait_for_relief() EXCLUDES(mutex_);
   // All with the range lock held.
   Status write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, const Touch& touch);
@@ -173,7 +186,7 @@ class Layer {
   std::atomic<bool> table_is_new_{false};  // the name of its file is not durable
 
   mutable SharedMutex mutex_;
-  std::shared_ptr<Layer> base_ GUARDED_BY(mutex_);
+  Below below_ GUARDED_BY(mutex_);
   BlockTable table_ GUARDED_BY(mutex_);
   std::uint64_t size_ GUARDED_BY(mutex_);
   std::uint64_t stored_ GUARDED_BY(mutex_);

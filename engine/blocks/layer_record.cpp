@@ -1,10 +1,21 @@
 #include "engine/blocks/layer_record.h"
 
+#include <utility>
+
 namespace rekeyfs::blocks {
+
+LayerId LayerRecord::take_base() {
+  base_format = formats::Format::raw;
+  disk_size = 0;
+  return std::exchange(base, LayerId{});
+}
 
 std::string LayerRecord::encode() const {
   Writer out;
-  out.put(static_cast<std::uint8_t>(suite)).put(block_shift).put(base.value()).put(owner.value());
+  out.put(static_cast<std::uint8_t>(suite)).put(block_shift).put(base.value());
+  out.put(static_cast<std::uint8_t>(base_format));
+  if (base_format != formats::Format::raw) out.put(disk_size);
+  out.put(owner.value());
   out.put(static_cast<std::uint8_t>(key.has_value()));
   if (key) out.put_raw(*key).put(data_key.version).put_string(data_key.bytes);
   return out.take();
@@ -17,14 +28,17 @@ Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
   record.suite = static_cast<crypto::Suite>(suite);
   record.block_shift = in.get<std::uint8_t>();
   record.base = LayerId{in.get<std::uint64_t>()};
+  RK_TRY_ASSIGN(record.base_format, formats::format_from_number(in.get<std::uint8_t>()));
+  if (record.base_format != formats::Format::raw) record.disk_size = in.get<std::uint64_t>();
   record.owner = Ino{in.get<std::uint64_t>()};
   if (in.get<std::uint8_t>() != 0) {
     in.get_into(record.key.emplace());
     record.data_key.version = in.get<std::uint32_t>();
     record.data_key.bytes = in.get_string();
   }
-  if (!in.finished() || !crypto::is_known_suite(suite) || record.block_shift < 12 || record.block_shift > 16)
-    return fail(Errc::corrupt, "a layer's record is malformed");
+  const bool sane = crypto::is_known_suite(suite) && record.block_shift >= 12 && record.block_shift <= 16 &&
+                    (record.base || record.base_format == formats::Format::raw);
+  if (!in.finished() || !sane) return fail(Errc::corrupt, "a layer's record is malformed");
   return record;
 }
 

@@ -6,6 +6,7 @@
 
 #include "engine/blocks/block_table.h"
 #include "engine/crypto/block_cipher.h"
+#include "engine/formats/format.h"
 #include "engine/kms/key_service.h"
 
 namespace rekeyfs::blocks {
@@ -17,7 +18,17 @@ struct LayerRecord {
   std::optional<kms::KeyId> key;  // absent: a plain layer
   kms::WrappedKey data_key;       // with `key`
   LayerId base;                   // read where an entry says so; 0: none
+  // What is read of it: the disk of `disk_size` bytes that it holds in that format; raw: its bytes.
+  formats::Format base_format = formats::Format::raw;
+  std::uint64_t disk_size = 0;
   Ino owner;                      // the image whose top layer it is; 0: kept for younger layers only
+
+  // Whether the base's blocks have to be transformed: until they are all here the layer is no clone but a replication.
+  bool transforms(const LayerRecord& its_base) const {
+    return key != its_base.key || base_format != formats::Format::raw;
+  }
+  // Makes it stand alone.
+  LayerId take_base();
 
   std::string encode() const;
   static Result<LayerRecord> decode(std::string_view bytes);

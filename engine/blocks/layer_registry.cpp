@@ -100,6 +100,8 @@ Result<LayerRegistry::NewLayer> LayerRegistry::make(const Plan& plan) {
   NewLayer layer;
   layer.id = catalog_.new_layer();
   layer.record.base = plan.base;
+  layer.record.base_format = plan.base_format;
+  layer.record.disk_size = plan.disk_size;
   layer.record.owner = plan.owner;
   layer.record.key = plan.key;
   if (plan.key) {
@@ -143,7 +145,7 @@ Status LayerRegistry::disown(catalog::WriteTxn& txn, LayerId id) const {
 Result<std::vector<LayerRegistry::Released>> LayerRegistry::detach(catalog::WriteTxn& txn, LayerId id) {
   std::vector<Released> out;
   RK_TRY_ASSIGN(LayerRecord record, record_of(id));
-  const LayerId base = std::exchange(record.base, LayerId{});
+  const LayerId base = record.take_base();
   txn.put(make_key(Table::layer, id.value()), record.encode());
   RK_TRY(release_base(txn, base, id, out));
   return out;

@@ -23,6 +23,8 @@ class LayerRegistry final : public DirtyObserver {
   struct Plan {
     std::optional<kms::KeyId> key;  // absent: plain
     LayerId base;
+    formats::Format base_format = formats::Format::raw;
+    std::uint64_t disk_size = 0;  // as in a LayerRecord
     std::uint64_t size = 0;
     bool from_base = false;  // all content up to `size` is the base's; else it is a hole
     Ino owner;

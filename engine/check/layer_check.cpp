@@ -101,7 +101,7 @@ Status LayerCheck::detach_from_missing_bases() {
     const LayerId id{Reader(std::string_view(key).substr(1)).get_be64()};
     findings_.add_record("layer " + std::to_string(id.value()), "its base, layer " + std::to_string(record.base.value()) + ", is missing",
                          "it keeps its own blocks; those of the base answer an I/O error");
-    record.base = LayerId{};
+    record.take_base();
     catalog::Op op;
     op.key = key;
     op.value = record.encode();

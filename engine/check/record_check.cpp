@@ -70,7 +70,7 @@ void RecordCheck::check_bases() {
     findings_.add_record(text_of(id), "its base, " + text_of(layer.base) + ", is missing",
                          "it keeps its own blocks; those of the base answer an I/O error");
     LayerRecord alone = layer;
-    alone.base = LayerId{};
+    alone.take_base();
     records_.erase_child(layer.base, id);
     records_.put(id, alone);
   }
@@ -383,7 +383,7 @@ void RecordCheck::check_replications() {
     const auto layer = records_.layers.find(inode.image.layer);
     if (layer == records_.layers.end()) continue;
     const auto base = records_.layers.find(layer->second.base);
-    const bool transforms = base != records_.layers.end() && base->second.key != layer->second.key;
+    const bool transforms = base != records_.layers.end() && layer->second.transforms(base->second);
     const bool replicates = inode.image.state == ImageState::replicating || inode.image.state == ImageState::error;
     const bool recorded = records_.replications.contains(ino);
     if (replicates == recorded && (!transforms || replicates)) continue;

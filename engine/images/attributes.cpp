@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdio>
 
-#include "engine/images/format.h"
+#include "engine/formats/format.h"
 
 namespace rekeyfs::images {
 
@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kMostValue = 255;
 constexpr std::array kOnDirectory{"key", "key_id", "encryption", "fast_create", "type"};
-constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "protected", "error", "stored", "format", "digest", "receipt"};
+constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "fast_create", "protected", "error", "stored", "format", "digest", "receipt"};
 
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
@@ -96,6 +96,8 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "progress") return progress_of(ino, inode);
   if (name == "source") return image.lineage ? or_absent(to_uuid_text(image.lineage->source)) : or_absent("");
   if (name == "type") return or_absent(names::name_of(image.type));
+  if (name == "fast_create") return or_absent(image.disk == names::DiskState::disk ? "1" : "");
+  if (name == "format" && image.disk == names::DiskState::disk) return std::string(formats::name_of(formats::Format::raw));
   if (name == "protected") return or_absent(image.is_protected ? "1" : "");
   if (name == "error") return or_absent(filler_.error_of(ino).value_or(image.error));
   if (name == "format" || name == "digest") {
@@ -208,7 +210,7 @@ Status OurAttributes::remove(Ino ino, std::string_view name, const Caller& calle
 
 Result<std::string> OurAttributes::detected_mime_type(Ino ino) const {
   RK_TRY_ASSIGN(const std::string format, get(ino, "format"));
-  return std::string(mime_type_of(format));
+  return std::string(formats::mime_type_of(format));
 }
 
 std::vector<std::string> OurAttributes::names_with_values(Ino ino) const {

@@ -3,6 +3,9 @@
 // A copy to the same offset of a new image becomes a layer over the source's: O(1). The kernel asks for a large
 // copy in pieces of at most 4 GiB - 4 KiB, other tools extent by extent; the pieces of one open are stitched into one
 // replica of the source as it was at the first piece. Anything else is copied as bytes.
+//
+// With fast create the target is the disk that a VM sees in the source, whatever format that is a file of: the layer
+// over the source reads it through the format.
 #include "engine/images/images.h"
 
 #include <algorithm>
@@ -16,11 +19,19 @@ using catalog::make_key;
 using names::InodeRecord;
 using names::Tree;
 
+// The key of the source, and what the copy will have.
+struct Terms {
+  std::optional<kms::KeyId> key_before;
+  std::optional<kms::KeyId> key;
+  bool fast_create = false;
+};
+
 struct Images::Copy {
   OpenFile& in;
   OpenFile& out;
   std::uint64_t offset_in, offset_out, size;
   const Caller& caller;
+  Terms terms = {};
   bool placed = false;  // the target was made to the measure of this piece
 };
 
@@ -32,7 +43,7 @@ constexpr std::string_view kDescription = "user.xdg.comment";  // stays with an 
 Result<std::uint64_t> Images::copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                          std::uint64_t size, const Caller& caller) {
   RK_TRY(may_change(out));
-  Copy copy{in, out, offset_in, offset_out, size, caller, false};
+  Copy copy{in, out, offset_in, offset_out, size, caller};
   std::optional<Stitch> stitch;
   {
     Lock lock(out.mutex);
@@ -86,9 +97,11 @@ Status Images::type_rule(const InodeRecord& from) {
   return fail(Errc::wrong_medium, "a full-ECS image cannot be replicated");
 }
 
-Status Images::state_rule(Ino ino, const InodeRecord& from) {
+// A disk that fast create made is ready to be cloned from its first byte on.
+Status Images::state_rule(Ino ino, const InodeRecord& from, bool clones) {
   const ImageState state = state_of(ino, from);
   if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
+  if (clones && from.image.disk == names::DiskState::disk && state == ImageState::replicating) return {};
   return fail(Errc::busy, "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
                               ": wait for it with 'rekeyfs status --wait'");
 }
@@ -98,22 +111,25 @@ Status Images::check_type(const Copy& copy) {
   return enforce(copy, type_rule(from));
 }
 
-// The key of the source, and the one that the copy will have.
-Status Images::check_keys(const Copy& copy) {
-  std::optional<kms::KeyId> before, after;
+Status Images::settle_terms(Copy& copy) {
+  Terms terms;
   {
     SharedLock lock(copy.in.image->mutex);
-    before = copy.in.image->top->made_as().key;
+    terms.key_before = copy.in.image->top->made_as().key;
   }
   {
     const Image& target = *copy.out.image;
     SharedLock lock(target.mutex);
-    after = target.top->made_as().key;
+    terms.key = target.top->made_as().key;
+    terms.fast_create = copy.out.fast_create.load();
     if (target.truncating) {
-      RK_TRY_ASSIGN(after, key_of_new_content(target));
+      RK_TRY_ASSIGN(const names::Policy policy, policy_of_new_content(target));
+      terms.key = policy.key;
+      terms.fast_create = policy.fast_create;
     }
   }
-  for (const auto& key : {before, after}) RK_TRY(enforce(copy, keys::may_use(store_.keys(), key, copy.caller)));
+  copy.terms = terms;
+  for (const auto& key : {terms.key_before, terms.key}) RK_TRY(enforce(copy, keys::may_use(store_.keys(), key, copy.caller)));
   return {};
 }
 
@@ -162,8 +178,10 @@ Result<bool> Images::start_stitch(Copy& copy) {
       const bool untouched = target.truncating || (top->stored() == 0 && !top->base());
       if (!untouched) return false;
     }
-    RK_TRY(enforce(copy, state_rule(copy.in.image->ino, from)));
-    RK_TRY(check_keys(copy));
+    RK_TRY(settle_terms(copy));
+    RK_TRY(enforce(copy, state_rule(copy.in.image->ino, from, copy.terms.key_before == copy.terms.key)));
+    // A part is copied as bytes; the disk in them takes their place when they are all there.
+    if (copy.terms.fast_create && copy.offset_out != 0) return false;
 
     Stitch stitch;
     stitch.source = copy.in.image->ino;
@@ -173,8 +191,13 @@ Result<bool> Images::start_stitch(Copy& copy) {
       stitch.base = copy.in.image->top;
       stitch.base->share();
     }
-    const auto attached = attach(copy, from, stitch);
+    // It does not change meanwhile, so nobody has to wait for the format reader.
+    const bool may_wrap = copy.terms.fast_create && from.image.disk != names::DiskState::disk;
+    const auto inside = may_wrap ? look_inside(stitch.base) : DiskInside{};
+    if (inside) stitch.inside = *inside;
+    const auto attached = inside ? attach(copy, from, stitch) : fail(inside.error());
     if (!attached || !*attached) stitch.base->unshare();
+    if (!attached && attached.error().code == Errc::wrong_medium) return fail(enforce(copy, fail(attached.error())).error());
     if (!attached) return fail(attached.error());
     if (*attached) return true;
   }
@@ -201,30 +224,29 @@ Result<bool> Images::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
 Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch) {
   const Ino ino = image.ino;
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
-  std::optional<kms::KeyId> key = image.top->made_as().key;
-  if (image.truncating) {
-    RK_TRY_ASSIGN(key, key_of_new_content(image));
-  }
-  const bool from_start = copy.offset_out == 0 && (image.truncating || image.top->size() == 0);
+  const bool wrapped = stitch.inside.is_wrapped();
+  const bool from_start = wrapped || (copy.offset_out == 0 && (image.truncating || image.top->size() == 0));
   LayerRegistry::Plan plan;
-  plan.key = key;
+  plan.key = copy.terms.key;
   plan.base = base->id();
+  plan.base_format = stitch.inside.format;
+  plan.disk_size = stitch.inside.size;
   plan.owner = ino;
   plan.from_base = from_start;
-  plan.size = from_start ? copy.size : image.truncating ? 0 : image.top->size();
+  plan.size = wrapped ? stitch.inside.size : from_start ? copy.size : image.truncating ? 0 : image.top->size();
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
-  const bool transforms = key != base->made_as().key;
+  const bool transforms = fresh.record.transforms(base->made_as());
   // Asked before the transaction: within one, nobody asks a layer.
-  const bool is_whole = plan.from_base && plan.size == base->size();
+  const bool is_whole = plan.from_base && !wrapped && plan.size == base->size();
 
-  Event event = copy_event(ino, stitch.source, key, base->made_as().key, copy.caller.uid);
+  Event event = copy_event(ino, stitch.source, fresh.record, base->made_as(), copy.caller.uid);
   store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
     if (source.image.layer != stitch.base->id()) return false;
-    stitch.findings = source.image.findings;
+    if (!wrapped) stitch.findings = source.image.findings;
     stitch.changes = image.changes.load();
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
@@ -236,7 +258,9 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     inode.image.error.clear();
     inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
     inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
-    if (key) take_sharing_away(image, inode);
+    const bool is_disk = copy.terms.fast_create || from.image.disk == names::DiskState::disk;
+    inode.image.disk = is_disk ? names::DiskState::disk : names::DiskState::as_stored;
+    if (plan.key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
     RK_TRY(tree_.inherit_attribute(txn, stitch.source, ino, kDescription));
@@ -246,7 +270,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     RK_TRY(audit_.add(txn, std::move(event)));
     RK_TRY(txn.commit());
   }
-  filler_.cancel(ino);
+  filler_.forget(ino);
   store_.layers().forget(released);
   image.truncating = false;
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
@@ -257,6 +281,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
 
 // A further piece: what lies within the target turns to "from base", what lies beyond extends it.
 Status Images::continue_stitch(Copy& copy, const Stitch& stitch) {
+  if (stitch.inside.is_wrapped()) return {};
   return with_writable(*copy.out.image, [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
     const auto touched = touch_by_copy(copy.out.image->ino);
     const std::uint64_t from = copy.offset_out;

@@ -8,6 +8,7 @@
 #include "engine/base/mutex.h"
 #include "engine/blocks/layer.h"
 #include "engine/engine.h"
+#include "engine/formats/format.h"
 #include "engine/namespace/inode_record.h"
 
 namespace rekeyfs {
@@ -38,10 +39,18 @@ struct Image {
   bool unlinked = false;
 };
 
+// What fast create found in an image: the disk in a file of that format, and its size; raw: the file is the disk.
+struct DiskInside {
+  formats::Format format = formats::Format::raw;
+  std::uint64_t size = 0;
+  bool is_wrapped() const { return format != formats::Format::raw; }
+};
+
 // A copy that arrives in pieces: all read the source as it was at the first one.
 struct Stitch {
   Ino source;
   std::shared_ptr<blocks::Layer> base;
+  DiskInside inside;  // if it is wrapped, the first piece brings all of the disk, and the others nothing
   std::optional<names::Findings> findings;  // about the base's content
   std::uint64_t changes = 0;                // Image::changes of the target when it began
   std::uint64_t copied = 0;                 // bytes from the start on, without a gap
@@ -55,8 +64,10 @@ class OpenFile {
 
   images::Images& owner;
   const std::shared_ptr<images::Image> image;
+  uid_t uid = 0;           // who opened it
   bool truncates = false;  // opened with O_TRUNC: its FLUSH, and nobody else's, makes that final
   bool created = false;    // by this open, under the name below
+  std::atomic<bool> fast_create{false};  // what it creates is to be a disk as a VM sees it
   Ino parent;
   std::string name;
 

@@ -48,6 +48,7 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   inode.image.layer = layer.id;
   inode.image.state = ImageState::normal_uninitialized;
   inode.image.type = directory.policy.type;
+  if (directory.policy.fast_create) inode.image.disk = names::DiskState::wanted;
   RK_TRY_ASSIGN(inode.image.id, random_uuid());
   Ino ino;
   {
@@ -60,6 +61,8 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, std::move(image)));
   file->created = true;
+  file->uid = caller.uid;
+  file->fast_create = directory.policy.fast_create;
   file->image->creators.fetch_add(1);
   file->parent = parent;
   file->name = name;
@@ -77,13 +80,16 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   }
   RK_TRY_ASSIGN(ImagePtr image, open_image(ino));
   OpenFilePtr file(new OpenFile(*this, image));
+  file->uid = caller.uid;
   RK_TRY(check_keys(*image, flags, caller));
   if (truncate) {
     file->truncates = true;
     UniqueLock lock(image->mutex);
     // An empty image, too, goes on as its directory's policy says now.
-    RK_TRY_ASSIGN(const auto key, key_of_new_content(*image));
-    image->truncating = image->truncating || image->top->size() > 0 || image->top->made_as().key != key;
+    RK_TRY_ASSIGN(const names::Policy policy, policy_of_new_content(*image));
+    const bool differs = image->top->made_as().key != policy.key || policy.fast_create;
+    image->truncating = image->truncating || image->top->size() > 0 || differs;
+    file->fast_create = policy.fast_create;
     mark_unflushed(*file);
   }
   return file;
@@ -95,7 +101,8 @@ Status Images::check_keys(const Image& image, int flags, const Caller& caller) {
     SharedLock lock(image.mutex);
     key = image.top->made_as().key;
     if (flags & O_TRUNC) {
-      RK_TRY_ASSIGN(new_key, key_of_new_content(image));
+      RK_TRY_ASSIGN(const names::Policy policy, policy_of_new_content(image));
+      new_key = policy.key;
     }
   }
   const auto path = [&] { return tree_.path_of(image.ino); };
@@ -196,7 +203,7 @@ void Images::unlink_committed(bool committed) NO_THREAD_SAFETY_ANALYSIS {
 // After the transaction of reap(), never within it: the filler's lock is taken before a layer's, and a layer's before
 // the catalog's.
 void Images::forget(Ino ino, const std::vector<LayerRegistry::Released>& released) {
-  filler_.cancel(ino);
+  filler_.forget(ino);
   initializer_.forget(ino);
   store_.layers().forget(released);
 }
@@ -238,11 +245,11 @@ Status Images::with_writable(Image& image, const std::function<Status(const std:
 
 Status Images::make_writable(Image& image) {
   if (image.truncating) {
-    RK_TRY_ASSIGN(const auto key, key_of_new_content(image));
-    RK_TRY(replace_content(image, key));
+    RK_TRY_ASSIGN(const names::Policy policy, policy_of_new_content(image));
+    RK_TRY(replace_content(image, policy));
     image.truncating = false;
   }
-  return image.top->is_shared() ? put_overlay(image, image.top->made_as().key, 0) : Status{};
+  return image.top->is_shared() ? put_overlay(image, {image.top->made_as().key}) : Status{};
 }
 
 Result<bool> Images::rekey(Ino ino, const kms::KeyId& key, uid_t asker) {
@@ -253,65 +260,71 @@ Result<bool> Images::rekey(Ino ino, const kms::KeyId& key, uid_t asker) {
     UniqueLock lock(image.mutex);
     if (image.truncating) return fail(Errc::busy, "the image is being replaced");
     if (image.top->made_as().key == key) return false;
-    RK_TRY(put_overlay(image, key, asker));
+    RK_TRY(put_overlay(image, {key, {}, asker}));
   }
   announce_permissions(image);
   return true;
 }
 
 // The top layer stays as it is, for others who read from it, and the image goes on in a new one over it. With another
-// key than before, that is a replication of the image to itself.
-Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, uid_t asker) {
-  const std::optional<kms::KeyId> key_before = image.top->made_as().key;
-  const bool transforms = key != key_before;
+// key than before, or as the disk in it, that is a replication of the image to itself.
+Status Images::put_overlay(Image& image, const Overlay& overlay) {
   Plan plan;
-  plan.key = key;
+  plan.key = overlay.key;
   plan.base = image.top->id();
-  plan.size = image.top->size();
+  plan.base_format = overlay.inside.format;
+  plan.disk_size = overlay.inside.size;
+  plan.size = overlay.inside.is_wrapped() ? overlay.inside.size : image.top->size();
   plan.from_base = true;
   plan.owner = image.ino;
-  RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
-  Event event;  // of an overlay with the same key nobody is told
-  if (transforms) event = copy_event(image.ino, image.ino, key, key_before, asker);
+  RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  const blocks::LayerRecord& below = image.top->made_as();
+  const bool transforms = fresh.record.transforms(below);
+  Event event;  // of an overlay with the same content and key nobody is told
+  if (transforms) event = copy_event(image.ino, image.ino, fresh.record, below, overlay.asker);
   store_.checkpointer().must_precede_sync(image.top);
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
     RK_TRY(store_.layers().disown(txn, image.top->id()));
-    LayerRegistry::put(txn, overlay);
-    inode.image.layer = overlay.id;
+    LayerRegistry::put(txn, fresh);
+    inode.image.layer = fresh.id;
+    if (overlay.inside.is_wrapped()) {
+      inode.image.disk = names::DiskState::disk;
+      inode.image.findings.reset();
+    }
     if (transforms) {
       inode.image.state = ImageState::replicating;
       inode.image.error.clear();
-      inode.image.lineage = names::Lineage{inode.image.id, key_before, now(), 0};
-      if (key) take_sharing_away(image, inode);
-      txn.put(make_key(Table::replication, image.ino.value()), replication::ReplicationRecord{now(), event.source, asker}.encode());
+      inode.image.lineage = names::Lineage{inode.image.id, below.key, now(), 0};
+      if (overlay.key) take_sharing_away(image, inode);
+      txn.put(make_key(Table::replication, image.ino.value()), replication::ReplicationRecord{now(), event.source, overlay.asker}.encode());
       RK_TRY(audit_.add(txn, std::move(event)));
     }
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());
   }
+  if (transforms) filler_.forget(image.ino);  // asks who else reads from the layer, so before we do
   image.top->share();
-  RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
+  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   if (transforms) filler_.add(image.ino, image.top, false);
   return {};
 }
 
-Event Images::copy_event(Ino target, Ino source, const std::optional<kms::KeyId>& key,
-                         const std::optional<kms::KeyId>& key_before, uid_t asker) const {
+Event Images::copy_event(Ino target, Ino source, const blocks::LayerRecord& layer, const blocks::LayerRecord& base, uid_t asker) const {
   Event event;
-  event.kind = key != key_before ? EventKind::replication_asked : EventKind::cloned;
+  event.kind = layer.transforms(base) ? EventKind::replication_asked : EventKind::cloned;
   event.uid = asker;
   event.path = tree_.path_of(target);
   event.source = tree_.path_of(source);
-  event.key = audit::key_named(store_.keys(), key);
-  event.key_before = audit::key_named(store_.keys(), key_before);
+  event.key = audit::key_named(store_.keys(), layer.key);
+  event.key_before = audit::key_named(store_.keys(), base.key);
   return event;
 }
 
-Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& key) {
+Status Images::replace_content(Image& image, const names::Policy& policy) {
   Plan plan;
-  plan.key = key;
+  plan.key = policy.key;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
   std::vector<LayerRegistry::Released> released;
@@ -322,16 +335,17 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
     LayerRegistry::put(txn, fresh);
     inode.image.layer = fresh.id;
     inode.image.state = ImageState::normal_uninitialized;
+    inode.image.disk = policy.fast_create ? names::DiskState::wanted : names::DiskState::as_stored;
     inode.image.error.clear();
     inode.image.lineage.reset();
     inode.image.findings.reset();
-    if (key) take_sharing_away(image, inode);
+    if (policy.key) take_sharing_away(image, inode);
     inode.modified = inode.changed = now();
     Tree::put(txn, image.ino, inode);
     txn.erase(make_key(Table::replication, image.ino.value()));
     RK_TRY(txn.commit());
   }
-  filler_.cancel(image.ino);
+  filler_.forget(image.ino);
   store_.layers().forget(released);
   RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
   return {};
@@ -346,13 +360,20 @@ void Images::announce_permissions(Image& image) {
   if (image.lost_sharing.exchange(false) && observer_) observer_->permissions_changed(image.ino);
 }
 
-Result<std::optional<kms::KeyId>> Images::key_of_new_content(const Image& image) const {
+Result<names::Policy> Images::policy_of_new_content(const Image& image) const {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image.ino));
   const auto directory = tree_.get(inode.parent);
-  if (directory) return directory->policy.key;
+  if (directory) return directory->policy;
   // An image that is deleted but open may outlive its directory.
-  if (directory.error().code == Errc::stale) return image.top->made_as().key;
+  if (directory.error().code == Errc::stale) return policy_behind(image, inode);
   return fail(directory.error());
+}
+
+names::Policy Images::policy_behind(const Image& image, const InodeRecord& inode) {
+  names::Policy policy;
+  policy.key = image.top->made_as().key;
+  policy.fast_create = inode.image.disk != names::DiskState::as_stored;
+  return policy;
 }
 
 // --- content ---------------------------------------------------------------------------------------------------
@@ -393,11 +414,9 @@ Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan 
   const std::uint64_t size = layer->size();
   if (offset >= size) return 0;
   out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
-  std::vector<blocks::Extent> from_base;
-  const bool keep = layer->keeps_reads() && store_.health().is_sound();
-  RK_TRY(layer->read(offset, out, keep ? &from_base : nullptr));
-  for (const blocks::Extent& extent : from_base)
-    copy_on_read_.offer(layer, extent.offset, out.subspan(extent.offset - offset, extent.size));
+  std::vector<blocks::Taken> taken;
+  RK_TRY(layer->read(offset, out, store_.health().is_sound() ? &taken : nullptr));
+  for (const blocks::Taken& part : taken) copy_on_read_.offer(part.layer, part.offset, out.subspan(part.offset - offset, part.size));
   return out.size();
 }
 
@@ -423,7 +442,10 @@ Status Images::resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller&
   Image& image = *file->image;
   {
     UniqueLock lock(image.mutex);
-    if (size == 0 && !image.truncating && image.top->size() > 0) return replace_content(image, image.top->made_as().key);
+    if (size == 0 && !image.truncating && image.top->size() > 0) {
+      RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+      return replace_content(image, policy_behind(image, inode));
+    }
   }
   return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image)); });
 }
@@ -485,7 +507,7 @@ Status Images::flush(OpenFile& file) {
       if (file.truncates && image.truncating) RK_TRY(make_writable(image));
     }
     announce_permissions(image);
-    return {};
+    return file.fast_create.load() ? become_disk(image, file.uid) : Status{};
   }
   // A target that a refused copy made, and that is still empty, goes before the copier's close returns.
   {

@@ -42,12 +42,14 @@ class Images final : public names::ImageReaper {
   Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what);
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                    std::uint64_t size, const Caller& caller);
+  // The image becomes the disk in it, if fast create still wants that. Errc::busy while somebody has it open.
+  Status become_disk(Ino ino);
   // The image is encrypted anew, with another key, while it is read and written. False if it has the key already;
   // Errc::busy while it is being replaced.
   Result<bool> rekey(Ino ino, const kms::KeyId& key, uid_t asker);
-  Status choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller);
+  Status choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller);
   std::optional<Error> refusal_of(OpenFile& file);
-  Result<ReplicationPlan> plan(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller);
+  Result<ReplicationPlan> plan(OpenFile& source, Ino directory, const TargetChoice& choice, const Caller& caller);
   TransformRate transform_rate(OpenFile& source);
   Status flush(OpenFile& file);
   Status sync(OpenFile& file);
@@ -77,8 +79,7 @@ class Images final : public names::ImageReaper {
   static Event refusal_event(std::string path, const Caller& caller, const Error& rule);
   void record(Event refusal);
   // What the log says of a copy: a replication, or a clone where the key stays. Not inside a transaction.
-  Event copy_event(Ino target, Ino source, const std::optional<kms::KeyId>& key,
-                   const std::optional<kms::KeyId>& key_before, uid_t asker) const;
+  Event copy_event(Ino target, Ino source, const blocks::LayerRecord& layer, const blocks::LayerRecord& base, uid_t asker) const;
   Status may_change(OpenFile& file);
   void mark_unflushed(OpenFile& file);
   blocks::Layer::Touch touch(Image& image) const;  // for a change by a user
@@ -86,27 +87,41 @@ class Images final : public names::ImageReaper {
   // Runs `change` on a top layer that may be changed, with Image::mutex held shared.
   Status with_writable(Image& image, const std::function<Status(const std::shared_ptr<blocks::Layer>&)>& change);
   Status make_writable(Image& image) REQUIRES(image.mutex);
-  Status put_overlay(Image& image, const std::optional<kms::KeyId>& key, uid_t asker) REQUIRES(image.mutex);
-  // The image goes on with new, empty content sealed with `key`.
-  Status replace_content(Image& image, const std::optional<kms::KeyId>& key) REQUIRES(image.mutex);
-  // The key that an image opened with O_TRUNC goes on with: that of its directory's policy.
-  Result<std::optional<kms::KeyId>> key_of_new_content(const Image& image) const REQUIRES_SHARED(image.mutex);
+  // What an image goes on as, over the content it had.
+  struct Overlay {
+    std::optional<kms::KeyId> key;
+    DiskInside inside = {};  // if it is wrapped, the image becomes that disk
+    uid_t asker = 0;
+  };
+  Status put_overlay(Image& image, const Overlay& overlay) REQUIRES(image.mutex);
+  // The image goes on with new, empty content, as the policy says.
+  Status replace_content(Image& image, const names::Policy& policy) REQUIRES(image.mutex);
+  // What an image opened with O_TRUNC goes on with: the policy of its directory.
+  Result<names::Policy> policy_of_new_content(const Image& image) const REQUIRES_SHARED(image.mutex);
+  // The policy that makes what the image is already.
+  static names::Policy policy_behind(const Image& image, const names::InodeRecord& inode) REQUIRES_SHARED(image.mutex);
   // An encrypted image cannot be shared: the bits go in the transaction that makes it one; announced without locks.
   static void take_sharing_away(Image& image, names::InodeRecord& inode);
   void announce_permissions(Image& image);
 
+  // fast_create.cpp
+  static Result<DiskInside> look_inside(const std::shared_ptr<blocks::Layer>& content);
+  Status become_disk(Image& image, uid_t asker);
+  Status become(Image& image, const DiskInside& inside, uid_t asker) REQUIRES(image.mutex);
+  Status record_disk_state(Ino ino, names::DiskState state);
+
   // plan.cpp
-  Result<std::optional<kms::KeyId>> key_of(const KeyChoice& choice, Ino directory) const;
+  Result<std::optional<kms::KeyId>> key_of(const TargetChoice& choice, Ino directory) const;
   Result<std::uint64_t> stored_of(LayerId top) const;
 
   // copy_range.cpp
   struct Copy;
   static Status type_rule(const names::InodeRecord& from);
-  Status state_rule(Ino ino, const names::InodeRecord& from);
+  Status state_rule(Ino ino, const names::InodeRecord& from, bool clones);
   Status check_type(const Copy& copy);
-  Status check_keys(const Copy& copy);
   // A rule that is broken is a refusal of the copy.
   Status enforce(const Copy& copy, const Status& rule);
+  Status settle_terms(Copy& copy);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "engine/base/log.h"
-#include "engine/images/format.h"
+#include "engine/formats/format.h"
 
 namespace rekeyfs::images {
 
@@ -32,7 +32,14 @@ bool needs_findings(const InodeRecord& inode) {
 
 // Does it go away by itself, or by what a user does elsewhere?
 bool passes(const Error& error) {
-  return error.code == Errc::key_revoked || error.code == Errc::no_space || error.code == Errc::no_memory;
+  return error.code == Errc::busy || error.code == Errc::key_revoked || error.code == Errc::no_space || error.code == Errc::no_memory;
+}
+
+// Its blocks are still being transformed, and reading all of them now would get in their readers' way.
+bool is_over_replication(const blocks::Layer& layer) {
+  for (auto below = layer.base(); below; below = below->base())
+    if (below->keeps_reads()) return true;
+  return false;
 }
 
 }  // namespace
@@ -122,6 +129,7 @@ void Initializer::postpone(const Visit& failed, Clock::duration took) {
 
 void Initializer::report(Ino ino, const Error& error) {
   if (error.code == Errc::stale) return;        // deleted
+  if (error.code == Errc::busy) return;         // it is waited for
   if (error.code == Errc::key_revoked) return;  // the audit log tells of the key, and its images may be many
   if (passes(error) && std::exchange(reported_, error.code) == error.code) return;
   log::warn("{} cannot be examined: {}{}", tree_.path_of(ino), describe(error),
@@ -169,10 +177,19 @@ bool Initializer::is_wanted(Ino ino) const {
 
 Status Initializer::initialize(Ino ino) {
   begin(ino);  // before anything is looked at
-  RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
+  RK_TRY_ASSIGN(InodeRecord seen, tree_.get(ino));
+  if (seen.image.disk == names::DiskState::wanted) {
+    const Status became = disk_wanted_(ino);
+    if (!became && became.error().code != Errc::wrong_medium) return became;  // refused, it stays as it was stored
+    RK_TRY_ASSIGN(seen, tree_.get(ino));
+  }
   if (!needs_findings(seen)) return {};
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
-  RK_TRY_ASSIGN(const auto findings, examine(ino, *layer));
+  if (is_over_replication(*layer)) return fail(Errc::busy, "what it was cloned from is still being replicated");
+  std::optional<names::Findings> findings = inherited(*layer);
+  if (!findings) {
+    RK_TRY_ASSIGN(findings, examine(ino, seen, *layer));
+  }
   if (!findings) return {};
 
   catalog::WriteTxn txn(store_.catalog());
@@ -186,21 +203,30 @@ Status Initializer::initialize(Ino ino) {
   return {};
 }
 
-Result<std::optional<names::Findings>> Initializer::examine(Ino ino, blocks::Layer& layer) {
+std::optional<names::Findings> Initializer::inherited(const blocks::Layer& layer) const {
+  const std::shared_ptr<blocks::Layer> base = layer.base();
+  if (!base || !layer.is_all_base() || layer.size() != base->size()) return std::nullopt;
+  const auto record = store_.layers().record_of(base->id());
+  const auto source = record && record->owner ? tree_.get(record->owner) : fail(Errc::stale);
+  return source && source->image.layer == base->id() ? source->image.findings : std::nullopt;
+}
+
+Result<std::optional<names::Findings>> Initializer::examine(Ino ino, const InodeRecord& inode, blocks::Layer& layer) {
   const std::uint64_t size = layer.size();
   std::vector<std::byte> buffer(static_cast<std::size_t>(std::min<std::uint64_t>(size, kPiece)));
-  std::vector<std::byte> tail(static_cast<std::size_t>(std::min<std::uint64_t>(size, kFormatTail)));
   names::Findings findings;
   crypto::Sha256 hash;
-  RK_TRY(layer.read(size - tail.size(), tail));
+  findings.format = formats::name_of(formats::Format::raw);
+  if (inode.image.disk != names::DiskState::disk) {
+    RK_TRY_ASSIGN(const formats::Format format, formats::detect_format(layer));
+    findings.format = formats::name_of(format);
+  }
   for (std::uint64_t offset = 0; offset < size; offset += buffer.size()) {
     if (!is_wanted(ino)) return std::optional<names::Findings>{};
     const ByteSpan part = ByteSpan(buffer).first(static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), size - offset)));
     RK_TRY(layer.read(offset, part));
     hash.update(part);
-    if (offset == 0) findings.format = detect_format(ByteView(part).first(std::min(part.size(), kFormatHead)), tail);
   }
-  if (size == 0) findings.format = "raw";
   findings.digest = hash.finish();
   return std::optional(std::move(findings));
 }

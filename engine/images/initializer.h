@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,6 +19,8 @@ class Initializer {
  public:
   Initializer(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
   ~Initializer() { stop(); }
+  // Called for an image that is to become the disk in it (fast create), before it is examined. Before start().
+  void set_disk_wanted(std::function<Status(Ino)> disk_wanted) { disk_wanted_ = std::move(disk_wanted); }
   void start();  // takes up every image on record that still needs it
   void stop();
 
@@ -47,10 +50,13 @@ class Initializer {
   void begin(Ino ino);
   bool is_wanted(Ino ino) const;  // false when stopping, or written or touched since begin()
   Status initialize(Ino ino);
-  Result<std::optional<names::Findings>> examine(Ino ino, blocks::Layer& layer);
+  // A clone that nobody has written to has its source's bytes.
+  std::optional<names::Findings> inherited(const blocks::Layer& layer) const;
+  Result<std::optional<names::Findings>> examine(Ino ino, const names::InodeRecord& inode, blocks::Layer& layer);
 
   store::Store& store_;
   const names::Tree& tree_;
+  std::function<Status(Ino)> disk_wanted_;
   mutable Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;

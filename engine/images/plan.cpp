@@ -1,5 +1,5 @@
-// Copies with everything said explicitly: which key a new image gets instead of its directory's, and what a copy would
-// do before it is made.
+// Copies with everything said explicitly: what a new image becomes instead of what its directory says, and what a copy
+// would do before it is made.
 #include <algorithm>
 
 #include "engine/images/images.h"
@@ -21,9 +21,9 @@ constexpr std::uint64_t kTellingBytes = 4u << 20;  // smaller replications are o
 
 // --- the key of a new image ------------------------------------------------------------------------------------
 
-Result<std::optional<kms::KeyId>> Images::key_of(const KeyChoice& choice, Ino directory) const {
-  if (choice.by == KeyChoice::By::plain) return std::optional<kms::KeyId>{};
-  if (choice.by == KeyChoice::By::key) {
+Result<std::optional<kms::KeyId>> Images::key_of(const TargetChoice& choice, Ino directory) const {
+  if (choice.by == TargetChoice::By::plain) return std::optional<kms::KeyId>{};
+  if (choice.by == TargetChoice::By::key) {
     RK_TRY_ASSIGN(const kms::KeyInfo info, store_.keys().find(choice.key));
     return std::optional(info.id);
   }
@@ -32,19 +32,23 @@ Result<std::optional<kms::KeyId>> Images::key_of(const KeyChoice& choice, Ino di
   return inode.policy.key;
 }
 
-Status Images::choose_key(OpenFile& file, const KeyChoice& choice, const Caller& caller) {
+Status Images::choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
   RK_TRY(may_change(file));
-  if (choice.by == KeyChoice::By::policy) return {};  // as it was created
+  if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // as it was created
   Image& image = *file.image;
   Status chosen;
   {
     UniqueLock lock(image.mutex);
     if (!file.created || image.truncating || image.top->size() > 0 || image.top->base())
       return fail(Errc::not_permitted,
-                  "the key of an image is chosen by whoever creates it, before it has content: replicate it to change its key");
+                  "what an image becomes is chosen by whoever creates it, before it has content: replicate it instead");
+    if (choice.fast_create) file.fast_create = true;
     const auto key = key_of(choice, file.parent);
     chosen = key ? keys::may_use(store_.keys(), *key, caller) : fail(key.error());
-    if (chosen && *key != image.top->made_as().key) chosen = replace_content(image, *key);
+    names::Policy policy;
+    policy.fast_create = file.fast_create.load();
+    if (key) policy.key = *key;
+    if (chosen && (policy.key != image.top->made_as().key || choice.fast_create)) chosen = replace_content(image, policy);
   }
   if (chosen) {
     if (observer_) observer_->content_changed(image.ino);  // its permissions
@@ -73,7 +77,7 @@ Result<std::uint64_t> Images::stored_of(LayerId top) const {
   return stored;
 }
 
-Result<ReplicationPlan> Images::plan(OpenFile& source, Ino directory, const KeyChoice& choice, const Caller& caller) {
+Result<ReplicationPlan> Images::plan(OpenFile& source, Ino directory, const TargetChoice& choice, const Caller& caller) {
   const Ino ino = source.image->ino;
   RK_TRY_ASSIGN(const InodeRecord from, tree_.get(ino));
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(from.image.layer));
@@ -86,15 +90,28 @@ Result<ReplicationPlan> Images::plan(OpenFile& source, Ino directory, const KeyC
   if (!key && key.error().code != Errc::no_key) return fail(key.error());
   if (key) rule(keys::may_use(store_.keys(), *key, caller));
   else plan.refusals.push_back(key.error());
+  const bool same_key = key && *key == layer.key;
   RK_TRY_ASSIGN(plan.size, size_of(ino, from));
   if (plan.size > 0) {  // of an empty image there is nothing to copy: nobody asks
     rule(type_rule(from));
-    rule(state_rule(ino, from));
-    if (!key || *key != layer.key) rule(keys::may_use(store_.keys(), layer.key, caller));
+    rule(state_rule(ino, from, same_key));
+    if (!same_key) rule(keys::may_use(store_.keys(), layer.key, caller));
+  }
+  RK_TRY_ASSIGN(const InodeRecord parent, tree_.get(directory));
+  const bool may_wrap = (choice.fast_create || parent.policy.fast_create) && from.image.disk != names::DiskState::disk;
+  if (may_wrap && plan.size > 0 && plan.refusals.empty()) {
+    RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> content, store_.layers().get(from.image.layer));
+    const auto inside = look_inside(content);
+    if (!inside && inside.error().code != Errc::wrong_medium) return fail(inside.error());
+    if (!inside) plan.refusals.push_back(inside.error());
+    if (inside && inside->is_wrapped()) {
+      plan.format = formats::name_of(inside->format);
+      plan.size = inside->size;
+    }
   }
   plan.key_before = audit::key_named(store_.keys(), layer.key).alias;
   plan.key_after = key ? audit::key_named(store_.keys(), *key).alias : choice.key;
-  plan.transforms = !key || *key != layer.key;
+  plan.transforms = !same_key || !plan.format.empty();
   if (plan.transforms) {
     RK_TRY_ASSIGN(const std::uint64_t stored, stored_of(from.image.layer));
     plan.bytes_to_transform = std::min(stored, plan.size);

@@ -26,6 +26,7 @@ std::optional<kms::KeyId> get_key(Reader& in) {
 void put_image(Writer& out, const ImageRecord& image) {
   out.put_raw(image.id).put(image.layer.value()).put(static_cast<std::uint8_t>(image.state));
   out.put(static_cast<std::uint8_t>(image.type)).put(static_cast<std::uint8_t>(image.is_protected));
+  out.put(static_cast<std::uint8_t>(image.disk));
   out.put(static_cast<std::uint8_t>(image.lineage.has_value()));
   if (image.lineage) {
     out.put_raw(image.lineage->source).put_time(image.lineage->replicated).put_time(image.lineage->completed);
@@ -41,6 +42,7 @@ void get_image(Reader& in, ImageRecord& image) {
   image.state = static_cast<ImageState>(in.get<std::uint8_t>());
   image.type = static_cast<ImageType>(in.get<std::uint8_t>());
   image.is_protected = in.get<std::uint8_t>() != 0;
+  image.disk = static_cast<DiskState>(in.get<std::uint8_t>());
   if (in.get<std::uint8_t>() != 0) {
     Lineage& lineage = image.lineage.emplace();
     in.get_into(lineage.source);
@@ -62,7 +64,7 @@ bool is_sane(const InodeRecord& inode) {
     case NodeKind::symlink: return true;
     case NodeKind::image:
       return inode.image.type <= ImageType::full_ecs && inode.image.state >= ImageState::creating &&
-             inode.image.state <= ImageState::error;
+             inode.image.state <= ImageState::error && inode.image.disk <= DiskState::disk;
   }
   return false;
 }

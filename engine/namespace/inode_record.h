@@ -18,6 +18,14 @@ enum class ImageType : std::uint8_t {  // numbers on disk
 std::string_view name_of(ImageType type);  // "" for none
 std::optional<ImageType> image_type_from(std::string_view name);
 
+// Whether an image is a disk as a VM sees it: then its content is raw by record and never probed, for a guest can write
+// another format's header into its disk.
+enum class DiskState : std::uint8_t {  // numbers on disk
+  as_stored = 0,
+  wanted = 1,  // made where fast create is on: the disk inside takes its place when it has been written
+  disk = 2,
+};
+
 // What a directory makes of images created in it. "Plain" is a decision, kept like any other.
 struct Policy {
   std::optional<kms::KeyId> key;  // absent: plain
@@ -47,6 +55,7 @@ struct ImageRecord {
   ImageState state = ImageState::normal;  // "creating" is never stored: it ends with the process
   ImageType type = ImageType::none;
   bool is_protected = false;
+  DiskState disk = DiskState::as_stored;
   std::optional<Lineage> lineage;
   std::optional<Findings> findings;  // absent: not determined yet, or written since
   std::string error;  // why `state` is error, and what to do

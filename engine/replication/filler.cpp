@@ -9,6 +9,7 @@
 
 namespace rekeyfs::replication {
 
+using blocks::LayerRecord;
 using catalog::Table;
 using catalog::make_key;
 
@@ -21,6 +22,8 @@ constexpr int kNice = 10;  // readers and writers go first
 
 }  // namespace
 
+// --- jobs ------------------------------------------------------------------------------------------------------
+
 Status Filler::resume() {
   std::vector<Ino> targets;
   RK_TRY(store_.catalog().scan(make_key(Table::replication), "", [&](std::string_view key, std::string_view) {
@@ -30,11 +33,58 @@ Status Filler::resume() {
   for (Ino ino : targets) {
     const auto inode = tree_.get(ino);
     if (!inode) continue;
-    const auto layer = store_.layers().get(inode->image.layer);
+    const auto id = layer_to_fill(inode->image.layer);
+    const auto layer = id ? store_.layers().get(*id) : fail(id.error());
     if (layer) add(ino, *layer, false, inode->image.error);
     else log::error("{} cannot be filled: {}", tree_.path_of(ino), describe(layer.error()));
   }
+  return resume_orphans();
+}
+
+// An image whose content others have cloned, and that was written to since, goes on in a layer above the one to fill.
+Result<LayerId> Filler::layer_to_fill(LayerId top) const {
+  for (LayerId id = top;;) {
+    RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
+    if (!record.base) return top;
+    RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
+    if (record.transforms(base)) return id;
+    id = record.base;
+  }
+}
+
+// Layers that were being filled when their image went, and that clones still read from.
+Status Filler::resume_orphans() {
+  std::vector<LayerId> without_image;
+  RK_TRY(store_.catalog().scan(make_key(Table::layer), "", [&](std::string_view key, std::string_view value) {
+    const auto record = LayerRecord::decode(value);
+    if (record && record->base && !record->owner) without_image.push_back(LayerId{Reader(key.substr(1)).get_be64()});
+    return true;
+  }));
+  for (const LayerId id : without_image) {
+    {
+      Lock lock(mutex_);
+      if (jobs_.contains(id)) continue;
+    }
+    RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
+    RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
+    if (!record.transforms(base)) continue;
+    RK_TRY_ASSIGN(const bool cloned, has_clones(id));
+    if (!cloned) continue;  // what reads from it transforms, and will not need it long
+    const auto layer = store_.layers().get(id);
+    if (layer) add(Ino{}, *layer, false);
+    else log::error("layer {} cannot be filled: {}", id.value(), describe(layer.error()));
+  }
   return {};
+}
+
+Result<bool> Filler::has_clones(LayerId layer) const {
+  RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(layer));
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, store_.layers().children_of(layer));
+  for (const LayerId child : children) {
+    RK_TRY_ASSIGN(const LayerRecord above, store_.layers().record_of(child));
+    if (!above.transforms(record)) return true;
+  }
+  return false;
 }
 
 void Filler::start(unsigned workers) {
@@ -66,19 +116,45 @@ void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held
   job->stored_before = layer->stored();
   layer->keep_reads(true);
   Lock lock(mutex_);
-  jobs_.insert_or_assign(ino, std::move(job));
+  if (ino) by_image_.insert_or_assign(ino, layer->id());
+  jobs_.insert_or_assign(layer->id(), std::move(job));
   changed_.notify_all();
+}
+
+Filler::JobPtr Filler::job_of(Ino ino) const {
+  const auto found = by_image_.find(ino);
+  return found == by_image_.end() ? nullptr : jobs_.at(found->second);
 }
 
 void Filler::let_go(Ino ino) {
   Lock lock(mutex_);
-  if (const auto found = jobs_.find(ino); found != jobs_.end()) found->second->held = false;
+  if (const JobPtr job = job_of(ino)) job->held = false;
   changed_.notify_all();
 }
 
-void Filler::cancel(Ino ino) {
+void Filler::forget(Ino ino) {
   Lock lock(mutex_);
-  jobs_.erase(ino);
+  const JobPtr job = job_of(ino);
+  if (!job) return;
+  by_image_.erase(ino);
+  job->ino = Ino{};
+  job->held = false;
+  if (!job->layer->is_shared()) jobs_.erase(job->layer->id());
+  changed_.notify_all();
+}
+
+// It may be another one's by now.
+void Filler::drop(const JobPtr& job) {
+  Lock lock(mutex_);
+  const auto found = jobs_.find(job->layer->id());
+  if (found == jobs_.end() || found->second != job) return;
+  if (job->ino) by_image_.erase(job->ino);
+  jobs_.erase(found);
+}
+
+Ino Filler::image_of(const Job& job) const {
+  Lock lock(mutex_);
+  return job.ino;
 }
 
 std::uint64_t Filler::end_of(const Job& job) {
@@ -88,14 +164,14 @@ std::uint64_t Filler::end_of(const Job& job) {
 std::vector<Filler::Progress> Filler::progress() const {
   std::vector<Progress> all;
   Lock lock(mutex_);
-  for (const auto& [ino, job] : jobs_) all.push_back(progress_of(*job));
+  for (const auto& [ino, layer] : by_image_) all.push_back(progress_of(*jobs_.at(layer)));
   return all;
 }
 
 std::optional<Filler::Progress> Filler::progress_of(Ino ino) const {
   Lock lock(mutex_);
-  const auto found = jobs_.find(ino);
-  return found == jobs_.end() ? std::nullopt : std::optional(progress_of(*found->second));
+  const JobPtr job = job_of(ino);
+  return job ? std::optional(progress_of(*job)) : std::nullopt;
 }
 
 Filler::Progress Filler::progress_of(const Job& job) {
@@ -115,9 +191,11 @@ double Filler::Progress::percent() const {
 
 std::optional<std::string> Filler::error_of(Ino ino) const {
   Lock lock(mutex_);
-  const auto found = jobs_.find(ino);
-  return found == jobs_.end() ? std::nullopt : std::optional(found->second->error);
+  const JobPtr job = job_of(ino);
+  return job ? std::optional(job->error) : std::nullopt;
 }
+
+// --- working ---------------------------------------------------------------------------------------------------
 
 // The job after the last one served that has something to do now.
 Filler::JobPtr Filler::next_job() {
@@ -127,7 +205,7 @@ Filler::JobPtr Filler::next_job() {
     const JobPtr& job = at->second;
     if (job->finishing || job->retry_at > Clock::now()) continue;
     if (job->next < end_of(*job) || (!job->held && job->in_hand.empty())) {
-      last_ = job->ino;
+      last_ = job->layer->id();
       return job;
     }
   }
@@ -205,49 +283,57 @@ void Filler::finish(const JobPtr& job) {
     job->finishing = false;
     return;
   }
-  Lock lock(mutex_);
-  if (const auto found = jobs_.find(job->ino); found != jobs_.end() && found->second == job) jobs_.erase(found);
+  drop(job);
 }
 
-// From here on the image stands alone. Its blocks are durable before the record that says so, and the base goes
-// only after that record is.
+// From here on the layer stands alone. Its blocks are durable before the record that says so, and the base goes only
+// after that record is.
 Status Filler::complete(const Job& job) {
   RK_TRY(store_.checkpointer().sync_journal({job.layer}));
-  Event event = event_of(job, EventKind::replication_completed);
+  const LayerId filled = job.layer->id();
+  const Ino ino = image_of(job);
+  Event event = event_of(job, ino, EventKind::replication_completed);
   std::vector<blocks::LayerRegistry::Released> released;
-  std::string path;
   {
     catalog::WriteTxn txn(store_.catalog());
-    RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
-    if (inode.image.layer != job.layer->id()) return {};  // its content was replaced meanwhile
-    // It stands alone in both; in the first all is known of it, too.
-    inode.image.state = inode.image.findings ? ImageState::normal : ImageState::normal_uninitialized;
-    inode.image.error.clear();
-    if (inode.image.lineage) inode.image.lineage->completed = now();
-    RK_TRY_ASSIGN(released, store_.layers().detach(txn, job.layer->id()));
-    names::Tree::put(txn, job.ino, inode);
-    txn.erase(make_key(Table::replication, job.ino.value()));
-    RK_TRY(audit_.add(txn, std::move(event)));
+    const auto record = store_.layers().record_of(filled);
+    if (!record) return {};  // deleted meanwhile
+    RK_TRY_ASSIGN(released, store_.layers().detach(txn, filled));
+    if (ino) RK_TRY(become_normal(txn, ino, filled, std::move(event)));
     RK_TRY(txn.commit());
   }
   job.layer->keep_reads(false);
   if (const std::shared_ptr<blocks::Layer> base = job.layer->base()) base->unshare();
   job.layer->drop_base();
   store_.layers().forget(released);
-  log::info("{} is complete", tree_.path_of(job.ino));
-  if (completed_) completed_(job.ino);
+  if (!ino) return {};
+  log::info("{} is complete", tree_.path_of(ino));
+  if (completed_) completed_(ino);
   return {};
 }
 
+Status Filler::become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event) {
+  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, ino));
+  RK_TRY_ASSIGN(const LayerId awaited, layer_to_fill(inode.image.layer));
+  if (awaited != filled) return {};  // its content was replaced meanwhile
+  // It stands alone in both; in the first all is known of it, too.
+  inode.image.state = inode.image.findings ? ImageState::normal : ImageState::normal_uninitialized;
+  inode.image.error.clear();
+  if (inode.image.lineage) inode.image.lineage->completed = now();
+  names::Tree::put(txn, ino, inode);
+  txn.erase(make_key(Table::replication, ino.value()));
+  return audit_.add(txn, std::move(event));
+}
+
 // Made before a transaction: the key service is asked.
-Event Filler::event_of(const Job& job, EventKind kind) const {
+Event Filler::event_of(const Job& job, Ino ino, EventKind kind) const {
   Event event;
   event.kind = kind;
-  event.path = tree_.path_of(job.ino);
+  event.path = tree_.path_of(ino);
   event.key = audit::key_named(store_.keys(), job.layer->made_as().key);
   if (const std::shared_ptr<blocks::Layer> base = job.layer->base())
     event.key_before = audit::key_named(store_.keys(), base->made_as().key);
-  const auto bytes = store_.catalog().get(make_key(Table::replication, job.ino.value()));
+  const auto bytes = store_.catalog().get(make_key(Table::replication, ino.value()));
   if (bytes && *bytes) {
     if (const auto record = ReplicationRecord::decode(**bytes)) {
       event.source = record->source;
@@ -262,14 +348,17 @@ Event Filler::event_of(const Job& job, EventKind kind) const {
 }
 
 Status Filler::record_error(const Job& job, const std::string& message) {
-  Event event = event_of(job, message.empty() ? EventKind::replication_recovered : EventKind::replication_failed);
+  const Ino ino = image_of(job);
+  if (!ino) return {};
+  Event event = event_of(job, ino, message.empty() ? EventKind::replication_recovered : EventKind::replication_failed);
   event.text = message;
   catalog::WriteTxn txn(store_.catalog());
-  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, job.ino));
-  if (inode.image.layer != job.layer->id()) return {};
+  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, ino));
+  RK_TRY_ASSIGN(const LayerId awaited, layer_to_fill(inode.image.layer));
+  if (awaited != job.layer->id()) return {};
   inode.image.state = message.empty() ? ImageState::replicating : ImageState::error;
   inode.image.error = message;
-  names::Tree::put(txn, job.ino, inode);
+  names::Tree::put(txn, ino, inode);
   RK_TRY(audit_.add(txn, std::move(event)));
   RK_TRY(txn.commit());
   return {};
@@ -285,7 +374,7 @@ void Filler::recovered(const JobPtr& job, BlockIndex from, BlockIndex to) {
 }
 
 void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
-  if (error.code == Errc::stale) return cancel(job->ino);  // deleted
+  if (error.code == Errc::stale) return drop(job);  // deleted
   const std::string message = describe(error) + "; it goes on by itself once the cause is gone";
   {
     Lock lock(mutex_);
@@ -295,7 +384,8 @@ void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
     job->error = message;
     job->has_failed = true;
   }
-  log::error("replication of {}: {}", tree_.path_of(job->ino), message);
+  const Ino ino = image_of(*job);
+  log::error("replication of {}: {}", ino ? tree_.path_of(ino) : "a deleted image that has clones", message);
   if (const Status status = record_error(*job, message); !status) log::error("{}", describe(status.error()));
 }
 

@@ -1,8 +1,9 @@
 // Filler: the background workers that make replicas independent of their sources.
 //
-// A job is one replicating image: its blocks are transformed in the image's order by all workers side by side; when
-// none is left "from base" the image is made durable, becomes `normal` and lets go of its base. A job that fails says
-// why in the image's `error` and is tried again every second until its cause has gone. Thread-safe.
+// A job is one layer that a replication made: its blocks are transformed in the image's order by all workers side by
+// side; when none is left "from base" the layer is made durable, lets go of its base, and its image becomes `normal`. A
+// job that fails says why in the image's `error` and is tried again every second until its cause has gone. It goes on
+// without its image when that was deleted, or its content replaced, and clones still read from the layer. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -35,7 +36,7 @@ class Filler {
   // `held`: more of the image is still being copied; it does not become normal before let_go().
   void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error = {});
   void let_go(Ino ino);
-  void cancel(Ino ino);  // deleted, or its content replaced
+  void forget(Ino ino);  // deleted, or its content replaced
 
   struct Progress {
     Ino ino;
@@ -53,7 +54,7 @@ class Filler {
  private:
   using Clock = std::chrono::steady_clock;
   struct Job {
-    Ino ino;
+    Ino ino;  // the image it makes normal; none if that has gone on without the layer. Guarded by mutex_.
     std::shared_ptr<blocks::Layer> layer;
     bool held = false;
     bool finishing = false;
@@ -69,17 +70,24 @@ class Filler {
   };
   using JobPtr = std::shared_ptr<Job>;
 
+  Result<LayerId> layer_to_fill(LayerId top) const;
+  Result<bool> has_clones(LayerId layer) const;
+  Status resume_orphans();
+  JobPtr job_of(Ino ino) const REQUIRES(mutex_);
+  Ino image_of(const Job& job) const EXCLUDES(mutex_);
+  void drop(const JobPtr& job) EXCLUDES(mutex_);
   void work();
   JobPtr next_job() REQUIRES(mutex_);
   void fill_some(const JobPtr& job, BlockIndex first);
   void finish(const JobPtr& job);
   Status complete(const Job& job);
+  Status become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event);
   Status record_error(const Job& job, const std::string& message);
-  Event event_of(const Job& job, EventKind kind) const;
+  Event event_of(const Job& job, Ino ino, EventKind kind) const;
   void failed(const JobPtr& job, BlockIndex at, const Error& error);
   void recovered(const JobPtr& job, BlockIndex from, BlockIndex to);  // these blocks are done
   static std::uint64_t end_of(const Job& job);
-  static Progress progress_of(const Job& job);
+  static Progress progress_of(const Job& job);  // with mutex_ held
 
   store::Store& store_;
   const names::Tree& tree_;
@@ -88,8 +96,9 @@ class Filler {
   mutable Mutex mutex_;
   CondVar changed_;
   bool running_ GUARDED_BY(mutex_) = false;
-  std::map<Ino, JobPtr> jobs_ GUARDED_BY(mutex_);
-  Ino last_ GUARDED_BY(mutex_);  // the job served last: the others get their turn
+  std::map<LayerId, JobPtr> jobs_ GUARDED_BY(mutex_);
+  std::map<Ino, LayerId> by_image_ GUARDED_BY(mutex_);  // those of jobs_ that have an image
+  LayerId last_ GUARDED_BY(mutex_);  // the job served last: the others get their turn
   std::vector<std::thread> workers_;
 };
 

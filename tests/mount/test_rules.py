@@ -124,6 +124,17 @@ def full_ecs(place):
     place.replicate(place.image, place.plain / "target")
 
 
+@rule("An image that refers to another file is replicated with fast create.")
+def backing_file(place):
+    image = place.store.scratch / "overlay"
+    for options in (("base", "1M"), ("overlay", "-b", "base", "-F", "qcow2")):
+        name, *rest = options
+        run("qemu-img", "create", "-f", "qcow2", place.store.scratch / name, *rest, cwd=place.store.scratch)
+    run("cp", image, place.one / "overlay")
+    place.set(place.two, "fast_create", b"1")
+    place.replicate(place.one / "overlay", place.two / "target")
+
+
 @rule("An image is replicated that is neither normal nor normal-uninitialized.")
 def creating(place):
     with open(place.one / "creating", "wb", buffering=0) as file:

@@ -36,7 +36,7 @@ struct Options {
   std::string source, target;
   std::optional<std::string> description;
   std::string key;
-  bool plain = false, wait = false, dry_run = false, as_json = false;
+  bool plain = false, fast_create = false, wait = false, dry_run = false, as_json = false;
 };
 
 tl::unexpected<Failure> failed_to(const std::string& what) {
@@ -99,7 +99,8 @@ std::optional<Error> taken(const Place& place) {
 
 // --- what to ask the daemon ------------------------------------------------------------------------------------
 
-json with_key(json request, const Options& options) {
+json with_choice(json request, const Options& options) {
+  if (options.fast_create) request["fast_create"] = true;
   if (options.plain) request["plain"] = true;
   if (!options.key.empty()) request["key"] = options.key;
   return request;
@@ -107,12 +108,17 @@ json with_key(json request, const Options& options) {
 
 Outcome<json> ask_plan(const Options& options, const Source& source, const Place& place) {
   return call_daemon(source.file.get(), source.path,
-                     with_key({{"command", "plan"}, {"directory", place.ino}, {"estimate", options.dry_run}}, options));
+                     with_choice({{"command", "plan"}, {"directory", place.ino}, {"estimate", options.dry_run}}, options));
 }
 
 std::string key_text(const json& facts, const char* member) {
   std::string key = facts.value(member, "");
   return key.empty() ? "plain" : key;
+}
+
+std::string how_text(const json& plan) {
+  if (plan.at("format").is_string()) return "transform, as the disk in a file of format " + plan.at("format").get<std::string>();
+  return plan.at("transforms") ? "transform" : "clone";
 }
 
 std::string change_text(const json& plan) {
@@ -174,9 +180,9 @@ Failure reason_by_plan(const json& plan, const std::string& what) {
   return plain;
 }
 
-Outcome<void> choose_key(const Options& options, const Source& source, const NewImage& image) {
-  if (!options.plain && options.key.empty()) return {};
-  RK_TRY(image.call(with_key({{"command", "choose"}}, options)));
+Outcome<void> choose_target(const Options& options, const Source& source, const NewImage& image) {
+  if (!options.plain && options.key.empty() && !options.fast_create) return {};
+  RK_TRY(image.call(with_choice({{"command", "choose"}}, options)));
   if (!options.plain) return {};
   // In a directory with a key it was created for its owner alone.
   const mode_t mask = umask(0);
@@ -232,7 +238,7 @@ Outcome<ExitCode> replicate(const Options& options, const Source& source, const 
                             source.facts.st_mode & 0777);
     if (made < 0) return tl::unexpected(reason_by_plan(plan, "create " + place.path()));
     NewImage image(place, Descriptor(made));
-    RK_TRY(choose_key(options, source, image));
+    RK_TRY(choose_target(options, source, image));
     RK_TRY(describe_it(options, image));
     RK_TRY(copy_all(source, image, interrupt));
     RK_TRY_ASSIGN(status, finish(image));
@@ -306,7 +312,7 @@ void print_plan(const json& facts, const std::vector<Error>& refusals) {
   auto bytes = [&](const char* member) { return facts.at(member).get<std::uint64_t>(); };
   print_fact("source", facts.value("source", ""));
   print_fact("target", facts.value("target", ""));
-  print_fact("how", facts.at("transforms") ? "transform" : "clone");
+  print_fact("how", how_text(facts));
   print_fact("keys", change_text(facts));
   print_fact("size", bytes_text(bytes("size")));
   print_fact("to transform", "at most " + bytes_text(bytes("bytes_to_transform")));
@@ -353,6 +359,7 @@ void add_replicate(CLI::App& parent, Chosen& chosen) {
   CLI::Option* key = app->add_option("--key", options->key, "Encrypt the copy with this key, whatever its directory says");
   CLI::Option* plain = app->add_flag("--plain", options->plain, "Do not encrypt the copy, whatever its directory says");
   key->type_name("ALIAS")->excludes(plain);
+  app->add_flag("--fast-create", options->fast_create, "Make the copy the disk in the image, whatever its directory says");
   CLI::Option* wait = app->add_flag("--wait", options->wait, "Return when the copy needs its source no more");
   app->add_flag("--dry-run", options->dry_run, "Change nothing; say what would happen")->excludes(wait);
   app->add_flag("--json", options->as_json, "Print JSON");

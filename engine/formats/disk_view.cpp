@@ -1,0 +1,140 @@
+#include "engine/formats/disk_view.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "engine/base/log.h"
+#include "engine/base/mutex.h"
+
+namespace rekeyfs::formats {
+namespace {
+
+constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // bytes looked through at a time; the caller asks again
+
+class DiskView final : public Content {
+ public:
+  DiskView(std::shared_ptr<Content> image, Format format, std::uint64_t size, const Patience& patience)
+      : image_(std::move(image)), format_(format), size_(size), patience_(patience), pause_(patience.first_pause) {}
+
+  std::uint64_t size() const override { return size_; }
+  Status read(std::uint64_t offset, ByteSpan out) override;
+  Result<std::uint64_t> zeros_at(std::uint64_t offset) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Known {
+    std::uint64_t begin = 0, end = 0;
+    bool zeros = false;
+  };
+  // Calls `use` with a reader; once more, with another one, if the first has ended.
+  template <typename Use>
+  Status with_reader(Use use);
+  Result<std::shared_ptr<FormatReader>> running_reader() EXCLUDES(mutex_);
+  Result<std::shared_ptr<FormatReader>> start_reader() REQUIRES(mutex_);
+  void note_failure(const Error& error) REQUIRES(mutex_);
+  Result<Known> kind_at(std::uint64_t offset) EXCLUDES(known_mutex_);
+
+  const std::shared_ptr<Content> image_;
+  const Format format_;
+  const std::uint64_t size_;
+  const Patience patience_;
+  Mutex mutex_;  // held while a reader starts, so that there is one
+  std::shared_ptr<FormatReader> reader_ GUARDED_BY(mutex_);
+  Clock::duration pause_ GUARDED_BY(mutex_);
+  Clock::time_point not_before_ GUARDED_BY(mutex_);
+  Error cause_ GUARDED_BY(mutex_) = {Errc::io, {}};
+  Mutex known_mutex_;
+  Known known_ GUARDED_BY(known_mutex_);  // the latest answer about zeros: it often covers the next question
+};
+
+Status DiskView::read(std::uint64_t offset, ByteSpan out) {
+  const std::uint64_t within = offset < size_ ? std::min<std::uint64_t>(out.size(), size_ - offset) : 0;
+  std::ranges::fill(out.subspan(within), std::byte{0});
+  if (within == 0) return {};
+  return with_reader([&](FormatReader& reader) { return reader.read(offset, out.first(within)); });
+}
+
+Result<std::uint64_t> DiskView::zeros_at(std::uint64_t offset) {
+  std::uint64_t end = offset;
+  while (end < size_ && end - offset < kMostZeros) {
+    RK_TRY_ASSIGN(const Known known, kind_at(end));
+    if (!known.zeros) break;
+    end = known.end;
+  }
+  return end - offset;
+}
+
+Result<DiskView::Known> DiskView::kind_at(std::uint64_t offset) {
+  {
+    Lock lock(known_mutex_);
+    if (known_.begin <= offset && offset < known_.end) return known_;
+  }
+  Known known{.begin = offset, .end = offset, .zeros = false};
+  RK_TRY(with_reader([&](FormatReader& reader) -> Status {
+    RK_TRY_ASSIGN(const Extent extent, reader.extent_at(offset, size_ - offset));
+    known.end = offset + extent.length;
+    known.zeros = extent.zeros;
+    return {};
+  }));
+  Lock lock(known_mutex_);
+  known_ = known;
+  return known;
+}
+
+template <typename Use>
+Status DiskView::with_reader(Use use) {
+  for (bool again = false;; again = true) {
+    RK_TRY_ASSIGN(const std::shared_ptr<FormatReader> reader, running_reader());
+    const Status used = use(*reader);
+    const FormatReader::State state = used ? FormatReader::State::running : reader->state();
+    if (state == FormatReader::State::ended && !again) continue;
+    Lock lock(mutex_);
+    if (used) pause_ = patience_.first_pause;
+    if (state != FormatReader::State::running) note_failure(used.error());
+    return used;
+  }
+}
+
+Result<std::shared_ptr<FormatReader>> DiskView::running_reader() {
+  Lock lock(mutex_);
+  if (reader_ && reader_->state() == FormatReader::State::running) return reader_;
+  if (Clock::now() < not_before_) return fail(cause_);
+  if (reader_ && reader_->is_reading_image())
+    return fail(Errc::io, "a read of the image that the format reader asked for has not come back yet");
+  return start_reader();
+}
+
+Result<std::shared_ptr<FormatReader>> DiskView::start_reader() {
+  reader_.reset();
+  not_before_ = {};
+  auto started = FormatReader::start(image_, format_, patience_);
+  if (started && (*started)->size() != size_)
+    started = fail(Errc::io, "the format reader shows a disk of " + std::to_string((*started)->size()) + " bytes, not of " +
+                                 std::to_string(size_));
+  if (!started) {
+    note_failure(started.error());
+    return started;
+  }
+  reader_ = *started;
+  return reader_;
+}
+
+void DiskView::note_failure(const Error& error) {
+  if (not_before_ != Clock::time_point{}) return;  // noted already
+  cause_ = error;
+  not_before_ = Clock::now() + pause_;
+  pause_ = std::min(2 * pause_, patience_.longest_pause);
+  log::warn("the reader of a {} image failed: {}", name_of(format_), describe(error));
+}
+
+}  // namespace
+
+std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size,
+                                           const Patience& patience) {
+  if (format == Format::raw) return image;  // the disk is the image
+  return std::make_shared<DiskView>(std::move(image), format, size, patience);
+}
+
+}  // namespace rekeyfs::formats

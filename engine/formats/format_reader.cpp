@@ -1,0 +1,186 @@
+#include "engine/formats/format_reader.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+namespace rekeyfs::formats {
+namespace {
+
+constexpr int kConnections = 4;  // reads that can be under way at once
+
+struct ExportSockets {
+  io::Descriptor listener;
+  std::vector<io::Descriptor> clients;
+};
+
+// A listening socket for the reader's process, connected to already as often as it will ever be. Its name is abstract,
+// so there is no file; for the moment that another local user could connect to it, its queue is exactly as long as we
+// need: either all of ours fit, and then nobody else's is among them, or one is refused. Then it is closed to others.
+Result<ExportSockets> make_export_sockets() {
+  ExportSockets sockets{.listener = io::Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), .clients = {}};
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  socklen_t length = sizeof name.sun_family;  // no more than that: the kernel chooses a name
+  const int listener = sockets.listener.get();
+  if (listener < 0 || ::bind(listener, reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
+      ::listen(listener, kConnections - 1) != 0)
+    return fail(error_from_errno(errno, "make a socket for a format reader"));
+  length = sizeof name;
+  if (::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length) != 0)
+    return fail(error_from_errno(errno, "name a socket for a format reader"));
+  for (int count = 0; count < kConnections; ++count) {
+    io::Descriptor client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!client || ::connect(client.get(), reinterpret_cast<const sockaddr*>(&name), length) != 0)
+      return fail(error_from_errno(errno, "connect to a socket for a format reader"));
+    sockets.clients.push_back(std::move(client));
+  }
+  if (::shutdown(listener, SHUT_RD) != 0) return fail(error_from_errno(errno, "close a socket for a format reader to others"));
+  return sockets;
+}
+
+// Arguments that make it open the image and wait for connections.
+std::vector<std::string> storage_daemon_arguments(Format format, int image, int listener) {
+  const bool knows_backing = format == Format::qcow2 || format == Format::qcow || format == Format::qed || format == Format::vmdk;
+  return {
+      "--blockdev",
+      R"({"driver":"nbd","node-name":"image","read-only":true,"server":{"type":"fd","str":")" + std::to_string(image) + R"("}})",
+      "--blockdev",
+      R"({"driver":")" + std::string(name_of(format)) + R"(","node-name":"disk","read-only":true,"file":"image")" +
+          (knows_backing ? R"(,"backing":null})" : "}"),
+      "--nbd-server",
+      "addr.type=fd,addr.str=" + std::to_string(listener) + ",max-connections=" + std::to_string(kConnections),
+      "--export",
+      "type=nbd,id=disk,node-name=disk,name=disk",
+  };
+}
+
+}  // namespace
+
+Result<std::shared_ptr<FormatReader>> FormatReader::start(std::shared_ptr<Content> image, Format format,
+                                                          const Patience& patience) {
+  std::shared_ptr<FormatReader> reader(new FormatReader(patience));
+  RK_TRY(reader->launch(std::move(image), format));
+  return reader;
+}
+
+FormatReader::~FormatReader() { end(State::ended); }
+
+Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
+  std::array<int, 2> pair{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
+    return fail(error_from_errno(errno, "make sockets for a format reader"));
+  io::Descriptor ours(pair[0]);
+  io::Descriptor theirs(pair[1]);
+  RK_TRY_ASSIGN(ExportSockets sockets, make_export_sockets());
+  server_ = std::make_unique<ImageServer>(std::move(image), std::move(ours));
+  RK_TRY(server_->start());
+
+  const Clock::time_point deadline = Clock::now() + patience_.start;
+  constexpr int kImage = SandboxedProcess::kFirstDescriptor, kListener = kImage + 1;
+  RK_TRY_ASSIGN(process_, SandboxedProcess::start({.program = "/usr/bin/qemu-storage-daemon",
+                                                   .arguments = storage_daemon_arguments(format, kImage, kListener),
+                                                   .descriptors = {theirs.get(), sockets.listener.get()}},
+                                                  deadline));
+  theirs = {};
+  sockets.listener = {};
+  for (io::Descriptor& client : sockets.clients) {
+    auto connection = DiskConnection::open(std::move(client), deadline);
+    if (!connection) {
+      end(State::ended);
+      process_->wait();
+      return fail(explain(connection.error(), 0));
+    }
+    size_ = (*connection)->size();
+    Lock lock(mutex_);
+    idle_.push_back(std::move(*connection));
+  }
+  process_->extend_lease(Clock::now() + patience_.idle);
+  return {};
+}
+
+Status FormatReader::read(std::uint64_t offset, ByteSpan out) {
+  while (!out.empty()) {
+    const ByteSpan part = out.first(std::min<std::size_t>(out.size(), DiskConnection::kMostRead));
+    RK_TRY(with_connection([&](DiskConnection& connection, Clock::time_point deadline) { return connection.read(offset, part, deadline); }));
+    offset += part.size();
+    out = out.subspan(part.size());
+  }
+  return {};
+}
+
+Result<Extent> FormatReader::extent_at(std::uint64_t offset, std::uint64_t length) {
+  const auto asked = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, DiskConnection::kMostExtent));
+  Extent extent{};
+  RK_TRY(with_connection([&](DiskConnection& connection, Clock::time_point deadline) -> Status {
+    RK_TRY_ASSIGN(extent, connection.extent_at(offset, asked, deadline));
+    return {};
+  }));
+  return extent;
+}
+
+template <typename Use>
+Status FormatReader::with_connection(Use use) {
+  const Clock::time_point now = Clock::now(), deadline = now + patience_.answer;
+  process_->extend_lease(now + patience_.idle);
+  const std::uint64_t failures = server_->failures();
+  RK_TRY_ASSIGN(Connection connection, borrow(deadline));
+  const Status used = use(*connection, deadline);
+  if (used) {
+    give_back(std::move(connection));
+    return {};
+  }
+  if (connection->is_usable())
+    give_back(std::move(connection));
+  else
+    end(Clock::now() < deadline ? State::ended : State::hung);
+  return fail(explain(used.error(), failures));
+}
+
+Result<FormatReader::Connection> FormatReader::borrow(Clock::time_point deadline) {
+  Lock lock(mutex_);
+  while (idle_.empty() && state_ == State::running && Clock::now() < deadline) returned_.wait_for(mutex_, deadline - Clock::now());
+  if (state_ != State::running) return fail(Errc::io, "the format reader has ended");
+  if (idle_.empty()) return fail(Errc::io, "the format reader is busy with other reads and does not answer in time");
+  Connection connection = std::move(idle_.back());
+  idle_.pop_back();
+  return connection;
+}
+
+void FormatReader::give_back(Connection connection) {
+  Lock lock(mutex_);
+  idle_.push_back(std::move(connection));
+  returned_.notify_one();
+}
+
+void FormatReader::end(State state) {
+  {
+    Lock lock(mutex_);
+    if (state_ == State::running) state_ = state;
+    idle_.clear();
+    returned_.notify_all();
+  }
+  if (process_) process_->kill();
+  if (server_) server_->stop();
+}
+
+FormatReader::State FormatReader::state() const {
+  Lock lock(mutex_);
+  return state_ == State::running && process_->ended() ? State::ended : state_;
+}
+
+// Where the image itself could not be read, that is the reason.
+Error FormatReader::explain(const Error& error, std::uint64_t failures_before) const {
+  const auto failure = server_->last_failure();
+  if (failure && server_->failures() > failures_before) return *failure;
+  const std::string complaint = process_->take_complaint();
+  return complaint.empty() ? error : Error{error.code, error.message + "; it says: " + complaint};
+}
+
+}  // namespace rekeyfs::formats
