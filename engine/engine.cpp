@@ -173,8 +173,7 @@ class LocalEngine final : public Engine {
   }
 
   Result<Attributes> get_attributes(Ino ino) override {
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-    return attributes_of(ino, inode);
+    return tree_.look_at(ino, [&](const InodeRecord& inode) { return attributes_of(ino, inode); });
   }
 
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override {
