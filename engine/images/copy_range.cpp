@@ -213,6 +213,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   plan.from_base = from_start;
   plan.size = from_start ? copy.size : image.truncating ? 0 : image.top->size();
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   const bool transforms = key != base->made_as().key;
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && plan.size == base->size();
@@ -249,7 +250,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   filler_.cancel(ino);
   store_.layers().forget(released);
   image.truncating = false;
-  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  image.top = std::move(top);
   if (transforms) filler_.add(ino, image.top, true);
   copy.placed = from_start;
   return true;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs {
 
 void OpenFileDeleter::operator()(OpenFile* file) const { file->owner.release(file); }
@@ -153,13 +155,14 @@ void Images::release(OpenFile* raw) {
   if (--image.opens > 0) return;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
-    bool committed = false;
-    {
+    const Status reaped = caught([&]() -> Status {
       WriteTxn txn(store_.catalog());
-      committed = reap(txn, image.ino, released) && txn.commit();
-    }
+      RK_TRY(reap(txn, image.ino, released));
+      RK_TRY(txn.commit());
+      return {};
+    });
     // Otherwise it stays an orphan on record and goes with the next mount.
-    if (committed) forget(image.ino, released);
+    if (reaped) forget(image.ino, released);
   }
   open_.erase(image.ino);
 }
@@ -271,6 +274,7 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
   plan.from_base = true;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer overlay, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(overlay));
   Event event;  // of an overlay with the same key nobody is told
   if (transforms) event = copy_event(image.ino, image.ino, key, key_before, asker);
   store_.checkpointer().must_precede_sync(image.top);
@@ -292,7 +296,7 @@ Status Images::put_overlay(Image& image, const std::optional<kms::KeyId>& key, u
     RK_TRY(txn.commit());
   }
   image.top->share();
-  RK_TRY_ASSIGN(image.top, store_.layers().get(overlay.id));
+  image.top = std::move(top);
   if (transforms) filler_.add(image.ino, image.top, false);
   return {};
 }
@@ -314,6 +318,7 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
   plan.key = key;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -333,7 +338,7 @@ Status Images::replace_content(Image& image, const std::optional<kms::KeyId>& ke
   }
   filler_.cancel(image.ino);
   store_.layers().forget(released);
-  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  image.top = std::move(top);
   return {};
 }
 
@@ -468,7 +473,7 @@ Status Images::flush(OpenFile& file) {
   Image& image = *file.image;
   Status ended;
   if (stitch) {
-    ended = end_stitch(image, *stitch);
+    ended = caught([&] { return end_stitch(image, *stitch); });
     filler_.let_go(image.ino);
   }
   {
