@@ -146,14 +146,13 @@ class LocalEngine final : public Engine {
     RK_TRY(audit_.load());
     RK_TRY(images_.reap_orphans());
     RK_TRY(filler_.resume());
-    store_->checkpointer().start();
-    copy_on_read_.start();
+    RK_TRY(store_->checkpointer().start());
+    RK_TRY(copy_on_read_.start());
     if (options.read_only) return {};
     RK_TRY(key_life_.start());
-    filler_.start(options.filler_workers);
-    initializer_.start();
-    rotator_.start();
-    return {};
+    RK_TRY(filler_.start(options.filler_workers));
+    RK_TRY(initializer_.start());
+    return rotator_.start();
   }
 
   Status close() override {
@@ -174,8 +173,7 @@ class LocalEngine final : public Engine {
   }
 
   Result<Attributes> get_attributes(Ino ino) override {
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-    return attributes_of(ino, inode);
+    return tree_.look_at(ino, [&](const InodeRecord& inode) { return attributes_of(ino, inode); });
   }
 
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override {

@@ -3,11 +3,10 @@
 // An operation computes a Result of one of the types below; send() knows the reply of the protocol that carries each.
 #pragma once
 
-#include <exception>
-#include <new>
 #include <string>
 #include <type_traits>
 
+#include "engine/base/exceptions.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
 #include "fs/translate.h"
@@ -70,21 +69,10 @@ void send(fuse_req_t req, const CreatedFile& created);
 void send(fuse_req_t req, const IoctlAnswer& answer);
 void send_error(fuse_req_t req, const char* operation, fuse_ino_t ino, const Error& error);
 
-template <typename Compute>
-std::invoke_result_t<Compute, Context&> compute_safely(Context& context, Compute& compute) {
-  try {
-    return compute(context);
-  } catch (const std::bad_alloc&) {
-    return fail(Errc::no_memory, "the daemon ran out of memory");
-  } catch (const std::exception& exception) {
-    return fail(Errc::io, exception.what());
-  }
-}
-
 // `ino` is for the log only.
 template <typename Compute>
 void answer(fuse_req_t req, const char* operation, fuse_ino_t ino, Compute compute) {
-  auto result = compute_safely(context_of(req), compute);
+  auto result = caught([&] { return compute(context_of(req)); });
   if (!result) {
     send_error(req, operation, ino, result.error());
   } else if constexpr (std::is_void_v<typename decltype(result)::value_type>) {

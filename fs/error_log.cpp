@@ -3,13 +3,15 @@
 #include <chrono>
 #include <string>
 
+#include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 
 namespace rekeyfs::fs {
 namespace {
 
 bool concerns_administrator(Errc code) {
-  return code == Errc::io || code == Errc::corrupt || code == Errc::no_space;
+  return code == Errc::io || code == Errc::corrupt || code == Errc::no_space || code == Errc::no_memory ||
+         code == Errc::too_many_files;
 }
 
 std::int64_t seconds_now() {
@@ -19,17 +21,23 @@ std::int64_t seconds_now() {
 
 }  // namespace
 
-int ErrorLog::report(std::string_view operation, std::uint64_t ino, const Error& error) {
+int ErrorLog::report(std::string_view operation, std::uint64_t ino, const Error& error) noexcept {
   if (concerns_administrator(error.code)) {
     if (may_write_now()) {
-      const unsigned unwritten = unwritten_.exchange(0);
-      log::error("{} of node {}: {}{}", operation, ino, describe(error),
-                 unwritten > 0 ? " (and " + std::to_string(unwritten) + " more such errors before)" : "");
+      const Status told = caught([&] { return write(operation, ino, error); });
+      if (!told) log::error("{} failed, and there is no memory to say why", operation);
     } else {
       ++unwritten_;
     }
   }
   return errno_of(error.code);
+}
+
+Status ErrorLog::write(std::string_view operation, std::uint64_t ino, const Error& error) {
+  const unsigned unwritten = unwritten_.exchange(0);
+  log::error("{} of node {}: {}{}", operation, ino, describe(error),
+             unwritten > 0 ? " (and " + std::to_string(unwritten) + " more such errors before)" : "");
+  return {};
 }
 
 bool ErrorLog::may_write_now() {

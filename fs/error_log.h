@@ -1,6 +1,6 @@
 // ErrorLog: an error's way out of the daemon: its errno to the kernel, and to the log what an administrator must know.
 //
-// Damage and full disks tend to come by the thousand, so a line a second is written. Thread-safe.
+// Damage, full disks and exhausted processes tend to come by the thousand, so a line a second is written. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -14,9 +14,10 @@ namespace rekeyfs::fs {
 class ErrorLog {
  public:
   // The errno to answer with.
-  int report(std::string_view operation, std::uint64_t ino, const Error& error);
+  int report(std::string_view operation, std::uint64_t ino, const Error& error) noexcept;
 
  private:
+  Status write(std::string_view operation, std::uint64_t ino, const Error& error);
   bool may_write_now();
 
   std::atomic<std::int64_t> last_second_{0};

@@ -4,22 +4,25 @@
 
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <initializer_list>
+#include <vector>
 
 namespace rekeyfs::fs {
 namespace {
 
-bool run_fusermount(const std::string& mountpoint) {
-  const char* const arguments[] = {"fusermount3", "-u", "--", mountpoint.c_str(), nullptr};
+// Whether the program ended well. Its messages go nowhere: that a mount is in use is no news to a terminal.
+bool run(std::initializer_list<const char*> command) {
+  std::vector<char*> arguments;
+  for (const char* argument : command) arguments.push_back(const_cast<char*>(argument));
+  arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  // That it is in use is no news to a terminal.
   ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   pid_t child = 0;
-  const int failed =
-      ::posix_spawnp(&child, arguments[0], &actions, nullptr, const_cast<char* const*>(arguments), environ);
+  const int failed = ::posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
   ::posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) return false;
   int status = 0;
@@ -32,15 +35,12 @@ bool run_fusermount(const std::string& mountpoint) {
 }  // namespace
 
 bool unmount_if_unused(const std::string& mountpoint) {
-  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW) == 0) return true;
-  return errno == EPERM && run_fusermount(mountpoint);
+  if (::geteuid() == 0 && run({"umount", "--internal-only", "--", mountpoint.c_str()})) return true;
+  return run({"fusermount3", "-u", "--", mountpoint.c_str()});
 }
 
 void write_back(const std::string& mountpoint) {
-  const int descriptor = ::open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::syncfs(descriptor);
-  ::close(descriptor);
+  run({"sync", "--file-system", "--", mountpoint.c_str()});
 }
 
 }  // namespace rekeyfs::fs

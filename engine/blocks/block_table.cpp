@@ -38,11 +38,6 @@ constexpr std::size_t kChildMac = 16;
 State to_table_state(BlockState state) { return static_cast<State>(state); }
 BlockState to_block_state(State state) { return static_cast<BlockState>(state); }
 
-// A page that is damaged, or whose file or sector is: the page is gone. Other failures say nothing about it.
-bool is_gone(const Error& error) {
-  return error.code == Errc::corrupt || error.code == Errc::not_found || error.code == Errc::io;
-}
-
 }  // namespace
 
 BlockTable::BlockTable(LayerId layer, const crypto::Mac& mac, OpenFile open_file, const TableRoot& root,
@@ -56,6 +51,10 @@ BlockTable::BlockTable(LayerId layer, const crypto::Mac& mac, OpenFile open_file
       positions_known_(root.state != State::page) {}
 
 BlockTable::~BlockTable() = default;
+
+bool BlockTable::is_gone(const Error& error) {
+  return error.code == Errc::corrupt || error.code == Errc::not_found || error.code == Errc::io;
+}
 
 std::uint64_t BlockTable::span_of(unsigned level) { return std::uint64_t{1} << (7 * (level + 1)); }
 
@@ -208,7 +207,7 @@ void BlockTable::grow_to(BlockIndex index) {
   }
 }
 
-Result<BlockEntry> BlockTable::set(BlockIndex index, const BlockEntry& entry) {
+Status BlockTable::set(BlockIndex index, const BlockEntry& entry) {
   if (budget_.pages.load(std::memory_order_relaxed) > PageBudget::kMost) shed_clean_leaves();
   grow_to(index);
   RK_TRY_ASSIGN(Page* page, open_root());
@@ -218,10 +217,8 @@ Result<BlockEntry> BlockTable::set(BlockIndex index, const BlockEntry& entry) {
     RK_TRY_ASSIGN(page, open_child(*page, static_cast<unsigned>(index / below % kFanout), index / below));
     mark_dirty(*page);
   }
-  const unsigned slot = static_cast<unsigned>(index % kFanout);
-  RK_TRY_ASSIGN(const BlockEntry before, decode_entry(page->slot(slot)));
-  encode_entry(entry, page->slot(slot));
-  return before;
+  encode_entry(entry, page->slot(static_cast<unsigned>(index % kFanout)));
+  return {};
 }
 
 Status BlockTable::set_range(BlockIndex first, BlockIndex end, BlockState state, const Dropped& dropped) {
@@ -355,6 +352,9 @@ Result<BlockTable::Snapshot> BlockTable::snapshot() {
     RK_TRY_ASSIGN(root_, snapshot_page(*root_page_, 0, out));
   }
   out.root = TableRoot{root_.state, static_cast<std::uint8_t>(levels_), root_.position, root_.mac};
+  // A change that was begun twice has left its pages behind twice.
+  std::sort(left_behind_.begin(), left_behind_.end());
+  left_behind_.erase(std::unique(left_behind_.begin(), left_behind_.end()), left_behind_.end());
   leaving_.insert(leaving_.end(), left_behind_.begin(), left_behind_.end());
   left_behind_.clear();
   return out;
@@ -401,9 +401,19 @@ void BlockTable::committed() {
 
 void BlockTable::failed() {
   if (root_page_) settle(*root_page_, false, dirty_pages_);
-  // The durable tree may still use them: the next snapshot that commits frees them.
-  left_behind_.insert(left_behind_.end(), leaving_.begin(), leaving_.end());
-  leaving_.clear();
+  // What is leaving the durable tree may still use: the next snapshot that commits frees it.
+}
+
+void BlockTable::count_pages() {
+  pages_ = dirty_pages_ = 0;
+  if (root_page_) count_below(*root_page_);
+}
+
+void BlockTable::count_below(const Page& page) {
+  ++pages_;
+  if (page.dirty) ++dirty_pages_;
+  for (const auto& child : page.children)
+    if (child) count_below(*child);
 }
 
 std::uint64_t BlockTable::take_position() {

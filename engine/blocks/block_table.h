@@ -61,8 +61,8 @@ class BlockTable {
   // nullopt if a page would have to be read.
   Result<std::optional<Run>> find_cached(BlockIndex index) const;
 
-  // Sets one entry; returns the one before.
-  Result<BlockEntry> set(BlockIndex index, const BlockEntry& entry);
+  // Sets one entry. Fails, or throws, without having set it.
+  Status set(BlockIndex index, const BlockEntry& entry);
   // Sets [first, end) to hole or base; `end` may be beyond all. `dropped` is told of each data entry that goes.
   using Dropped = std::function<void(const BlockEntry&)>;
   Status set_range(BlockIndex first, BlockIndex end, BlockState state, const Dropped& dropped);
@@ -85,9 +85,13 @@ class BlockTable {
   Status write(const std::vector<PageWrite>& writes);
   io::File* file() { return file_.get(); }  // null while there is none
   void committed();
-  void failed();
+  void failed();  // also if the snapshot itself did
+  void count_pages();  // anew, after a change that was not finished
   bool is_uniform(TableRoot::State state) const { return root_.state == state; }
   std::size_t dirty_pages() const { return dirty_pages_; }
+
+  // Of an error: a page that is damaged, or whose file or sector is, is gone. Others say nothing about it.
+  static bool is_gone(const Error& error);
 
  private:
   struct Page;
@@ -118,6 +122,7 @@ class BlockTable {
   void shed_clean_leaves();
   void shed_below(Page& page);
   static void settle(Page& page, bool committed, std::size_t& dirty_pages);
+  void count_below(const Page& page);
 
   const LayerId layer_;
   const crypto::Mac& mac_;

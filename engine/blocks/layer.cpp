@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <utility>
 
 #include "engine/base/log.h"
@@ -82,10 +83,11 @@ std::uint64_t Layer::filled() const {
   SharedLock lock(mutex_);
   return filled_;
 }
-void Layer::set_filled(BlockIndex next) {
+Status Layer::set_filled(BlockIndex next) {
   UniqueLock lock(mutex_);
   filled_ = next;
   mark_changed();
+  return {};
 }
 bool Layer::is_all_base() const {
   SharedLock lock(mutex_);
@@ -521,13 +523,25 @@ Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const To
 
 Status Layer::commit(LayerChange change, bool may_grow, const Touch& touch) {
   UniqueLock lock(mutex_);
+  RK_TRY(catch_up());
   if (may_grow) change.size = std::max(change.size, size_);
   const auto segment = record(change, touch);
   if (!segment) {
     abandon(change.entries);
     return fail(segment.error());
   }
-  return apply(change, *segment);
+  unapplied_.emplace(Recorded{std::move(change), *segment});
+  return catch_up();
+}
+
+// A change is on record before it is in the table. What keeps it from getting there (no memory, no descriptor to read a
+// page by) may pass; until then the layer takes no other change, and a checkpoint, which would trim the record, fails.
+Status Layer::catch_up() {
+  if (!unapplied_) return {};
+  if (std::exchange(unapplied_->is_retried, true)) table_.count_pages();
+  const Status applied = apply(unapplied_->change, unapplied_->segment);
+  if (applied || BlockTable::is_gone(applied.error())) unapplied_.reset();
+  return applied;
 }
 
 Result<catalog::SegmentNumber> Layer::record(const LayerChange& change, const Touch& touch) {
@@ -548,25 +562,37 @@ Status Layer::apply(const LayerChange& change, catalog::SegmentNumber segment) {
   if (change.kind == LayerChange::Kind::range)
     return table_.set_range(change.first, change.end, change.state,
                             [&](const BlockEntry& entry) NO_THREAD_SAFETY_ANALYSIS { drop_entry(entry, segment); });
-  for (std::size_t i = 0; i < change.entries.size(); ++i) {
-    const BlockEntry& entry = change.entries[i];
-    RK_TRY_ASSIGN(const BlockEntry before, table_.set(change.first + i, entry));
-    if (before.state == BlockState::data) drop_entry(before, segment);
-    if (entry.state != BlockState::data) continue;
-    limbo_.remove(entry.slot);
-    stored_ += entry.stored_length;
-    if (entry.slot & kSpillBit) next_spill_ = std::max(next_spill_, (entry.slot & ~kSpillBit) + 1);
+  for (std::size_t i = 0; i < change.entries.size(); ++i) RK_TRY(apply_entry(change.first + i, change.entries[i], segment));
+  return {};
+}
+
+// May be called again for an entry it was interrupted at, or had done: the table changes last.
+Status Layer::apply_entry(BlockIndex index, const BlockEntry& entry, catalog::SegmentNumber segment) {
+  RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(index));
+  const BlockEntry before = run.entry;
+  if (before == entry) return {};
+  if (before.state == BlockState::data) limbo_.add(before.slot, segment);
+  if (entry.state == BlockState::data) limbo_.remove(entry.slot);
+  if (const auto set = table_.set(index, entry); !set) {
+    if (before.state == BlockState::data) limbo_.remove(before.slot);
+    return fail(set.error());
   }
+  if (before.state == BlockState::data) stored_ -= std::min<std::uint64_t>(stored_, before.stored_length);
+  if (entry.state != BlockState::data) return {};
+  stored_ += entry.stored_length;
+  if (entry.slot & kSpillBit) next_spill_ = std::max(next_spill_, (entry.slot & ~kSpillBit) + 1);
   return {};
 }
 
 void Layer::drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) {
-  stored_ -= std::min<std::uint64_t>(stored_, entry.stored_length);
   limbo_.add(entry.slot, segment);
+  stored_ -= std::min<std::uint64_t>(stored_, entry.stored_length);
 }
 
 void Layer::mark_changed() {
-  if (!std::exchange(changed_, true)) observer_.layer_changed(id_);
+  if (changed_) return;
+  observer_.layer_changed(id_);
+  changed_ = true;
 }
 
 // --- filling ---------------------------------------------------------------------------------------------------
@@ -637,6 +663,7 @@ Status Layer::keep(std::uint64_t offset, ByteView plain) {
 
 Result<Layer::Flush> Layer::begin_flush() {
   UniqueLock lock(mutex_);
+  RK_TRY(catch_up());
   RK_TRY_ASSIGN(BlockTable::Snapshot snapshot, table_.snapshot());
   changed_ = false;
   LayerTableRecord record;
@@ -679,7 +706,7 @@ void Layer::end_flush(bool committed, catalog::SegmentNumber first_segment) {
     UniqueLock lock(mutex_);
     if (!committed) {
       table_.failed();
-      mark_changed();
+      changed_ = true;  // and stays among the registry's
       return;
     }
     table_.committed();
@@ -731,21 +758,32 @@ Status Layer::mark_lost(const BlockTable::Lost& lost) {
   return walked;
 }
 
-bool Layer::verifies(const LayerChange& change) {
+Result<bool> Layer::verifies(const LayerChange& change) {
   Scratch block(block_size_);
-  return std::all_of(change.entries.begin(), change.entries.end(), [&](const BlockEntry& entry) {
-    if (entry.state != BlockState::data) return true;
-    const BlockIndex index = change.first + static_cast<BlockIndex>(&entry - change.entries.data());
+  for (std::size_t i = 0; i < change.entries.size(); ++i) {
+    const BlockEntry& entry = change.entries[i];
+    if (entry.state != BlockState::data) continue;
     const ByteSpan sealed = block.span().first(std::min(entry.stored_length, block_size_));
-    if (!files_.read(entry.slot, sealed)) return false;
-    const Status opened = cipher_->open(index, entry, sealed, sealed);
+    Status opened = files_.read(entry.slot, sealed);
+    if (opened) opened = cipher_->open(change.first + i, entry, sealed, sealed);
+    if (opened) continue;
+    const Errc code = opened.error().code;
+    if (code == Errc::corrupt) return false;
     // Without its key nothing can be said of it. It is kept: the reader who has the key again gets it, or an error.
-    return opened || opened.error().code == Errc::key_revoked || opened.error().code == Errc::no_key;
-  });
+    if (code != Errc::key_revoked && code != Errc::no_key) return fail(opened.error());
+  }
+  return true;
 }
 
-Result<bool> Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify) {
-  if (!verify || verifies(change)) {
+Result<bool> Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up) {
+  const auto opens = [&](const LayerChange& some) -> Result<bool> {
+    const Result<bool> verified = verifies(some);
+    return verified || !gives_up(verified.error()) ? verified : Result<bool>(false);
+  };
+  if (verify) {
+    RK_TRY_ASSIGN(verify, opens(change).map(std::logical_not<>()));
+  }
+  if (!verify) {
     UniqueLock lock(mutex_);
     RK_TRY(apply(change, segment));
     return true;
@@ -756,7 +794,8 @@ Result<bool> Layer::replay(const LayerChange& change, catalog::SegmentNumber seg
     one.first = change.first + i;
     one.size = change.size;
     one.entries = {change.entries[i]};
-    if (!verifies(one)) {  // the size still counts, and what was beyond it then reads zero
+    RK_TRY_ASSIGN(const bool is_whole, opens(one));
+    if (!is_whole) {  // the size still counts, and what was beyond it then reads zero
       one.entries.clear();
       if (one.first >= old_end) one.entries.emplace_back();
     }

@@ -92,7 +92,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   // Stores what a reader got from the base, where the entries still say so.
   Status keep(std::uint64_t offset, ByteView plain);
   std::uint64_t filled() const;        // blocks; where the filler goes on
-  void set_filled(BlockIndex next);
+  Status set_filled(BlockIndex next);
   // Deleted: further changes answer Errc::stale.
   void retire() { retired_.store(true); }
   // True while every block is the base's: a layer made by a copy and never written.
@@ -124,11 +124,13 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Result<BlockTable::Run> find(BlockIndex index);
   Status mark_lost(const BlockTable::Lost& lost);
 
-  // Recovery: whether every block of a change found in the journal opens, as far as its key can be had.
-  bool verifies(const LayerChange& change);
+  // Recovery: whether every block of a change found in the journal opens, as far as its key can be had. What cannot be
+  // read now may be there all the same: that is an error.
+  Result<bool> verifies(const LayerChange& change);
   // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out;
-  // whether nothing was.
-  Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify);
+  // whether nothing was. `gives_up` says of an error of a read that it stands for a block that does not open.
+  using GivesUp = bool (*)(const Error& error);
+  Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up);
 
  private:
   BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
@@ -167,6 +169,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
   Result<catalog::SegmentNumber> record(const LayerChange& change, const Touch& touch) REQUIRES(mutex_);
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
+  Status apply_entry(BlockIndex index, const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
+  // Finishes a change that is on record and was not applied to the end. Before any other.
+  Status catch_up() REQUIRES(mutex_);
   void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
   void mark_changed() REQUIRES(mutex_);
   Result<std::unique_ptr<io::File>> open_table_file(bool create);
@@ -200,6 +205,12 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   bool may_idle_ GUARDED_BY(mutex_) = false;  // not in recovery, after which layers are closed
   FreeSlots punched_spill_ GUARDED_BY(mutex_);
   bool changed_ GUARDED_BY(mutex_) = false;  // since the last begin_flush()
+  struct Recorded {
+    LayerChange change;
+    catalog::SegmentNumber segment;
+    bool is_retried = false;
+  };
+  std::optional<Recorded> unapplied_ GUARDED_BY(mutex_);  // in the journal, and not wholly in the table
 
   Mutex relief_;  // guards nothing: for relieved_
   CondVar relieved_;

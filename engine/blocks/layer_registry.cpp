@@ -34,12 +34,23 @@ Result<std::shared_ptr<Layer>> LayerRegistry::get(LayerId id) {
 Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId id) {
   if (std::shared_ptr<Layer> layer = find_open(id)) return layer;
   RK_TRY_ASSIGN(std::shared_ptr<Layer> layer, load(id));
+  remember(layer);
+  return layer;
+}
+
+Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
+  Lock loading(loading_);
+  RK_TRY_ASSIGN(std::shared_ptr<Layer> made, assemble(layer.id, layer.record, layer.table, 0));
+  remember(made);
+  return made;
+}
+
+void LayerRegistry::remember(const std::shared_ptr<Layer>& layer) {
   Lock lock(mutex_);
   if (open_.size() > 4 * kMostRecent) std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
-  open_[id] = layer;
+  open_[layer->id()] = layer;
   recent_.push_front(layer);
   if (recent_.size() > kMostRecent) recent_.pop_back();
-  return layer;
 }
 
 Result<std::shared_ptr<Layer>> LayerRegistry::load(LayerId id) {
@@ -47,16 +58,20 @@ Result<std::shared_ptr<Layer>> LayerRegistry::load(LayerId id) {
   RK_TRY_ASSIGN(const auto table_bytes, catalog_.get(make_key(Table::layer_table, id.value())));
   if (!table_bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
   RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*table_bytes));
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
+  return assemble(id, record, table, children.size());
+}
+
+Result<std::shared_ptr<Layer>> LayerRegistry::assemble(LayerId id, const LayerRecord& record, const LayerTableRecord& table,
+                                                       std::size_t children) {
   auto cipher = std::make_unique<LayerCipher>(record.suite, store_, id, [this, id, record] { return data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
   std::shared_ptr<Layer> base;
   if (record.base) {
     RK_TRY_ASSIGN(base, get_locked(record.base));
   }
-  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
   const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this};
-  return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base),
-                                 static_cast<unsigned>(children.size()));
+  return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
 }
 
 Result<LayerRecord> LayerRegistry::record_of(LayerId id) const {
@@ -174,7 +189,6 @@ void LayerRegistry::forget(const std::vector<Released>& released) {
     if (const std::shared_ptr<Layer> layer = find_open(gone.layer)) layer->retire();
     Lock lock(mutex_);
     changed_.erase(gone.layer);
-    unflushed_.erase(gone.layer);
     open_.erase(gone.layer);
     std::erase_if(recent_, [&](const auto& layer) { return layer->id() == gone.layer; });
   }
@@ -184,7 +198,6 @@ void LayerRegistry::close_all() {
   Lock lock(mutex_);
   recent_.clear();
   open_.clear();
-  unflushed_.clear();
   changed_.clear();
 }
 
@@ -198,9 +211,8 @@ Result<LayerRegistry::Sizes> LayerRegistry::sizes_of(LayerId id) {
 
 void LayerRegistry::layer_changed(LayerId layer) {
   Lock lock(mutex_);
-  changed_.insert(layer);
-  if (const auto found = open_.find(layer); found != open_.end())
-    if (std::shared_ptr<Layer> object = found->second.lock()) unflushed_.insert_or_assign(layer, std::move(object));
+  if (const auto found = open_.find(layer); found != open_.end())  // else it is deleted
+    if (std::shared_ptr<Layer> object = found->second.lock()) changed_.insert_or_assign(layer, std::move(object));
 }
 
 bool LayerRegistry::has_changed() const {
@@ -212,7 +224,7 @@ Layer::Pressure LayerRegistry::pressure() const {
   std::vector<std::shared_ptr<Layer>> layers;
   {
     Lock lock(mutex_);
-    for (const auto& [id, layer] : unflushed_) layers.push_back(layer);
+    for (const auto& [id, layer] : changed_) layers.push_back(layer);
   }
   Layer::Pressure sum;
   for (const auto& layer : layers) {
@@ -223,13 +235,14 @@ Layer::Pressure LayerRegistry::pressure() const {
   return sum;
 }
 
-std::vector<std::shared_ptr<Layer>> LayerRegistry::take_changed() {
+LayerRegistry::Changed LayerRegistry::take_changed() {
   Lock lock(mutex_);
-  std::vector<std::shared_ptr<Layer>> layers;
-  for (auto& [id, layer] : unflushed_) layers.push_back(std::move(layer));
-  unflushed_.clear();
-  changed_.clear();
-  return layers;
+  return std::exchange(changed_, {});
+}
+
+void LayerRegistry::put_back(Changed& changed) {
+  Lock lock(mutex_);
+  changed_.merge(changed);
 }
 
 }  // namespace rekeyfs::blocks

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <list>
-#include <set>
+#include <map>
 #include <unordered_map>
 
 #include "engine/blocks/layer.h"
@@ -36,6 +36,8 @@ class LayerRegistry final : public DirtyObserver {
   };
   // Draws the number and the data key; before a transaction, as the key service may need one of its own.
   Result<NewLayer> make(const Plan& plan);
+  // The layer itself, before it is on record: what follows the commit must not fail.
+  Result<std::shared_ptr<Layer>> open_new(const NewLayer& layer);
   // Puts the records of a new layer into the transaction.
   static void put(catalog::WriteTxn& txn, const NewLayer& layer);
   // The image that owned the layer does not need it any more. Puts its records, and those of bases that nobody needs
@@ -61,7 +63,9 @@ class LayerRegistry final : public DirtyObserver {
   };
   Result<Sizes> sizes_of(LayerId id);
 
-  std::vector<std::shared_ptr<Layer>> take_changed();  // since the last call
+  using Changed = std::map<LayerId, std::shared_ptr<Layer>>;
+  Changed take_changed();           // since the last call
+  void put_back(Changed& changed);  // they still are; takes no memory
   void layer_changed(LayerId layer) override;
   bool has_changed() const;
   Layer::Pressure pressure() const;  // of all together
@@ -80,6 +84,9 @@ class LayerRegistry final : public DirtyObserver {
   Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
   std::string wrap_context(LayerId id) const;
   Result<std::shared_ptr<Layer>> load(LayerId id) REQUIRES(loading_);
+  Result<std::shared_ptr<Layer>> assemble(LayerId id, const LayerRecord& record, const LayerTableRecord& table, std::size_t children)
+      REQUIRES(loading_);
+  void remember(const std::shared_ptr<Layer>& layer) EXCLUDES(mutex_);
   Result<std::shared_ptr<Layer>> get_locked(LayerId id) REQUIRES(loading_);
   std::shared_ptr<Layer> find_open(LayerId id) EXCLUDES(mutex_);
   Status release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out);
@@ -97,8 +104,7 @@ class LayerRegistry final : public DirtyObserver {
   mutable Mutex mutex_;
   std::unordered_map<LayerId, std::weak_ptr<Layer>> open_ GUARDED_BY(mutex_);
   std::list<std::shared_ptr<Layer>> recent_ GUARDED_BY(mutex_);  // kept open, latest first
-  std::set<LayerId> changed_ GUARDED_BY(mutex_);
-  std::unordered_map<LayerId, std::shared_ptr<Layer>> unflushed_ GUARDED_BY(mutex_);
+  Changed changed_ GUARDED_BY(mutex_);
 };
 
 }  // namespace rekeyfs::blocks

@@ -46,8 +46,8 @@ class Limbo {
     if (after == runs_.begin() || std::prev(after)->second.end <= slot) return;
     const auto found = std::prev(after);
     const Run run = found->second;
-    --slots_;
     if (slot + 1 < run.end) runs_.emplace(slot + 1, run);
+    --slots_;
     if (found->first == slot) runs_.erase(found);
     else found->second.end = slot;
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs::blocks {
 namespace {
 constexpr std::uint64_t kSlotsPerFile = std::uint64_t{1} << 26;
@@ -34,8 +36,8 @@ Result<io::File*> SlotFiles::file_of(const std::string& ending, bool write) {
     const std::string path = layer_path(layer_) + ending;
     auto file = storage_.open(path, io::OpenMode::write);
     if (!file && file.error().code == Errc::not_found && write) {
+      new_names_ = true;  // whether or not it fails after the file was made
       file = storage_.open(path, io::OpenMode::create);
-      new_names_ = true;
     }
     if (!file && file.error().code == Errc::not_found) return fail(Errc::corrupt, "the data file " + path + " is missing");
     if (!file) return fail(file.error());
@@ -94,28 +96,25 @@ bool SlotFiles::needs_sync() const {
 
 Status SlotFiles::sync() {
   Lock one_at_a_time(syncing_);
-  std::vector<std::string> endings;
-  std::vector<io::File*> files;
+  std::vector<Segment*> taken;
   bool names = false;
   {
     Lock lock(mutex_);
-    for (auto& [ending, segment] : segments_) {
-      if (!std::exchange(segment.unsynced, false)) continue;
-      endings.push_back(ending);
-      files.push_back(segment.file.get());
-    }
+    taken.reserve(segments_.size());
+    for (auto& [ending, segment] : segments_)
+      if (std::exchange(segment.unsynced, false)) taken.push_back(&segment);
     names = std::exchange(new_names_, false);
     under_way_ = true;
   }
-  Status status;
-  for (io::File* file : files)
-    if (status) status = file->sync();
-  if (status && names) status = storage_.sync_directory(layer_directory(layer_));
+  const Status status = caught([&]() -> Status {
+    for (const Segment* segment : taken) RK_TRY(segment->file->sync());
+    return names ? storage_.sync_directory(layer_directory(layer_)) : Status{};
+  });
   Lock lock(mutex_);
   under_way_ = false;
   if (status) return status;
   // After a failure nothing of it counts as synced.
-  for (const std::string& ending : endings) segments_[ending].unsynced = true;
+  for (Segment* segment : taken) segment->unsynced = true;
   new_names_ = new_names_ || names;
   return status;
 }

@@ -122,7 +122,7 @@ void Catalog::recover_op(const Op& op) {
     next_ino_ = std::max(next_ino_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
   if (op.kind == Op::Kind::put && op.key[0] == static_cast<char>(Table::layer))
     next_layer_ = std::max(next_layer_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
-  apply({op});
+  apply({op}, changes_of({op}));
 }
 
 Status Catalog::start(SegmentNumber first_segment) {
@@ -138,7 +138,7 @@ Status Catalog::start(SegmentNumber first_segment) {
   Op op;
   op.key = make_key(Table::epoch, epoch.value());
   op.value = std::string(as_text(salt));
-  apply({op});
+  apply({op}, changes_of({op}));
   return {};
 }
 
@@ -146,7 +146,7 @@ Result<std::optional<std::string>> Catalog::get(std::string_view key) const {
   {
     SharedLock lock(memory_);
     if (const auto found = active_.find(key); found != active_.end()) return found->second;
-    if (const auto found = frozen_->find(key); found != frozen_->end()) return found->second;
+    if (const auto found = frozen_.find(key); found != frozen_.end()) return found->second;
   }
   RK_TRY_ASSIGN(const LmdbReadTxn txn, LmdbReadTxn::begin(env_));
   RK_TRY_ASSIGN(const auto sealed, txn.get(key));
@@ -159,13 +159,13 @@ Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit
   const std::string_view start = std::max(prefix, from);
   SharedLock lock(memory_);
   auto active = active_.lower_bound(start);
-  auto frozen = frozen_->lower_bound(start);
+  auto frozen = frozen_.lower_bound(start);
   bool wanted = true;
   // Visits the changes before `limit` (all of the prefix without one); true if `limit` itself is among them.
   auto visit_changes = [&](std::optional<std::string_view> limit) REQUIRES_SHARED(memory_) {
     for (;;) {
       const bool more_active = active != active_.end() && starts_with(active->first, prefix);
-      const bool more_frozen = frozen != frozen_->end() && starts_with(frozen->first, prefix);
+      const bool more_frozen = frozen != frozen_.end() && starts_with(frozen->first, prefix);
       if (!wanted || (!more_active && !more_frozen)) return false;
       const bool take_active = more_active && (!more_frozen || active->first <= frozen->first);
       const auto current = take_active ? active : frozen;
@@ -196,23 +196,34 @@ Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit
   return {};
 }
 
-// Under one lock: a reader sees all of a transaction or nothing.
-void Catalog::apply(const std::vector<Op>& ops) {
-  UniqueLock lock(memory_);
-  for (const Op& op : ops) apply_one(op);
+Catalog::Changes Catalog::changes_of(const std::vector<Op>& ops) {
+  Changes changes;
+  for (const Op& op : ops)
+    if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase)
+      changes.insert_or_assign(op.key, op.kind == Op::Kind::put ? std::optional(op.value) : std::nullopt);
+  return changes;
 }
 
-void Catalog::apply_one(const Op& op) {
-  if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase) {
-    if (op.key[0] == static_cast<char>(Table::inode)) {
-      const std::uint64_t ino = Reader(std::string_view(op.key).substr(1)).get_be64();
-      // Inode numbers only grow, so a record beyond the newest is a new node.
-      if (op.kind == Op::Kind::erase) nodes_.fetch_sub(1);
-      else if (ino > newest_ino_) nodes_.fetch_add(1);
-      newest_ino_ = std::max(newest_ino_, ino);
-    }
-    active_.insert_or_assign(op.key, op.kind == Op::Kind::put ? std::optional(op.value) : std::nullopt);
+// Under one lock: a reader sees all of a transaction or nothing.
+void Catalog::apply(const std::vector<Op>& ops, Changes changes) noexcept {
+  UniqueLock lock(memory_);
+  for (const Op& op : ops) count_nodes(op);
+  while (!changes.empty()) {
+    auto change = changes.extract(changes.begin());
+    const auto found = active_.find(change.key());
+    if (found == active_.end()) active_.insert(std::move(change));
+    else found->second.swap(change.mapped());
   }
+}
+
+void Catalog::count_nodes(const Op& op) {
+  if (op.kind != Op::Kind::put && op.kind != Op::Kind::erase) return;
+  if (op.key[0] != static_cast<char>(Table::inode)) return;
+  const std::uint64_t ino = Reader(std::string_view(op.key).substr(1)).get_be64();
+  // Inode numbers only grow, so a record beyond the newest is a new node.
+  if (op.kind == Op::Kind::erase) nodes_.fetch_sub(1);
+  else if (ino > newest_ino_) nodes_.fetch_add(1);
+  newest_ino_ = std::max(newest_ino_, ino);
 }
 
 Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered) {
@@ -237,35 +248,28 @@ Result<SegmentNumber> Catalog::freeze() {
   Lock writer(writer_);
   RK_TRY_ASSIGN(const SegmentNumber first, journal_->rotate());
   UniqueLock lock(memory_);
-  frozen_ = std::make_shared<const Changes>(std::exchange(active_, {}));
+  frozen_.swap(active_);
   return first;
 }
 
 void Catalog::thaw() {
   UniqueLock lock(memory_);
-  Changes all = *frozen_;
-  for (auto& [key, value] : active_) all.insert_or_assign(key, std::move(value));
-  active_ = std::move(all);
-  frozen_ = std::make_shared<const Changes>();
+  active_.merge(frozen_);  // what is in both is newer there
+  frozen_.clear();
 }
 
 Status Catalog::commit_frozen(SegmentNumber first_segment,
                               const std::vector<std::pair<std::string, std::string>>& more) {
-  SuperRecord super = super_;
-  super.checkpoint += 1;
-  super.next_ino = next_ino_;
-  super.next_layer = next_layer_;
-  super.journal_first = first_segment;
-  std::shared_ptr<const Changes> frozen;
+  const Changes* frozen = nullptr;
   {
     SharedLock lock(memory_);
-    frozen = frozen_;
+    frozen = &frozen_;
   }
-  RK_TRY(commit_to_lmdb(*frozen, more, super));
-  super_ = super;
+  RK_TRY_ASSIGN(super_, commit_to_lmdb(*frozen, more, first_segment));
+  Changes committed;  // destroyed without the lock: they may be many
   {
     UniqueLock lock(memory_);
-    frozen_ = std::make_shared<const Changes>();
+    committed.swap(frozen_);
     // A record made after freeze() is older than the one just committed: the next checkpoint must not put it back.
     for (const auto& [key, value] : more)
       if (const auto found = active_.find(key); found != active_.end() && found->second) active_.erase(found);
@@ -273,9 +277,21 @@ Status Catalog::commit_frozen(SegmentNumber first_segment,
   return journal_->remove_before(first_segment);
 }
 
-Status Catalog::commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
-                               SuperRecord& super) {
+Result<SuperRecord> Catalog::commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
+                                            SegmentNumber first_segment) {
   RK_TRY_ASSIGN(LmdbWriteTxn txn, LmdbWriteTxn::begin(env_));
+  const std::string super_key = make_key(Table::super);
+  // As it is there, not as it is remembered: a commit whose failure was reported may have taken place.
+  SuperRecord super;
+  RK_TRY_ASSIGN(const auto sealed_super, txn.get(super_key));
+  if (sealed_super) {  // else it is being made
+    RK_TRY_ASSIGN(const std::string bytes, seal_->open_by_root(super_key, *sealed_super));
+    RK_TRY_ASSIGN(super, SuperRecord::decode(bytes));
+  }
+  super.checkpoint += 1;
+  super.next_ino = next_ino_;
+  super.next_layer = next_layer_;
+  super.journal_first = first_segment;
   auto write = [&](std::string_view key, const std::optional<std::string>& value) -> Status {
     RK_TRY_ASSIGN(const auto old, txn.get(key));
     if (old) seal_->subtract(super.digest, key, *old);
@@ -286,10 +302,10 @@ Status Catalog::commit_to_lmdb(const Changes& changes, const std::vector<std::pa
   };
   for (const auto& [key, value] : changes) RK_TRY(write(key, value));
   for (const auto& [key, value] : more) RK_TRY(write(key, value));
-  const std::string super_key = make_key(Table::super);
   RK_TRY_ASSIGN(const std::string sealed, seal_->seal_by_root(super_key, super.encode()));
   RK_TRY(txn.put(super_key, sealed));
-  return txn.commit();
+  RK_TRY(txn.commit());
+  return super;
 }
 
 WriteTxn::WriteTxn(Catalog& catalog) : catalog_(catalog) { catalog.writer_.lock(); }
@@ -315,8 +331,9 @@ Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 Result<SegmentNumber> WriteTxn::commit() {
   if (ops_.empty()) return SegmentNumber{0};
   for (const Op& op : ops_) encode_op(record_, op);
+  Catalog::Changes changes = Catalog::changes_of(ops_);  // needs memory; what follows the record must not
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
-  catalog_.apply(ops_);
+  catalog_.apply(ops_, std::move(changes));
   return segment;
 }
 

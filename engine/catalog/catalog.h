@@ -81,10 +81,12 @@ class Catalog {
 
   Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& root, const Uuid& store);
   Status load();
-  void apply(const std::vector<Op>& ops) EXCLUDES(memory_);
-  void apply_one(const Op& op) REQUIRES(memory_);
-  Status commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
-                        SuperRecord& super);
+  static Changes changes_of(const std::vector<Op>& ops);
+  // `changes` are those of the ops. Takes no memory: it must not fail when the ops are in the journal.
+  void apply(const std::vector<Op>& ops, Changes changes) noexcept EXCLUDES(memory_);
+  void count_nodes(const Op& op) REQUIRES(memory_);
+  Result<SuperRecord> commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
+                                     SegmentNumber first_segment);
 
   io::Storage& storage_;
   LmdbEnvironment env_;
@@ -103,7 +105,7 @@ class Catalog {
 
   mutable SharedMutex memory_;
   Changes active_ GUARDED_BY(memory_);
-  std::shared_ptr<const Changes> frozen_ GUARDED_BY(memory_) = std::make_shared<const Changes>();  // being committed
+  Changes frozen_ GUARDED_BY(memory_);  // being committed: stays as it is meanwhile
 };
 
 // Holds the writer's lock from construction to destruction; nothing happens unless commit() succeeds.

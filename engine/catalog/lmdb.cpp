@@ -2,6 +2,7 @@
 
 #include <lmdb.h>
 
+#include <cerrno>
 #include <utility>
 
 namespace rekeyfs::catalog {
@@ -30,39 +31,84 @@ Result<std::optional<std::string_view>> get_in(MDB_txn* txn, unsigned dbi, std::
 
 }  // namespace
 
-Result<LmdbEnvironment> LmdbEnvironment::open(const std::string& directory, Access access) {
-  MDB_env* env = nullptr;
+struct LmdbEnvironment::State {
+  State(std::string where, Access how) : directory(std::move(where)), access(how) {}
+  ~State() { close(); }
+  Status open();
+  void close() {
+    if (env) mdb_env_close(env);
+    env = nullptr;
+  }
+  Status reopen();
+
+  const std::string directory;
+  const Access access;
+  SharedMutex mutex;       // shared by transactions
+  MDB_env* env = nullptr;  // null if it could not be opened again
+  unsigned dbi = 0;
+};
+
+Status LmdbEnvironment::State::open() {
   if (const int code = mdb_env_create(&env)) return fail(lmdb_error(code, "open the catalog"));
-  LmdbEnvironment owner(env, 0);
   if (const int code = mdb_env_set_mapsize(env, kMapSize)) return fail(lmdb_error(code, "map the catalog"));
   if (const int code = mdb_env_set_maxreaders(env, 512)) return fail(lmdb_error(code, "open the catalog"));
   // A read-only environment is the verifier's: it must not touch the lock file of a store it may not open.
-  const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (access == Access::read_only ? MDB_RDONLY | MDB_NOLOCK : 0u);
+  const bool read_only = access == Access::read_only;
+  const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0u);
   if (const int code = mdb_env_open(env, directory.c_str(), flags, 0600))
     return fail(lmdb_error(code, "open the catalog in " + directory));
   MDB_txn* txn = nullptr;
-  if (const int code = mdb_txn_begin(env, nullptr, access == Access::read_only ? MDB_RDONLY : 0u, &txn))
+  if (const int code = mdb_txn_begin(env, nullptr, read_only ? MDB_RDONLY : 0u, &txn))
     return fail(lmdb_error(code, "open the catalog in " + directory));
-  if (const int code = mdb_dbi_open(txn, nullptr, 0, &owner.dbi_)) {
+  if (const int code = mdb_dbi_open(txn, nullptr, 0, &dbi)) {
     mdb_txn_abort(txn);
     return fail(lmdb_error(code, "open the catalog in " + directory));
   }
   if (const int code = mdb_txn_commit(txn)) return fail(lmdb_error(code, "open the catalog in " + directory));
-  return owner;
+  return {};
 }
 
-LmdbEnvironment::LmdbEnvironment(LmdbEnvironment&& other) noexcept
-    : env_(std::exchange(other.env_, nullptr)), dbi_(other.dbi_) {}
-LmdbEnvironment::~LmdbEnvironment() {
-  if (env_) mdb_env_close(env_);
+Status LmdbEnvironment::State::reopen() {
+  UniqueLock nobody_uses_it(mutex);
+  MDB_txn* txn = nullptr;
+  if (env && mdb_txn_begin(env, nullptr, MDB_RDONLY, &txn) == 0) {  // another was faster
+    mdb_txn_abort(txn);
+    return {};
+  }
+  close();
+  const Status opened = open();
+  if (!opened) close();
+  return opened;
+}
+
+Result<LmdbEnvironment> LmdbEnvironment::open(const std::string& directory, Access access) {
+  LmdbEnvironment environment(std::make_unique<State>(directory, access));
+  RK_TRY(environment.state_->open());
+  return environment;
+}
+
+LmdbEnvironment::LmdbEnvironment(std::unique_ptr<State> state) : state_(std::move(state)) {}
+LmdbEnvironment::LmdbEnvironment(LmdbEnvironment&& other) noexcept = default;
+LmdbEnvironment::~LmdbEnvironment() = default;
+
+Result<std::pair<MDB_txn*, LmdbEnvironment::InUse>> LmdbEnvironment::begin(unsigned flags, std::string_view doing) const {
+  for (bool again = true;; again = false) {
+    InUse in_use(state_->mutex);
+    MDB_txn* txn = nullptr;
+    const int code = state_->env ? mdb_txn_begin(state_->env, nullptr, flags, &txn) : MDB_PANIC;
+    if (code == 0) return std::pair(txn, std::move(in_use));
+    if (code != MDB_PANIC || !again) return fail(lmdb_error(code, doing));
+    in_use.unlock();
+    RK_TRY(state_->reopen());
+  }
 }
 
 Result<LmdbReadTxn> LmdbReadTxn::begin(const LmdbEnvironment& env) {
-  MDB_txn* txn = nullptr;
-  if (const int code = mdb_txn_begin(env.env_, nullptr, MDB_RDONLY, &txn)) return fail(lmdb_error(code, "read the catalog"));
-  return LmdbReadTxn(txn, env.dbi_);
+  RK_TRY_ASSIGN(auto begun, env.begin(MDB_RDONLY, "read the catalog"));
+  return LmdbReadTxn(begun.first, env.state_->dbi, std::move(begun.second));
 }
-LmdbReadTxn::LmdbReadTxn(LmdbReadTxn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)), dbi_(other.dbi_) {}
+LmdbReadTxn::LmdbReadTxn(LmdbReadTxn&& other) noexcept
+    : in_use_(std::move(other.in_use_)), txn_(std::exchange(other.txn_, nullptr)), dbi_(other.dbi_) {}
 LmdbReadTxn::~LmdbReadTxn() {
   if (txn_) mdb_txn_abort(txn_);
 }
@@ -82,11 +128,11 @@ Status LmdbReadTxn::scan(std::string_view from,
 }
 
 Result<LmdbWriteTxn> LmdbWriteTxn::begin(const LmdbEnvironment& env) {
-  MDB_txn* txn = nullptr;
-  if (const int code = mdb_txn_begin(env.env_, nullptr, 0, &txn)) return fail(lmdb_error(code, "write the catalog"));
-  return LmdbWriteTxn(txn, env.dbi_);
+  RK_TRY_ASSIGN(auto begun, env.begin(0, "write the catalog"));
+  return LmdbWriteTxn(begun.first, env.state_->dbi, std::move(begun.second));
 }
-LmdbWriteTxn::LmdbWriteTxn(LmdbWriteTxn&& other) noexcept : txn_(std::exchange(other.txn_, nullptr)), dbi_(other.dbi_) {}
+LmdbWriteTxn::LmdbWriteTxn(LmdbWriteTxn&& other) noexcept
+    : in_use_(std::move(other.in_use_)), txn_(std::exchange(other.txn_, nullptr)), dbi_(other.dbi_) {}
 LmdbWriteTxn::~LmdbWriteTxn() {
   if (txn_) mdb_txn_abort(txn_);
 }
@@ -105,8 +151,12 @@ Status LmdbWriteTxn::erase(std::string_view key) {
   return {};
 }
 Status LmdbWriteTxn::commit() {
-  if (const int code = mdb_txn_commit(std::exchange(txn_, nullptr))) return fail(lmdb_error(code, "write the catalog"));
-  return {};
+  errno = 0;
+  const int code = mdb_txn_commit(std::exchange(txn_, nullptr));
+  if (code == 0) return {};
+  // For a write that came short LMDB answers EIO, too, without an errno: a disk does that when it is full.
+  const bool came_short = code == EIO && errno != EIO;
+  return fail(lmdb_error(came_short ? ENOSPC : code, "write the catalog"));
 }
 
 }  // namespace rekeyfs::catalog

@@ -1,15 +1,18 @@
 // RAII for LMDB: its rules (one environment per file and process, short transactions) kept by types.
 //
 // Always synchronous (never NOSYNC or WRITEMAP). LMDB trusts its file: walk it in a child process first
-// (verify.h). Errors name the file.
+// (verify.h). Errors name the file. Once a commit has failed at its last page LMDB refuses everything, reading too,
+// until its environment is closed; the next transaction then opens it anew. Thread-safe.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 
 #include "engine/base/bytes.h"
+#include "engine/base/mutex.h"
 #include "engine/base/result.h"
 
 struct MDB_env;
@@ -28,9 +31,12 @@ class LmdbEnvironment {
  private:
   friend class LmdbReadTxn;
   friend class LmdbWriteTxn;
-  LmdbEnvironment(MDB_env* env, unsigned dbi) : env_(env), dbi_(dbi) {}
-  MDB_env* env_;
-  unsigned dbi_;
+  struct State;
+  using InUse = std::shared_lock<SharedMutex>;  // by a transaction: it is not closed meanwhile
+  explicit LmdbEnvironment(std::unique_ptr<State> state);
+  Result<std::pair<MDB_txn*, InUse>> begin(unsigned flags, std::string_view doing) const;
+
+  std::unique_ptr<State> state_;
 };
 
 // A snapshot. Views it hands out live as long as it does.
@@ -46,7 +52,8 @@ class LmdbReadTxn {
   Status scan(std::string_view from, const std::function<bool(std::string_view key, std::string_view value)>& visit) const;
 
  private:
-  LmdbReadTxn(MDB_txn* txn, unsigned dbi) : txn_(txn), dbi_(dbi) {}
+  LmdbReadTxn(MDB_txn* txn, unsigned dbi, LmdbEnvironment::InUse in_use) : in_use_(std::move(in_use)), txn_(txn), dbi_(dbi) {}
+  LmdbEnvironment::InUse in_use_;
   MDB_txn* txn_;
   unsigned dbi_;
 };
@@ -65,7 +72,8 @@ class LmdbWriteTxn {
   Status commit();                     // durable when it returns
 
  private:
-  LmdbWriteTxn(MDB_txn* txn, unsigned dbi) : txn_(txn), dbi_(dbi) {}
+  LmdbWriteTxn(MDB_txn* txn, unsigned dbi, LmdbEnvironment::InUse in_use) : in_use_(std::move(in_use)), txn_(txn), dbi_(dbi) {}
+  LmdbEnvironment::InUse in_use_;
   MDB_txn* txn_;
   unsigned dbi_;
 };

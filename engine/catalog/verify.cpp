@@ -8,6 +8,7 @@
 
 #include <cerrno>
 
+#include "engine/base/exceptions.h"
 #include "engine/catalog/lmdb.h"
 #include "engine/catalog/record_seal.h"
 #include "engine/catalog/tables.h"
@@ -64,15 +65,17 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   return census;
 }
 
-// The child: answers "+" and the census, or "-" and a sentence, and leaves without running anyone's destructors.
+// The child: answers "+" and the census, or "-", the reason and a sentence, and leaves without running anyone's
+// destructors.
 [[noreturn]] void walk_and_tell(int out, const std::string& directory, const crypto::Key& root, const Uuid& store) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // Descriptors of the parent (the store's lock among them) must not outlive it here.
   constexpr int kOut = 3;
   if (out != kOut) dup2(out, kOut);
   close_range(kOut + 1, ~0u, 0);
-  const Result<Census> census = walk(directory, root, store);
-  const std::string answer = census ? "+" + std::to_string(census->nodes) : "-" + describe(census.error());
+  const Result<Census> census = caught([&] { return walk(directory, root, store); });
+  const std::string answer = census ? "+" + std::to_string(census->nodes)
+                                    : "-" + std::string(1, static_cast<char>(census.error().code)) + describe(census.error());
   const bool told = write(kOut, answer.data(), answer.size()) == static_cast<ssize_t>(answer.size());
   _exit(told ? 0 : 1);
 }
@@ -107,8 +110,11 @@ Result<Census> verify_catalog(const std::string& directory, const crypto::Key& r
   }
   if (!WIFEXITED(state) || WEXITSTATUS(state) != 0 || answer.empty())
     return fail(Errc::corrupt, "the catalog is damaged: its pages cannot be read" + std::string(kNextStep));
-  if (answer[0] != '+') return fail(Errc::corrupt, "the catalog is damaged: " + answer.substr(1) + std::string(kNextStep));
-  return Census{std::stoull(answer.substr(1))};
+  if (answer[0] == '+') return Census{std::stoull(answer.substr(1))};
+  const auto code = static_cast<Errc>(answer.at(1));
+  const bool passes = code == Errc::no_memory || code == Errc::too_many_files || code == Errc::io;
+  if (passes) return fail(code, "the catalog cannot be verified: " + answer.substr(2));
+  return fail(Errc::corrupt, "the catalog is damaged: " + answer.substr(2) + std::string(kNextStep));
 }
 
 }  // namespace rekeyfs::catalog

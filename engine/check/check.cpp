@@ -62,7 +62,7 @@ class StoreCheck {
           "what it held after that is lost, unless the power was cut: then it was never synced", true);
     RK_TRY(bench_.open_keys(findings_));
     RK_TRY(layers_.mark_lost_pages());
-    RK_TRY(store::replay(bench_.catalog(), bench_.layers(), bench_.history()));
+    RK_TRY(store::replay(bench_.catalog(), bench_.layers(), bench_.history(), store::Unreadable::is_missing));
     RK_TRY_ASSIGN(Records records, Records::load(bench_.catalog(), bench_.tree(), findings_));
     RecordCheck(records, findings_).run();
     RK_TRY(layers_.run(records, options_.read_data));

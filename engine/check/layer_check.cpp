@@ -220,7 +220,9 @@ Status LayerCheck::check_blocks(const Records& records, Layer& layer, bool read_
         blocks::LayerChange one;
         one.first = index;
         one.entries = {entry};
-        if (!layer.verifies(one)) report.add(index, run_end, "of layer " + std::to_string(layer.id().value()) + " is damaged: it does not verify");
+        const Result<bool> verified = layer.verifies(one);
+        if (!verified && verified.error().code != Errc::io) return fail(verified.error());
+        if (!verified.value_or(false)) report.add(index, run_end, "of layer " + std::to_string(layer.id().value()) + " is damaged: it does not verify");
       }
     }
     index = run_end;

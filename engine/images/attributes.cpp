@@ -73,10 +73,11 @@ Result<std::string> OurAttributes::alias_of(const std::optional<kms::KeyId>& key
 }
 
 Result<std::string> OurAttributes::get(Ino ino, std::string_view name) const {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-  if (inode.kind == NodeKind::directory) return get_of_directory(inode, name);
-  if (inode.kind == NodeKind::image) return get_of_image(ino, inode, name);
-  return fail(Errc::no_attribute);
+  return tree_.look_at(ino, [&](const InodeRecord& inode) -> Result<std::string> {
+    if (inode.kind == NodeKind::directory) return get_of_directory(inode, name);
+    if (inode.kind == NodeKind::image) return get_of_image(ino, inode, name);
+    return fail(Errc::no_attribute);
+  });
 }
 
 Result<std::string> OurAttributes::get_of_directory(const InodeRecord& inode, std::string_view name) const {

@@ -235,6 +235,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   plan.from_base = from_start;
   plan.size = wrapped ? stitch.inside.size : from_start ? copy.size : image.truncating ? 0 : image.top->size();
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   const bool transforms = fresh.record.transforms(base->made_as());
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && !wrapped && plan.size == base->size();
@@ -273,7 +274,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   filler_.forget(ino);
   store_.layers().forget(released);
   image.truncating = false;
-  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  image.top = std::move(top);
   if (transforms) filler_.add(ino, image.top, true);
   copy.placed = from_start;
   return true;

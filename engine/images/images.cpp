@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs {
 
 void OpenFileDeleter::operator()(OpenFile* file) const { file->owner.release(file); }
@@ -160,13 +162,14 @@ void Images::release(OpenFile* raw) {
   if (--image.opens > 0) return;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
-    bool committed = false;
-    {
+    const Status reaped = caught([&]() -> Status {
       WriteTxn txn(store_.catalog());
-      committed = reap(txn, image.ino, released) && txn.commit();
-    }
+      RK_TRY(reap(txn, image.ino, released));
+      RK_TRY(txn.commit());
+      return {};
+    });
     // Otherwise it stays an orphan on record and goes with the next mount.
-    if (committed) forget(image.ino, released);
+    if (reaped) forget(image.ino, released);
   }
   open_.erase(image.ino);
 }
@@ -278,6 +281,7 @@ Status Images::put_overlay(Image& image, const Overlay& overlay) {
   plan.from_base = true;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   const blocks::LayerRecord& below = image.top->made_as();
   const bool transforms = fresh.record.transforms(below);
   Event event;  // of an overlay with the same content and key nobody is told
@@ -306,7 +310,7 @@ Status Images::put_overlay(Image& image, const Overlay& overlay) {
   }
   if (transforms) filler_.forget(image.ino);  // asks who else reads from the layer, so before we do
   image.top->share();
-  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  image.top = std::move(top);
   if (transforms) filler_.add(image.ino, image.top, false);
   return {};
 }
@@ -327,6 +331,7 @@ Status Images::replace_content(Image& image, const names::Policy& policy) {
   plan.key = policy.key;
   plan.owner = image.ino;
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
+  RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(store_.catalog());
@@ -347,7 +352,7 @@ Status Images::replace_content(Image& image, const names::Policy& policy) {
   }
   filler_.forget(image.ino);
   store_.layers().forget(released);
-  RK_TRY_ASSIGN(image.top, store_.layers().get(fresh.id));
+  image.top = std::move(top);
   return {};
 }
 
@@ -490,7 +495,7 @@ Status Images::flush(OpenFile& file) {
   Image& image = *file.image;
   Status ended;
   if (stitch) {
-    ended = end_stitch(image, *stitch);
+    ended = caught([&] { return end_stitch(image, *stitch); });
     filler_.let_go(image.ino);
   }
   {

@@ -1,11 +1,10 @@
 #include "engine/images/initializer.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <new>
 #include <utility>
 
+#include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 #include "engine/formats/format.h"
 
@@ -44,21 +43,11 @@ bool is_over_replication(const blocks::Layer& layer) {
 
 }  // namespace
 
-void Initializer::start() {
-  {
-    Lock lock(mutex_);
-    running_ = true;
-  }
-  thread_ = std::thread([this] { work(); });
-}
+Initializer::Initializer(store::Store& store, const names::Tree& tree)
+    : store_(store), tree_(tree), background_("initializer", kNice) {}
 
-void Initializer::stop() {
-  {
-    Lock lock(mutex_);
-    running_ = false;
-    changed_.notify_all();
-  }
-  if (thread_.joinable()) thread_.join();
+Status Initializer::start() {
+  return background_.start([this] { return step(); });
 }
 
 void Initializer::touched(Ino ino) {
@@ -94,11 +83,17 @@ bool Initializer::is_awaited(Ino ino) const {
   return found != due_.end() && found->second.pause == 0s;
 }
 
-void Initializer::schedule(const Visit& visit) {
-  unschedule(visit.ino);
-  due_.emplace(visit.ino, visit);
-  order_.emplace(visit.at, visit.ino);
-  changed_.notify_all();
+void Initializer::schedule(const Visit& visit) noexcept {
+  try {
+    decltype(order_) place{{visit.at, visit.ino}};  // what needs memory comes first
+    const auto [found, is_new] = due_.try_emplace(visit.ino, visit);
+    if (!is_new) order_.erase({found->second.at, visit.ino});
+    found->second = visit;
+    order_.merge(place);
+  } catch (const std::bad_alloc&) {
+    must_look_ = true;
+  }
+  background_.wake();
 }
 
 void Initializer::unschedule(Ino ino) {
@@ -108,16 +103,24 @@ void Initializer::unschedule(Ino ino) {
   due_.erase(found);
 }
 
-void Initializer::work() {
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
-  find_unfinished();
-  while (const auto visit = wait_for_due()) {
-    const Clock::time_point begun = Clock::now();
-    const Status status = initialize(visit->ino);
-    if (status) reported_.reset();
-    else if (passes(status.error())) postpone(*visit, Clock::now() - begun);
-    if (!status) report(visit->ino, status.error());
+Background::Duration Initializer::step() {
+  if (must_look()) {
+    const Status found = find_unfinished();
+    if (!found) log::warn("images to be examined cannot be listed: {}", describe(found.error()));
+    if (must_look()) return kFirstPause;
   }
+  const auto [due, wait] = next_visit();
+  if (!due) return wait;
+  visit(*due);
+  return Background::Duration::zero();
+}
+
+void Initializer::visit(const Visit& due) {
+  const Clock::time_point begun = Clock::now();
+  const Status status = caught([&] { return initialize(due.ino); });
+  if (status) reported_.reset();
+  else if (passes(status.error())) postpone(due, Clock::now() - begun);
+  if (!status) report(due.ino, status.error());
 }
 
 void Initializer::postpone(const Visit& failed, Clock::duration took) {
@@ -136,43 +139,55 @@ void Initializer::report(Ino ino, const Error& error) {
             passes(error) ? "; it is tried again, and so are others" : "");
 }
 
-void Initializer::find_unfinished() {
+bool Initializer::must_look() const {
+  Lock lock(mutex_);
+  return must_look_;
+}
+
+Status Initializer::find_unfinished() {
   const std::string prefix = make_key(Table::inode);
   std::string from = prefix;
+  {
+    Lock lock(mutex_);
+    must_look_ = false;
+  }
   for (bool more = true; more;) {
     std::size_t seen = 0;
     more = false;
-    const Status status = store_.catalog().scan(prefix, from, [&](std::string_view key, std::string_view value) {
-      if (seen++ == kScanStep) {
-        from = key;
-        more = true;
-        return false;
-      }
-      const auto inode = InodeRecord::decode(value);
-      if (inode && needs_findings(*inode)) touched(Ino{Reader(key.substr(1)).get_be64()});
-      return true;
+    const Status status = caught([&] {
+      return store_.catalog().scan(prefix, from, [&](std::string_view key, std::string_view value) {
+        if (seen++ == kScanStep) {
+          from = key;
+          more = true;
+          return false;
+        }
+        const auto inode = InodeRecord::decode(value);
+        if (inode && needs_findings(*inode)) touched(Ino{Reader(key.substr(1)).get_be64()});
+        return true;
+      });
     });
-    if (!status) return log::warn("images to be examined cannot be listed: {}", describe(status.error()));
+    if (!status && status.error().code == Errc::no_memory) {
+      Lock lock(mutex_);
+      must_look_ = true;
+    }
+    RK_TRY(status);
   }
+  return {};
 }
 
-std::optional<Initializer::Visit> Initializer::wait_for_due() {
+std::pair<std::optional<Initializer::Visit>, Initializer::Clock::duration> Initializer::next_visit() {
   Lock lock(mutex_);
-  for (;;) {
-    if (!running_) return std::nullopt;
-    const auto wait = order_.empty() ? Clock::duration(1h) : order_.begin()->first - Clock::now();
-    if (wait <= 0s) {
-      const Visit visit = due_.at(order_.begin()->second);
-      unschedule(visit.ino);
-      return visit;
-    }
-    changed_.wait_for(mutex_, wait);
-  }
+  if (order_.empty()) return {std::nullopt, Background::kUntilWoken};
+  const auto wait = order_.begin()->first - Clock::now();
+  if (wait > 0s) return {std::nullopt, wait};
+  const Visit visit = due_.at(order_.begin()->second);
+  unschedule(visit.ino);
+  return {visit, Clock::duration::zero()};
 }
 
 bool Initializer::is_wanted(Ino ino) const {
   Lock lock(mutex_);
-  return running_ && examining_ == ino && !due_.contains(ino);
+  return background_.is_running() && examining_ == ino && !due_.contains(ino);
 }
 
 Status Initializer::initialize(Ino ino) {

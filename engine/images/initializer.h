@@ -8,8 +8,8 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 
+#include "engine/base/background.h"
 #include "engine/namespace/tree.h"
 #include "engine/store/store.h"
 
@@ -17,12 +17,11 @@ namespace rekeyfs::images {
 
 class Initializer {
  public:
-  Initializer(store::Store& store, const names::Tree& tree) : store_(store), tree_(tree) {}
-  ~Initializer() { stop(); }
+  Initializer(store::Store& store, const names::Tree& tree);
   // Called for an image that is to become the disk in it (fast create), before it is examined. Before start().
   void set_disk_wanted(std::function<Status(Ino)> disk_wanted) { disk_wanted_ = std::move(disk_wanted); }
-  void start();  // takes up every image on record that still needs it
-  void stop();
+  Status start();  // takes up every image on record that still needs it
+  void stop() { background_.stop(); }
 
   void touched(Ino ino);  // written or made just now: the two seconds start again
   void completed(Ino ino);  // a replica needs its source no more: it is examined next, if its digest is not known
@@ -39,12 +38,15 @@ class Initializer {
     Clock::time_point at{};
     Clock::duration pause{};  // since the one before, which failed; 0: there was none
   };
-  void work();
-  void find_unfinished();
-  void schedule(const Visit& visit) REQUIRES(mutex_);  // in place of any other to the image
+  Background::Duration step();
+  void visit(const Visit& due);
+  bool must_look() const EXCLUDES(mutex_);
+  Status find_unfinished();
+  // In place of any other to the image. Never fails: what there is no memory for is found again by looking.
+  void schedule(const Visit& visit) noexcept REQUIRES(mutex_);
   void unschedule(Ino ino) REQUIRES(mutex_);
-  // The next visit that is due, waiting for it; none when stopping.
-  std::optional<Visit> wait_for_due() EXCLUDES(mutex_);
+  // The next visit, if it is due; else how long it is until then.
+  std::pair<std::optional<Visit>, Clock::duration> next_visit() EXCLUDES(mutex_);
   void postpone(const Visit& failed, Clock::duration took) EXCLUDES(mutex_);
   void report(Ino ino, const Error& error);
   void begin(Ino ino);
@@ -58,13 +60,12 @@ class Initializer {
   const names::Tree& tree_;
   std::function<Status(Ino)> disk_wanted_;
   mutable Mutex mutex_;
-  CondVar changed_;
-  bool running_ GUARDED_BY(mutex_) = false;
   std::map<Ino, Visit> due_ GUARDED_BY(mutex_);
   std::set<std::pair<Clock::time_point, Ino>> order_ GUARDED_BY(mutex_);  // of due_
   Ino examining_ GUARDED_BY(mutex_);  // none once it was written to
+  bool must_look_ GUARDED_BY(mutex_) = true;  // through all images: it has not yet, or may have forgotten one
   std::optional<Errc> reported_;  // the thread's own: a cause that many images share is told once
-  std::thread thread_;
+  Background background_;
 };
 
 }  // namespace rekeyfs::images

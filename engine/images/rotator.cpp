@@ -13,25 +13,12 @@ using names::InodeRecord;
 
 namespace {
 using namespace std::chrono_literals;
-constexpr auto kNextWalk = 1s;
+constexpr Background::Duration kNextWalk = 1s;
 constexpr std::size_t kEntriesAtATime = 256;
 }  // namespace
 
-void Rotator::start() {
-  {
-    Lock lock(mutex_);
-    running_ = true;
-  }
-  thread_ = std::thread([this] { work(); });
-}
-
-void Rotator::stop() {
-  {
-    Lock lock(mutex_);
-    running_ = false;
-    changed_.notify_all();
-  }
-  if (thread_.joinable()) thread_.join();
+Status Rotator::start() {
+  return background_.start([this] { return step(); });
 }
 
 Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
@@ -40,9 +27,13 @@ Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_i
   const Rotation rotation{directory, key.id, caller.uid};
   RK_TRY(change_policies(rotation, caller));
   RK_TRY_ASSIGN(const Walk done, walk(rotation));
-  Lock lock(mutex_);
-  wanted_ = true;
-  changed_.notify_all();
+  {
+    Lock lock(mutex_);
+    ++asked_;
+    // Not at once: what was made under the old policy while it changed is on record by then.
+    next_walk_ = Background::Clock::now() + kNextWalk;
+  }
+  background_.wake();
   return done.taken;
 }
 
@@ -134,20 +125,18 @@ Result<std::vector<DirectoryEntry>> Rotator::entries_of(Ino directory) const {
   }
 }
 
-void Rotator::work() {
-  for (;;) {
-    {
-      Lock lock(mutex_);
-      while (running_ && !wanted_) changed_.wait(mutex_);
-      // Not at once: what was made under the old policy while it changed is on record by then.
-      if (running_) changed_.wait_for(mutex_, kNextWalk);
-      if (!running_) return;
-      wanted_ = false;
-    }
-    const bool left = go_on();
+Background::Duration Rotator::step() {
+  std::uint64_t asked = 0;
+  {
     Lock lock(mutex_);
-    wanted_ = wanted_ || left;
+    asked = asked_;
+    const auto wait = next_walk_ - Background::Clock::now();
+    if (wait > 0s) return wait;
   }
+  if (finished_ == asked) return Background::kUntilWoken;
+  if (go_on()) return kNextWalk;
+  finished_ = asked;
+  return Background::Duration::zero();  // another may have been asked for meanwhile
 }
 
 bool Rotator::go_on() {

@@ -6,8 +6,7 @@
 // record until a walk finds nothing left, so a crash only delays it. Thread-safe.
 #pragma once
 
-#include <thread>
-
+#include "engine/base/background.h"
 #include "engine/images/images.h"
 
 namespace rekeyfs::images {
@@ -17,9 +16,8 @@ class Rotator {
   // All outlive it.
   Rotator(store::Store& store, const names::Tree& tree, Images& images, audit::AuditLog& audit)
       : store_(store), tree_(tree), images_(images), audit_(audit) {}
-  ~Rotator() { stop(); }
-  void start();  // takes up every rotation on record
-  void stop();
+  Status start();  // takes up every rotation on record
+  void stop() { background_.stop(); }
 
   // Subdirectories of the same policy are part of it. For the directory's owner and root, who need a grant for the old
   // key and the new one. How many images are encrypted anew; those with the key already do not count.
@@ -40,7 +38,7 @@ class Rotator {
   Result<Walk> walk(const Rotation& rotation);
   Status take(const Rotation& rotation, Ino directory, const DirectoryEntry& entry, Walk& done);
   Result<std::vector<DirectoryEntry>> entries_of(Ino directory) const;
-  void work();
+  Background::Duration step();
   // Whether any is left for the next time.
   bool go_on();
   Status finish(Ino directory);
@@ -50,10 +48,10 @@ class Rotator {
   Images& images_;
   audit::AuditLog& audit_;
   Mutex mutex_;
-  CondVar changed_;
-  bool running_ GUARDED_BY(mutex_) = false;
-  bool wanted_ GUARDED_BY(mutex_) = true;
-  std::thread thread_;
+  std::uint64_t asked_ GUARDED_BY(mutex_) = 0;  // how many rotations were
+  Background::Clock::time_point next_walk_ GUARDED_BY(mutex_){};
+  std::optional<std::uint64_t> finished_;  // the thread's own: asked_, when it last found nothing left
+  Background background_{"rotator"};
 };
 
 }  // namespace rekeyfs::images

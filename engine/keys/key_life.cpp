@@ -14,7 +14,7 @@ using catalog::make_key;
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kLookForDue = 1s;
+constexpr Background::Duration kLookForDue = 1s;
 constexpr std::size_t kLayersAtATime = 64;  // wrapped anew in one transaction; other writers wait that long
 constexpr std::size_t kMostListed = 20;
 
@@ -47,21 +47,10 @@ Status KeyLife::start() {
     // Not while the store is in use: a layer being made may have been wrapped with an old version and not be on record.
     if (all) RK_TRY(store_.keys().forget_versions(key.id, key.version));
   }
-  {
-    Lock lock(mutex_);
-    running_ = true;
-  }
-  thread_ = std::thread([this] { wait_for_deletions(); });
-  return {};
-}
-
-void KeyLife::stop() {
-  {
-    Lock lock(mutex_);
-    running_ = false;
-    changed_.notify_all();
-  }
-  if (thread_.joinable()) thread_.join();
+  return background_.start([this] {
+    delete_due();
+    return kLookForDue;
+  });
 }
 
 Result<kms::KeyInfo> KeyLife::create(std::string_view alias, const Caller& caller) {
@@ -145,15 +134,6 @@ Result<std::vector<LayerId>> KeyLife::layers_behind(const kms::KeyInfo& key) con
     return true;
   }));
   return behind;
-}
-
-void KeyLife::wait_for_deletions() {
-  for (;;) {
-    delete_due();
-    Lock lock(mutex_);
-    if (running_) changed_.wait_for(mutex_, kLookForDue);
-    if (!running_) return;
-  }
 }
 
 void KeyLife::delete_due() {

@@ -5,10 +5,8 @@
 // Thread-safe; one background thread waits for deletions to be due.
 #pragma once
 
-#include <thread>
-
 #include "engine/audit/audit_log.h"
-#include "engine/base/mutex.h"
+#include "engine/base/background.h"
 #include "engine/keys/key_uses.h"
 
 namespace rekeyfs::keys {
@@ -17,12 +15,11 @@ class KeyLife {
  public:
   // All outlive it.
   KeyLife(store::Store& store, const KeyUses& uses, audit::AuditLog& audit) : store_(store), uses_(uses), audit_(audit) {}
-  ~KeyLife() { stop(); }
   void set_observer(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
 
   // Finishes what a rotation left when the store was last in use. Before any traffic.
   Status start();
-  void stop();
+  void stop() { background_.stop(); }
 
   Result<kms::KeyInfo> create(std::string_view alias, const Caller& caller);
   Result<kms::KeyInfo> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller);
@@ -34,7 +31,6 @@ class KeyLife {
   // Whether every data key is wrapped with the newest version now.
   Result<bool> rewrap_all(const kms::KeyInfo& key);
   Result<std::vector<LayerId>> layers_behind(const kms::KeyInfo& key) const;
-  void wait_for_deletions();
   void delete_due();
   // The key service keeps its records in transactions of its own, so this is one more, right after.
   Status log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text = {});
@@ -43,10 +39,7 @@ class KeyLife {
   const KeyUses& uses_;
   audit::AuditLog& audit_;
   Observer* observer_ = nullptr;
-  Mutex mutex_;
-  CondVar changed_;
-  bool running_ GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  Background background_{"key-life"};
 };
 
 }  // namespace rekeyfs::keys

@@ -110,16 +110,27 @@ Status KeyRing::load(const KeyId& id, std::string_view record) {
   RK_TRY_ASSIGN(Entry entry, decode(id, record));
   Lock change(change_);
   if (is_taken(entry.info.alias)) return fail(damaged(id, "has the alias of another key"));
-  publish(std::move(entry));
+  publish(prepare(std::move(entry)));
   return {};
 }
 
-void KeyRing::publish(Entry entry) {
+KeyRing::Prepared KeyRing::prepare(Entry entry) {
   entry.info.oldest = entry.masters.begin()->first;
-  entry.gate->set_open(entry.info.state == KeyState::enabled);
+  Prepared prepared;
+  prepared.alias.emplace(entry.info.alias, entry.info.id);
+  const KeyId id = entry.info.id;
+  prepared.entry.emplace(id, std::move(entry));
+  return prepared;
+}
+
+void KeyRing::publish(Prepared prepared) noexcept {
+  auto fresh = prepared.entry.extract(prepared.entry.begin());
+  fresh.mapped().gate->set_open(fresh.mapped().info.state == KeyState::enabled);
   UniqueLock lock(mutex_);
-  ids_.emplace(entry.info.alias, entry.info.id);
-  entries_.insert_or_assign(entry.info.id, std::move(entry));
+  ids_.merge(prepared.alias);
+  const auto there = entries_.find(fresh.key());
+  if (there == entries_.end()) entries_.insert(std::move(fresh));
+  else there->second = std::move(fresh.mapped());
 }
 
 Result<KeyRing::Entry> KeyRing::copy_of(const KeyId& id) const {
@@ -133,8 +144,10 @@ Result<KeyInfo> KeyRing::change(const KeyId& id, const Edit& edit) {
   Lock change(change_);
   RK_TRY_ASSIGN(Entry entry, copy_of(id));
   RK_TRY(edit(entry));
-  RK_TRY(records_.put(id, encode(entry)));
-  publish(std::move(entry));
+  const std::string record = encode(entry);
+  Prepared prepared = prepare(std::move(entry));
+  RK_TRY(records_.put(id, record));
+  publish(std::move(prepared));
   return find(id);
 }
 
@@ -153,8 +166,10 @@ Result<KeyInfo> KeyRing::create(std::string_view alias, uid_t owner) {
   Lock change(change_);
   if (is_taken(alias))
     return fail(Errc::exists, "there is a key \"" + std::string(alias) + "\" already: choose another name");
-  RK_TRY(records_.put(id, encode(entry)));
-  publish(std::move(entry));
+  const std::string record = encode(entry);
+  Prepared prepared = prepare(std::move(entry));
+  RK_TRY(records_.put(id, record));
+  publish(std::move(prepared));
   return find(id);
 }
 

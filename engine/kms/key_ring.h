@@ -62,7 +62,13 @@ class KeyRing final : public KeyService {
   Status load(const KeyId& id, std::string_view record) EXCLUDES(mutex_);
   // Edits a copy, puts its record, and only then lets others see it.
   Result<KeyInfo> change(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
-  void publish(Entry entry) REQUIRES(change_) EXCLUDES(mutex_);
+  // An entry as others will see it, made before its record is put: publishing it then takes no memory.
+  struct Prepared {
+    std::map<KeyId, Entry> entry;
+    std::map<std::string, KeyId, std::less<>> alias;
+  };
+  static Prepared prepare(Entry entry);
+  void publish(Prepared prepared) noexcept REQUIRES(change_) EXCLUDES(mutex_);
   Result<Entry> copy_of(const KeyId& id) const EXCLUDES(mutex_);
   bool is_taken(std::string_view alias) const EXCLUDES(mutex_);
   const Entry* entry_of(std::string_view alias_or_id) const REQUIRES_SHARED(mutex_);

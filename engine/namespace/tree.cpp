@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs::names {
 
 using catalog::Table;
@@ -240,13 +242,12 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
 // Runs `change` in a transaction during which no image is opened or closed, and tells the reaper how it ended.
 Status Tree::in_unlinking_txn(const std::function<Status(WriteTxn&)>& change) {
   Lock opening(reaper_->opening());
-  Status status;
-  {
+  const Status status = caught([&]() -> Status {
     WriteTxn txn(*catalog_);
-    status = change(txn);
-    if (status)
-      if (const auto committed = txn.commit(); !committed) status = fail(committed.error());
-  }
+    RK_TRY(change(txn));
+    RK_TRY(txn.commit());
+    return {};
+  });
   reaper_->unlink_committed(status.has_value());
   return status;
 }

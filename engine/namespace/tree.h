@@ -4,6 +4,8 @@
 // catalog transaction.
 #pragma once
 
+#include <type_traits>
+
 #include "engine/catalog/catalog.h"
 #include "engine/namespace/inode_record.h"
 
@@ -31,6 +33,18 @@ class Tree {
   void set_reaper(ImageReaper* reaper) { reaper_ = reaper; }
 
   Result<InodeRecord> get(Ino ino) const;  // Errc::stale if it is gone
+  // Hands the record to `look`, which looks up what it names (its layer). Content may be replaced between the two; `look`
+  // then fails, and is asked again with the record as it is now.
+  template <typename Look>
+  std::invoke_result_t<Look&, const InodeRecord&> look_at(Ino ino, Look look) const {
+    for (;;) {
+      RK_TRY_ASSIGN(const InodeRecord inode, get(ino));
+      auto found = look(inode);
+      if (found) return found;
+      const auto now = get(ino);
+      if (!now || now->image.layer == inode.image.layer) return found;
+    }
+  }
   static Result<InodeRecord> get(const catalog::WriteTxn& txn, Ino ino);
   static void put(catalog::WriteTxn& txn, Ino ino, const InodeRecord& inode);
   Result<Ino> lookup(Ino parent, std::string_view name) const;

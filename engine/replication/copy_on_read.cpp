@@ -7,52 +7,49 @@ namespace {
 constexpr std::size_t kMostQueued = 8u << 20;  // bytes
 }
 
-void CopyOnRead::start() {
-  {
-    Lock lock(mutex_);
-    running_ = true;
-  }
-  thread_ = std::thread([this] { loop(); });
+Status CopyOnRead::start() {
+  return background_.start([this] { return step(); });
 }
 
 void CopyOnRead::stop() {
-  {
-    Lock lock(mutex_);
-    running_ = false;
-    queue_.clear();
-    changed_.notify_all();
-  }
-  if (thread_.joinable()) thread_.join();
+  background_.stop();
+  Lock lock(mutex_);
+  queue_.clear();
+  queued_bytes_ = 0;
+}
+
+bool CopyOnRead::has_room_for(std::size_t bytes) const {
+  return background_.is_running() && queued_bytes_ + bytes <= kMostQueued;
 }
 
 void CopyOnRead::offer(const std::shared_ptr<blocks::Layer>& layer, std::uint64_t offset, ByteView bytes) {
   {
     Lock lock(mutex_);
-    if (!running_ || queued_bytes_ + bytes.size() > kMostQueued) return;
-    queued_bytes_ += bytes.size();
+    if (!has_room_for(bytes.size())) return;
   }
   std::vector<std::byte> copy(bytes.begin(), bytes.end());
-  Lock lock(mutex_);
-  queue_.push_back({layer, offset, std::move(copy)});
-  changed_.notify_one();
+  {
+    Lock lock(mutex_);
+    if (!has_room_for(bytes.size())) return;
+    queue_.push_back({layer, offset, std::move(copy)});
+    queued_bytes_ += bytes.size();
+  }
+  background_.wake();
 }
 
-void CopyOnRead::loop() {
-  for (;;) {
-    Kept kept;
-    {
-      Lock lock(mutex_);
-      while (running_ && queue_.empty()) changed_.wait(mutex_);
-      if (!running_) return;
-      kept = std::move(queue_.front());
-      queue_.pop_front();
-    }
-    const Status status = kept.layer->keep(kept.offset, kept.bytes);
-    // Nothing is lost: the block stays "from base".
-    if (!status && status.error().code != Errc::stale) log::debug("copy on read: {}", describe(status.error()));
+Background::Duration CopyOnRead::step() {
+  Kept kept;
+  {
     Lock lock(mutex_);
+    if (queue_.empty()) return Background::kUntilWoken;
+    kept = std::move(queue_.front());
+    queue_.pop_front();
     queued_bytes_ -= kept.bytes.size();
   }
+  const Status status = kept.layer->keep(kept.offset, kept.bytes);
+  // Nothing is lost: the block stays "from base".
+  if (!status && status.error().code != Errc::stale) log::debug("copy on read: {}", describe(status.error()));
+  return Background::Duration::zero();
 }
 
 }  // namespace rekeyfs::replication

@@ -1,10 +1,9 @@
 #include "engine/replication/filler.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <new>
 
+#include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 
 namespace rekeyfs::replication {
@@ -18,9 +17,13 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::uint64_t kStep = 64;  // blocks a worker takes at a time: 1 MiB
 constexpr auto kRetry = 1s;
+constexpr Background::Duration kLook = 20ms;  // for jobs whose time has come
 constexpr int kNice = 10;  // readers and writers go first
 
 }  // namespace
+
+Filler::Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit)
+    : store_(store), tree_(tree), audit_(audit), background_("filler", kNice) {}
 
 // --- jobs ------------------------------------------------------------------------------------------------------
 
@@ -32,7 +35,7 @@ Status Filler::resume() {
   }));
   for (Ino ino : targets) {
     const auto inode = tree_.get(ino);
-    if (!inode) continue;
+    if (!inode || progress_of(ino)) continue;
     const auto id = layer_to_fill(inode->image.layer);
     const auto layer = id ? store_.layers().get(*id) : fail(id.error());
     if (layer) add(ino, *layer, false, inode->image.error);
@@ -87,60 +90,65 @@ Result<bool> Filler::has_clones(LayerId layer) const {
   return false;
 }
 
-void Filler::start(unsigned workers) {
-  {
-    Lock lock(mutex_);
-    running_ = true;
-  }
-  for (unsigned i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+// Without memory for a job: its replication is on record.
+void Filler::resume_forgotten() {
+  if (!must_resume_.exchange(false)) return;
+  const Status resumed = caught([&] { return resume(); });
+  if (resumed) return;
+  must_resume_.store(true);
+  log::error("replications cannot be listed: {}", resumed.error().message);
 }
 
-void Filler::stop() {
-  {
-    Lock lock(mutex_);
-    running_ = false;
-    changed_.notify_all();
-  }
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+Status Filler::start(unsigned workers) {
+  return background_.start([this] { return step(); }, workers);
 }
 
-void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error) {
-  auto job = std::make_shared<Job>();
-  job->ino = ino;
-  job->layer = layer;
-  job->held = held;
-  job->error = error;
-  job->next = layer->filled();
-  job->done_before = job->next * layer->block_size();
-  job->stored_before = layer->stored();
+void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error) noexcept {
   layer->keep_reads(true);
-  Lock lock(mutex_);
-  if (ino) by_image_.insert_or_assign(ino, layer->id());
-  jobs_.insert_or_assign(layer->id(), std::move(job));
-  changed_.notify_all();
+  try {
+    auto job = std::make_shared<Job>();
+    job->ino = ino;
+    job->layer = layer;
+    job->held = held;
+    job->error = error;
+    job->next = layer->filled();
+    job->done_before = job->next * layer->block_size();
+    job->stored_before = layer->stored();
+    Lock lock(mutex_);
+    jobs_.insert_or_assign(layer->id(), std::move(job));
+    if (ino) by_image_.insert_or_assign(ino, layer->id());
+  } catch (const std::bad_alloc&) {
+    must_resume_.store(true);
+  }
+  background_.wake();
 }
 
 Filler::JobPtr Filler::job_of(Ino ino) const {
   const auto found = by_image_.find(ino);
-  return found == by_image_.end() ? nullptr : jobs_.at(found->second);
+  if (found == by_image_.end()) return nullptr;
+  const auto job = jobs_.find(found->second);
+  return job == jobs_.end() ? nullptr : job->second;
 }
 
 void Filler::let_go(Ino ino) {
-  Lock lock(mutex_);
-  if (const JobPtr job = job_of(ino)) job->held = false;
-  changed_.notify_all();
+  {
+    Lock lock(mutex_);
+    if (const JobPtr job = job_of(ino)) job->held = false;
+  }
+  background_.wake();
 }
 
 void Filler::forget(Ino ino) {
-  Lock lock(mutex_);
-  const JobPtr job = job_of(ino);
-  if (!job) return;
-  by_image_.erase(ino);
-  job->ino = Ino{};
-  job->held = false;
-  if (!job->layer->is_shared()) jobs_.erase(job->layer->id());
-  changed_.notify_all();
+  {
+    Lock lock(mutex_);
+    const JobPtr job = job_of(ino);
+    by_image_.erase(ino);
+    if (!job) return;
+    job->ino = Ino{};
+    job->held = false;
+    if (!job->layer->is_shared()) jobs_.erase(job->layer->id());
+  }
+  background_.wake();
 }
 
 // It may be another one's by now.
@@ -148,7 +156,7 @@ void Filler::drop(const JobPtr& job) {
   Lock lock(mutex_);
   const auto found = jobs_.find(job->layer->id());
   if (found == jobs_.end() || found->second != job) return;
-  if (job->ino) by_image_.erase(job->ino);
+  if (const auto image = by_image_.find(job->ino); image != by_image_.end() && image->second == found->first) by_image_.erase(image);
   jobs_.erase(found);
 }
 
@@ -164,7 +172,8 @@ std::uint64_t Filler::end_of(const Job& job) {
 std::vector<Filler::Progress> Filler::progress() const {
   std::vector<Progress> all;
   Lock lock(mutex_);
-  for (const auto& [ino, layer] : by_image_) all.push_back(progress_of(*jobs_.at(layer)));
+  for (const auto& [ino, layer] : by_image_)
+    if (const JobPtr job = job_of(ino)) all.push_back(progress_of(*job));
   return all;
 }
 
@@ -212,104 +221,115 @@ Filler::JobPtr Filler::next_job() {
   return nullptr;
 }
 
-void Filler::work() {
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
-  for (;;) {
-    JobPtr job;
-    BlockIndex first = 0;
-    bool last = false;
-    {
-      Lock lock(mutex_);
-      while (running_ && !(job = next_job())) changed_.wait_for(mutex_, jobs_.empty() ? 1h : 20ms);
-      if (!running_) return;
-      first = job->next;
-      last = first >= end_of(*job);
-      if (last) {
-        job->finishing = true;
-      } else {
-        job->next += kStep;
-        job->in_hand.insert(first);
-      }
+Background::Duration Filler::step() {
+  resume_forgotten();
+  JobPtr job;
+  BlockIndex first = 0;
+  bool last = false;
+  {
+    Lock lock(mutex_);
+    job = next_job();
+    if (!job) return jobs_.empty() && !must_resume_.load() ? Background::kUntilWoken : kLook;
+    first = job->next;
+    last = first >= end_of(*job);
+    if (last) {
+      job->finishing = true;
+    } else {
+      job->in_hand.insert(first);
+      job->next += kStep;
     }
-    if (last) finish(job);
-    else fill_some(job, first);
   }
+  if (last) finish(job);
+  else fill_some(job, first);
+  return Background::Duration::zero();
 }
 
 void Filler::fill_some(const JobPtr& job, BlockIndex first) {
   BlockIndex index = first;
-  Status status = store_.health().is_sound();
-  while (status && index < first + kStep) {
-    const auto done = job->layer->fill(index, first + kStep - index);
-    if (!done) {
-      status = fail(done.error());
-      break;
-    }
-    if (*done == 0) {
-      index = first + kStep;
-      break;
-    }
-    index += *done;
-  }
+  const Status status = caught([&]() -> Status {
+    RK_TRY(store_.health().is_sound());
+    return fill_from(*job, index, first + kStep);
+  });
   if (status) recovered(job, first, first + kStep);
   else failed(job, first, status.error());
-  Lock lock(mutex_);
-  job->in_hand.erase(job->in_hand.find(first));
-  if (status) job->next = std::max(job->next, index);  // a run of holes is passed at once
-  else job->next = std::min(job->next, first);
-  const BlockIndex filled = job->in_hand.empty() ? job->next : std::min(job->next, *job->in_hand.begin());
-  job->layer->set_filled(std::min(filled, end_of(*job)));
-  changed_.notify_all();
+  {
+    Lock lock(mutex_);
+    job->in_hand.erase(job->in_hand.find(first));
+    if (status) job->next = std::max(job->next, index);  // a run of holes is passed at once
+    else job->next = std::min(job->next, first);
+    const BlockIndex filled = job->in_hand.empty() ? job->next : std::min(job->next, *job->in_hand.begin());
+    const Status noted = caught([&] { return job->layer->set_filled(std::min(filled, end_of(*job))); });
+    if (!noted) log::debug("{}", noted.error().message);  // how far it was only saves time after a mount
+  }
+  background_.wake();
+}
+
+// Moves `index` on to `end`, or beyond where all is done.
+Status Filler::fill_from(const Job& job, BlockIndex& index, BlockIndex end) {
+  while (index < end) {
+    RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, end - index));
+    index += done == 0 ? end - index : done;
+  }
+  return {};
 }
 
 void Filler::finish(const JobPtr& job) {
-  // Once more from the start: extents may have been copied in behind the workers. Passes what is done quickly.
-  Status status;
-  for (BlockIndex index = 0; status;) {
-    const auto done = job->layer->fill(index, kStep);
-    if (!done) status = fail(done.error());
-    else if (*done == 0) break;
-    else index += *done;
-  }
+  Status status = caught([&] { return fill_rest(*job); });
   BlockIndex failed_at = 0;
   if (status) {
     recovered(job, 0, end_of(*job));
-    status = complete(*job);
+    status = caught([&] { return complete(*job); });
     failed_at = end_of(*job);  // no block's fault
   }
-  if (!status) {
-    failed(job, failed_at, status.error());
+  if (!status) failed(job, failed_at, status.error());
+  {
     Lock lock(mutex_);
     job->finishing = false;
-    return;
   }
-  drop(job);
+  if (status) drop(job);
+}
+
+// Once more from the start: extents may have been copied in behind the workers. Passes what is done quickly.
+Status Filler::fill_rest(const Job& job) {
+  for (BlockIndex index = 0;;) {
+    RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, kStep));
+    if (done == 0) return {};
+    index += done;
+  }
 }
 
 // From here on the layer stands alone. Its blocks are durable before the record that says so, and the base goes only
 // after that record is.
 Status Filler::complete(const Job& job) {
   RK_TRY(store_.checkpointer().sync_journal({job.layer}));
-  const LayerId filled = job.layer->id();
   const Ino ino = image_of(job);
+  const std::string path = tree_.path_of(ino);
+  RK_TRY_ASSIGN(const bool is_complete, record_completion(job, ino));
+  if (!is_complete) return {};
+  job.layer->keep_reads(false);
+  if (const std::shared_ptr<blocks::Layer> base = job.layer->base()) base->unshare();
+  job.layer->drop_base();
+  if (!ino) return {};
+  log::info("{} is complete", path);
+  if (completed_) completed_(ino);
+  return {};
+}
+
+Result<bool> Filler::record_completion(const Job& job, Ino ino) {
+  const LayerId filled = job.layer->id();
   Event event = event_of(job, ino, EventKind::replication_completed);
   std::vector<blocks::LayerRegistry::Released> released;
   {
     catalog::WriteTxn txn(store_.catalog());
     const auto record = store_.layers().record_of(filled);
-    if (!record) return {};  // deleted meanwhile
-    RK_TRY_ASSIGN(released, store_.layers().detach(txn, filled));
+    if (!record) return false;        // deleted meanwhile
+    if (!record->base) return true;  // by an attempt that failed later
     if (ino) RK_TRY(become_normal(txn, ino, filled, std::move(event)));
+    RK_TRY_ASSIGN(released, store_.layers().detach(txn, filled));
     RK_TRY(txn.commit());
   }
-  job.layer->keep_reads(false);
-  if (const std::shared_ptr<blocks::Layer> base = job.layer->base()) base->unshare();
-  job.layer->drop_base();
   store_.layers().forget(released);
-  if (!ino) return {};
-  log::info("{} is complete", tree_.path_of(ino));
-  if (completed_) completed_(ino);
-  return {};
+  return true;
 }
 
 Status Filler::become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event) {
@@ -370,23 +390,31 @@ void Filler::recovered(const JobPtr& job, BlockIndex from, BlockIndex to) {
     if (job->error.empty() || job->failed_at < from || job->failed_at >= to) return;
     job->error.clear();
   }
-  if (const Status status = record_error(*job, ""); !status) log::error("{}", describe(status.error()));
+  const Status status = caught([&] { return record_error(*job, ""); });
+  if (!status) log::error("{}", status.error().message);
 }
 
 void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
   if (error.code == Errc::stale) return drop(job);  // deleted
-  const std::string message = describe(error) + "; it goes on by itself once the cause is gone";
   {
     Lock lock(mutex_);
     job->retry_at = Clock::now() + kRetry;
+  }
+  const Status told = caught([&] { return tell(job, at, describe(error) + "; it goes on by itself once the cause is gone"); });
+  if (!told) log::error("{}", told.error().message);
+}
+
+Status Filler::tell(const JobPtr& job, BlockIndex at, const std::string& message) {
+  {
+    Lock lock(mutex_);
     job->failed_at = job->error.empty() ? at : std::min(at, job->failed_at);
-    if (job->error == message) return;
+    if (job->error == message) return {};
     job->error = message;
     job->has_failed = true;
   }
   const Ino ino = image_of(*job);
   log::error("replication of {}: {}", ino ? tree_.path_of(ino) : "a deleted image that has clones", message);
-  if (const Status status = record_error(*job, message); !status) log::error("{}", describe(status.error()));
+  return record_error(*job, message);
 }
 
 }  // namespace rekeyfs::replication

@@ -6,14 +6,15 @@
 // without its image when that was deleted, or its content replaced, and clones still read from the layer. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "engine/audit/audit_log.h"
+#include "engine/base/background.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/replication_record.h"
 #include "engine/store/store.h"
@@ -23,18 +24,18 @@ namespace rekeyfs::replication {
 class Filler {
  public:
   // All outlive it.
-  Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit) : store_(store), tree_(tree), audit_(audit) {}
-  ~Filler() { stop(); }
+  Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit);
 
   // Called, without a lock held, for each image that has become normal. Before start().
   void set_completed(std::function<void(Ino)> completed) { completed_ = std::move(completed); }
   // Takes up every replication on record. Before start().
   Status resume();
-  void start(unsigned workers);
-  void stop();  // after the blocks in hand
+  Status start(unsigned workers);
+  void stop() { background_.stop(); }  // after the blocks in hand
 
   // `held`: more of the image is still being copied; it does not become normal before let_go().
-  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error = {});
+  // Never fails: without memory, the job is taken up later from its record.
+  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error = {}) noexcept;
   void let_go(Ino ino);
   void forget(Ino ino);  // deleted, or its content replaced
 
@@ -70,22 +71,29 @@ class Filler {
   };
   using JobPtr = std::shared_ptr<Job>;
 
+  Background::Duration step();
+  void resume_forgotten();
+  Status resume_orphans();
   Result<LayerId> layer_to_fill(LayerId top) const;
   Result<bool> has_clones(LayerId layer) const;
-  Status resume_orphans();
   JobPtr job_of(Ino ino) const REQUIRES(mutex_);
   Ino image_of(const Job& job) const EXCLUDES(mutex_);
   void drop(const JobPtr& job) EXCLUDES(mutex_);
-  void work();
   JobPtr next_job() REQUIRES(mutex_);
   void fill_some(const JobPtr& job, BlockIndex first);
+  Status fill_from(const Job& job, BlockIndex& index, BlockIndex end);
   void finish(const JobPtr& job);
+  Status fill_rest(const Job& job);
   Status complete(const Job& job);
+  // False if the layer is not needed any more.
+  Result<bool> record_completion(const Job& job, Ino ino);
   Status become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event);
   Status record_error(const Job& job, const std::string& message);
   Event event_of(const Job& job, Ino ino, EventKind kind) const;
+  // Neither fails, whatever happens to what they write down.
   void failed(const JobPtr& job, BlockIndex at, const Error& error);
   void recovered(const JobPtr& job, BlockIndex from, BlockIndex to);  // these blocks are done
+  Status tell(const JobPtr& job, BlockIndex at, const std::string& message);
   static std::uint64_t end_of(const Job& job);
   static Progress progress_of(const Job& job);  // with mutex_ held
 
@@ -94,12 +102,11 @@ class Filler {
   std::function<void(Ino)> completed_;
   audit::AuditLog& audit_;
   mutable Mutex mutex_;
-  CondVar changed_;
-  bool running_ GUARDED_BY(mutex_) = false;
   std::map<LayerId, JobPtr> jobs_ GUARDED_BY(mutex_);
   std::map<Ino, LayerId> by_image_ GUARDED_BY(mutex_);  // those of jobs_ that have an image
   LayerId last_ GUARDED_BY(mutex_);  // the job served last: the others get their turn
-  std::vector<std::thread> workers_;
+  std::atomic<bool> must_resume_{false};  // a job was forgotten
+  Background background_;
 };
 
 }  // namespace rekeyfs::replication

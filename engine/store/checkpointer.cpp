@@ -2,12 +2,14 @@
 
 #include <chrono>
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs::store {
 namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kInterval = 3s;   // unsynced changes are durable within 5 s
-constexpr auto kLook = 100ms;    // how often pressure is looked at
+constexpr Background::Duration kLook = 100ms;  // how often pressure is looked at
 constexpr std::uint64_t kJournalBytes = 32u << 20;
 constexpr std::size_t kPages = 2048;    // changed ones of block tables, half the budget
 constexpr std::uint64_t kLimbo = 4096;  // slots in limbo, 64 MiB of 16 KiB blocks
@@ -15,34 +17,21 @@ constexpr std::size_t kFewLayers = 8;   // up to here one sync per file costs le
 
 }  // namespace
 
-void Checkpointer::start() { thread_ = std::thread([this] { loop(); }); }
-
-void Checkpointer::stop() {
-  {
-    Lock lock(mutex_);
-    stopping_ = true;
-    wake_.notify_all();
-  }
-  if (thread_.joinable()) thread_.join();
+Status Checkpointer::start() {
+  last_ = Background::Clock::now();
+  return background_.start([this] { return step(); });
 }
 
-void Checkpointer::loop() {
-  auto last = std::chrono::steady_clock::now();
-  bool failed = false;
-  for (;;) {
-    {
-      Lock lock(mutex_);
-      if (!stopping_) wake_.wait_for(mutex_, kLook);
-      if (stopping_) return;
-    }
-    const auto now = std::chrono::steady_clock::now();
-    const bool early = !failed && is_due();  // what failed is not tried ten times a second
-    if (!early && (now - last < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) continue;
-    last = now;
-    const Status status = run();
-    failed = !status;
-    if (failed) log::error("checkpoint: {}", describe(status.error()));
-  }
+Background::Duration Checkpointer::step() {
+  const auto now = Background::Clock::now();
+  const bool early = !failed_ && is_due();  // what failed is not tried ten times a second
+  if (!early && (now - last_ < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) return kLook;
+  last_ = now;
+  failed_ = true;  // until it has not
+  const Status status = run();
+  failed_ = !status;
+  if (failed_) log::error("checkpoint: {}", describe(status.error()));
+  return kLook;
 }
 
 bool Checkpointer::is_due() const {
@@ -72,17 +61,25 @@ Status Checkpointer::run_once() {
   auto frozen = catalog_.freeze();
   if (!frozen) return health_.after_sync(fail(frozen.error()));
   const catalog::SegmentNumber first = *frozen;
-  const std::vector<std::shared_ptr<blocks::Layer>> changed = layers_.take_changed();
+  blocks::LayerRegistry::Changed changed = layers_.take_changed();
   std::vector<std::shared_ptr<blocks::Layer>> flushed;
-  std::vector<std::pair<std::string, std::string>> records;
-  Status status = flush(changed, flushed, records);
-  if (status) status = health_.after_sync(catalog_.commit_frozen(first, records));
+  const Status status = caught([&]() -> Status {
+    std::vector<std::pair<std::string, std::string>> records;
+    RK_TRY(flush(changed, flushed, records));
+    return health_.after_sync(catalog_.commit_frozen(first, records));
+  });
   if (!status) {
     catalog_.thaw();
     // Some may not have been reached: the next checkpoint has to flush them all.
-    for (const auto& layer : changed) layers_.layer_changed(layer->id());
+    layers_.put_back(changed);
   }
-  for (const auto& layer : flushed) layer->end_flush(status.has_value(), first);
+  for (const auto& layer : flushed) {
+    const Status ended = caught([&]() -> Status {
+      layer->end_flush(status.has_value(), first);
+      return {};
+    });
+    if (!ended) log::warn("space not given back: {}", ended.error().message);
+  }
   RK_TRY(status);
   bases_are_durable(noted);
   return remove_garbage(garbage);
@@ -95,18 +92,18 @@ Status Checkpointer::sync_all() {
 }
 
 // Everything of the changed layers that the records will name is durable when it returns.
-Status Checkpointer::flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
+Status Checkpointer::flush(const blocks::LayerRegistry::Changed& changed,
                            std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                            std::vector<std::pair<std::string, std::string>>& records) {
-  for (const auto& layer : changed) {
-    const std::string layer_key = catalog::make_key(catalog::Table::layer, layer->id().value());
+  for (const auto& [id, layer] : changed) {
+    const std::string layer_key = catalog::make_key(catalog::Table::layer, id.value());
     RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
     if (!exists) continue;  // deleted meanwhile
     // A damaged table is no reason for this to fail. Whatever is: the journal must not be trimmed without this layer.
-    RK_TRY_ASSIGN(blocks::Layer::Flush snapshot, layer->begin_flush());
     flushed.push_back(layer);
+    RK_TRY_ASSIGN(blocks::Layer::Flush snapshot, layer->begin_flush());
     RK_TRY(layer->write_flush(snapshot));
-    records.emplace_back(catalog::make_key(catalog::Table::layer_table, layer->id().value()), std::move(snapshot.table_record));
+    records.emplace_back(catalog::make_key(catalog::Table::layer_table, id.value()), std::move(snapshot.table_record));
   }
   if (flushed.size() > kFewLayers) return health_.after_sync(storage_.sync_all());
   for (const auto& layer : flushed) {

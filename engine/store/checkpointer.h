@@ -6,8 +6,8 @@
 #pragma once
 
 #include <deque>
-#include <thread>
 
+#include "engine/base/background.h"
 #include "engine/blocks/layer_registry.h"
 #include "engine/io/reserved_storage.h"
 #include "engine/store/health.h"
@@ -19,10 +19,9 @@ class Checkpointer {
   // All outlive it.
   Checkpointer(io::ReservedStorage& storage, catalog::Catalog& catalog, blocks::LayerRegistry& layers, Health& health)
       : storage_(storage), catalog_(catalog), layers_(layers), health_(health) {}
-  ~Checkpointer() { stop(); }
 
-  void start();
-  void stop();  // fine if it never started
+  Status start();
+  void stop() { background_.stop(); }  // fine if it never started
   // One checkpoint now, in the caller's thread; on a full disk with what is reserved for it.
   Status run();
   // All changes so far are durable when it returns: by a checkpoint, or as they are if the disk is too full for one.
@@ -33,11 +32,11 @@ class Checkpointer {
   Status sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced);
 
  private:
-  void loop();
+  Background::Duration step();
   bool is_due() const;
   std::uint64_t bytes_to_write() const;
   Status run_once() REQUIRES(running_);
-  Status flush(const std::vector<std::shared_ptr<blocks::Layer>>& changed,
+  Status flush(const blocks::LayerRegistry::Changed& changed,
                std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                std::vector<std::pair<std::string, std::string>>& records);
   std::uint64_t bases_noted();  // by must_precede_sync(), since the start
@@ -52,11 +51,13 @@ class Checkpointer {
 
   Mutex running_;  // one checkpoint at a time
   Mutex mutex_;
-  CondVar wake_;
-  bool stopping_ GUARDED_BY(mutex_) = false;
   std::deque<std::shared_ptr<blocks::Layer>> before_sync_ GUARDED_BY(mutex_);
   std::uint64_t first_before_sync_ GUARDED_BY(mutex_) = 0;  // how many were noted before the first of them
-  std::thread thread_;
+
+  // The background thread's own.
+  Background::Clock::time_point last_{};
+  bool failed_ = false;
+  Background background_{"checkpointer"};
 };
 
 }  // namespace rekeyfs::store

@@ -14,26 +14,42 @@ struct Marks {
   std::size_t last = 0;                   // records before this one were there when some sync began
 };
 
-bool all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops) {
+// Errors that say that something is damaged or gone. All others may pass.
+bool is_damage(const Error& error) { return error.code == Errc::corrupt || error.code == Errc::not_found; }
+bool is_damage_or_unreadable(const Error& error) { return is_damage(error) || error.code == Errc::io; }
+
+Error refused(const Error& error) {
+  return {error.code, "the store cannot be recovered: " + describe(error) +
+                          "; nothing was changed: mount it again once the cause is gone, or, if the disk has lost it, run "
+                          "'rekeyfs check --repair', which goes on without it"};
+}
+
+Result<bool> all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops, blocks::Layer::GivesUp gives_up) {
   for (const Op& op : ops) {
     if (op.kind != Op::Kind::layer) continue;
     const auto change = blocks::LayerChange::decode(op.value);
     const auto layer = layers.get(op.layer);
     // Layers that cannot be opened at all are damage, not a power cut: replay_layer() tells.
-    if (change && layer && !(*layer)->verifies(*change)) return false;
+    if (!change || !layer) continue;
+    const Result<bool> verified = (*layer)->verifies(*change);
+    if (!verified && !gives_up(verified.error())) return verified;
+    if (!verified.value_or(false)) return false;
   }
   return true;
 }
 
-Result<bool> replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify) {
+Result<bool> replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify,
+                          blocks::Layer::GivesUp gives_up) {
   RK_TRY_ASSIGN(const blocks::LayerChange change, blocks::LayerChange::decode(op.value));
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, layers.get(op.layer));
-  return layer->replay(change, segment, verify);
+  return layer->replay(change, segment, verify, gives_up);
 }
 
 }  // namespace
 
-Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history) {
+Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history,
+              Unreadable unreadable) {
+  const blocks::Layer::GivesUp gives_up = unreadable == Unreadable::is_missing ? is_damage_or_unreadable : is_damage;
   std::vector<std::vector<Op>> steps;
   Marks marks;
   for (const catalog::Journal::Record& record : history.records) {
@@ -49,7 +65,13 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
 
   bool whole = true;  // no block has been left out
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    if (i >= marks.last && (!whole || !all_blocks_open(layers, steps[i]))) {
+    bool is_whole = whole;
+    if (i >= marks.last && whole) {
+      const Result<bool> opens = all_blocks_open(layers, steps[i], gives_up);
+      if (!opens) return fail(refused(opens.error()));
+      is_whole = *opens;
+    }
+    if (i >= marks.last && !is_whole) {
       log::info("recovery: {} of {} journal records; the rest was never synced and is incomplete", i, steps.size());
       return {};
     }
@@ -63,7 +85,8 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
         if (!record) continue;
         const auto synced = marks.synced.find(op.layer);
         const bool verify = i < marks.last && (synced == marks.synced.end() || history.records[i].at >= synced->second);
-        const Result<bool> done = replay_layer(layers, op, history.records[i].at.segment, verify);
+        const Result<bool> done = replay_layer(layers, op, history.records[i].at.segment, verify, gives_up);
+        if (!done && !gives_up(done.error())) return fail(refused(done.error()));
         whole = whole && done.value_or(true);
         // One damaged image does not keep the others from being opened.
         if (!done) log::error("recovery: layer {}: {}", op.layer.value(), describe(done.error()));

@@ -10,6 +10,11 @@ namespace rekeyfs::store {
 // a block that does not open is left out if its layer was not synced afterwards. What comes after the last sync of
 // anything is left out from the first such block on, and as a whole if there was one before: so that nothing, a replica
 // or a new name, appears without what it was made from.
-Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history);
+//
+// What cannot be read may be there all the same, so that is an error (the disk, no descriptor, no memory), before
+// anything was changed. A check goes on instead, with what the disk fails to read as missing.
+enum class Unreadable { is_error, is_missing };
+Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history,
+              Unreadable unreadable = Unreadable::is_error);
 
 }  // namespace rekeyfs::store

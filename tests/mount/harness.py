@@ -78,15 +78,16 @@ def attribute_or_none(path, name):
 
 
 class MountedStore:
-    def __init__(self, *mount_arguments, uid=None, within=None):
+    def __init__(self, *mount_arguments, uid=None, within=None, environment=None):
         """`mount_arguments` go to every `rekeyfs mount`; `uid` is who mounts (None: who runs the test); `within` is
-        where the folder is made (a file system of the test's own)."""
+        where the folder is made (a file system of the test's own); `environment` is added to the daemon's."""
         self.folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=within or os.environ.get("TMPDIR", "/var/tmp")))
         self.folder.chmod(0o755)  # test_users looks in from outside
         self.store, self.mnt = self.folder / "store", self.folder / "mnt"
         self.key_file, self.log_file = self.folder / "store.key", self.folder / "log"
         self.scratch = self.folder / "scratch"  # outside the mount, for originals and exports
         self.mount_arguments, self.uid = mount_arguments, uid
+        self.environment = os.environ | (environment or {})
         self.process = None
         for path in (self.mnt, self.scratch):
             path.mkdir()
@@ -108,7 +109,7 @@ class MountedStore:
             command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--", *command]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
+                                            stderr=log, start_new_session=True, env=self.environment)
         wait_until(lambda: self.process.poll() is not None or is_mounted(self.mnt), 60, f"mounting {self.store}")
         if self.process.poll() is not None:
             raise AssertionError(f"rekeyfs mount ended with {self.process.returncode}:\n{self.log()}")

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Restarts: umount and mount, and kill -9 at moments nobody chose. What was acknowledged is there afterwards."""
+import ctypes
 import os
 import random
+import subprocess
 import threading
 import time
 import unittest
+from contextlib import suppress
 
-from harness import TestCase, attribute, rekeyfs, run
+from harness import TestCase, attribute, needs_root, rekeyfs, run
 from images import KIB, MIB
 
 STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
@@ -65,6 +68,45 @@ class Remount(TestCase):
         obstacles[0].rmdir()
         self.store.mount()
         self.assertEqual((self.mnt / "file").read_bytes(), b"kept in the journal")
+
+
+@needs_root
+class Terminated(TestCase):
+    mount_arguments = ("-o", "writeback_cache")
+
+    def test_killed_while_it_ends_a_mount_that_is_in_use(self):
+        """At SIGTERM pages that the kernel still holds are written back, by another process than the daemon: a thread
+        that waits for an answer of its own process cannot be killed."""
+        rng = random.Random(int(os.environ.get("REKEYFS_TEST_SEED", "1")))
+        for _ in range(12):
+            with suppress(OSError), open(self.mnt / "image", "wb", buffering=0) as file:  # closing it fails
+                for _ in range(32):
+                    file.write(bytes(MIB))
+                self.store.process.terminate()
+                time.sleep(rng.uniform(0.0, 0.1))
+                self.store.process.kill()
+                self.assertDies()
+            self.store.mount()
+
+    def assertDies(self):
+        try:
+            self.store.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            ctypes.CDLL(None).umount2(os.fsencode(self.mnt), 1)  # MNT_FORCE: the kernel gives its requests up
+            self.fail("a thread of the daemon that waits for the daemon keeps it from dying")
+        finally:
+            self.store.process.wait(timeout=60)
+            self.store.process = None
+            run("umount", "-l", self.mnt, check=False)
+
+    def test_what_an_open_image_was_given_is_there_after_sigterm(self):
+        with suppress(OSError), open(self.mnt / "image", "wb", buffering=0) as file:  # closing it fails
+            file.write(b"given" * 100_000)
+            self.store.process.terminate()
+            self.assertEqual(self.store.process.wait(timeout=60), 0)
+            self.store.process = None
+        self.store.mount()
+        self.assertEqual((self.mnt / "image").read_bytes(), b"given" * 100_000)
 
 
 class Lock(TestCase):
