@@ -58,6 +58,7 @@ class Layer {
 
   // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
   Status may_use_key() const { return cipher_->may_use_key(); }
+  void forget_key() const { cipher_->forget_key(); }
 
   // Fills `out`; what lies beyond the size is zeros. `from_base` gets the parts that a base layer supplied.
   Status read(std::uint64_t offset, ByteSpan out, std::vector<Extent>* from_base = nullptr);
