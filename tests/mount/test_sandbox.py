@@ -5,7 +5,7 @@ import signal
 import unittest
 from pathlib import Path
 
-from harness import NOBODY, MountedStore, is_mounted, needs_root, wait_until
+from harness import NOBODY, MountedStore, is_mounted, needs_mounting_users, needs_root, run, wait_until
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_IPC_LOCK, CAP_SYS_ADMIN = 1, 2, 14, 21
 
@@ -73,12 +73,14 @@ class Roots(unittest.TestCase):
 
 
 @needs_root
+@needs_mounting_users
 class AnOrdinaryUsers(unittest.TestCase):
     def test_has_no_capability_and_unmounts_when_it_is_told_to_stop(self):
         store = MountedStore(uid=NOBODY)
         self.addCleanup(store.close)
         for status in statuses(store.process.pid).values():
             self.assertEqual([int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh")], [0, 0, 0])
+        run("ls", store.mnt, uid=NOBODY)  # it serves, so it hears of signals, too
         store.process.send_signal(signal.SIGTERM)
         self.assertEqual(store.process.wait(timeout=30), 0)
         store.process = None

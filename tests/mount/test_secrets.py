@@ -11,7 +11,7 @@ import termios
 import unittest
 from pathlib import Path
 
-from harness import NOBODY, REKEYFS, ROOT, MountedStore, needs_root, rekeyfs, run, wait_until
+from harness import NOBODY, REKEYFS, ROOT, MountedStore, needs_mounting_users, needs_root, rekeyfs, run, wait_until
 from images import MIB
 
 SPY = os.environ.get("REKEYFS_CRYPTO_SPY") or str(ROOT / "build/release/tests/crypto_spy.so")
@@ -198,6 +198,7 @@ class Daemon(unittest.TestCase):
 
 
 @needs_root
+@needs_mounting_users
 class AnOrdinaryUsersDaemon(unittest.TestCase):
     """Another process of the same user must not look into the daemon."""
 

@@ -100,6 +100,15 @@ void note_sealing(const EVP_CIPHER_CTX* context, const unsigned char* nonce) {
   append("REKEYFS_SPY_NONCES", &piece, 1, sizeof(sealing));
 }
 
+// Within a derivation by HKDF its salt is the key of an HMAC, and no secret.
+thread_local std::string_view salt_of_derivation;
+
+std::string_view value_of(const OSSL_PARAM* parameters, std::string_view name) {
+  for (const OSSL_PARAM* parameter = parameters; parameter != nullptr && parameter->key != nullptr; ++parameter)
+    if (parameter->key == name) return {static_cast<const char*>(parameter->data), parameter->data_size};
+  return {};
+}
+
 }  // namespace
 
 extern "C" {
@@ -131,24 +140,22 @@ void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX* context) {
 
 int EVP_KDF_derive(EVP_KDF_CTX* context, unsigned char* key, std::size_t size, const OSSL_PARAM* parameters) {
   static auto* const real = next<decltype(EVP_KDF_derive)>("EVP_KDF_derive");
-  bool is_secret = true;
-  for (const OSSL_PARAM* parameter = parameters; parameter != nullptr && parameter->key != nullptr; ++parameter) {
-    const std::string_view name = parameter->key;
-    if (name == OSSL_KDF_PARAM_KEY || name == OSSL_KDF_PARAM_PASSWORD)
-      note_secret(parameter->data, parameter->data_size);
-    // A commitment to a key stands in front of what it wraps (engine/crypto/key_wrap.h).
-    if (name == OSSL_KDF_PARAM_INFO)
-      is_secret =
-          !std::string_view(static_cast<char*>(parameter->data), parameter->data_size).ends_with(": commitment");
+  for (const char* name : {OSSL_KDF_PARAM_KEY, OSSL_KDF_PARAM_PASSWORD}) {
+    const std::string_view secret = value_of(parameters, name);
+    note_secret(secret.data(), secret.size());
   }
+  salt_of_derivation = value_of(parameters, OSSL_KDF_PARAM_SALT);
   const int done = real(context, key, size, parameters);
-  if (done == 1 && is_secret) note_secret(key, size);
+  salt_of_derivation = {};
+  // A commitment to a key stands in front of what it wraps, for all to see (engine/crypto/key_wrap.h).
+  if (done == 1 && !value_of(parameters, OSSL_KDF_PARAM_INFO).ends_with(": commitment")) note_secret(key, size);
   return done;
 }
 
 int EVP_MAC_init(EVP_MAC_CTX* context, const unsigned char* key, std::size_t size, const OSSL_PARAM* parameters) {
   static auto* const real = next<decltype(EVP_MAC_init)>("EVP_MAC_init");
-  note_secret(key, size);
+  if (key != nullptr && std::string_view(reinterpret_cast<const char*>(key), size) != salt_of_derivation)
+    note_secret(key, size);
   return real(context, key, size, parameters);
 }
 
