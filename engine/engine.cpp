@@ -524,13 +524,13 @@ class LocalEngine final : public Engine {
 }  // namespace
 
 Status Engine::initialize(const std::string& store, const Credential& credential) {
-  crypto::secure_heap_init();
+  crypto::keep_openssl_in_secret_memory();
   return store::Store::create(store, credential, Tree::initial_records(Caller{geteuid(), getegid()}));
 }
 
 Result<CheckReport> Engine::check(const std::string& store, const Credential& credential, const CheckOptions& options,
                                   CheckObserver& observer) {
-  crypto::secure_heap_init();
+  crypto::keep_openssl_in_secret_memory();
   return check::check_store(store, credential, options, observer);
 }
 
@@ -541,7 +541,7 @@ Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {
 }
 
 Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Credential& credential, const OpenOptions& options) {
-  if (!crypto::secure_heap_init()) log::info("keys are in memory that can be swapped out: raise the limit on locked memory");
+  crypto::keep_openssl_in_secret_memory();
   RK_TRY_ASSIGN(std::unique_ptr<store::Store> store, store::Store::open(path, credential, options.read_only));
   return make_engine(path, std::move(store), options);
 }

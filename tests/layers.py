@@ -36,7 +36,7 @@ CONTRACT_USERS = {"engine", "engine/audit", "engine/check", "engine/images", "en
 
 # Foreign header -> the only folder that may include it.
 FOREIGN = {"fuse": "fs", "lmdb": "engine/catalog", "openssl/": "engine/crypto",
-           "libnbd": "engine/formats", "seccomp": "engine/formats"}
+           "libnbd": "engine/formats"}
 
 
 def folder_of(path):

@@ -20,6 +20,7 @@
 #include "tools/descriptor.h"
 #include "tools/log_target.h"
 #include "tools/mounts.h"
+#include "tools/sandbox.h"
 
 namespace rekeyfs::tools {
 namespace {
@@ -71,6 +72,7 @@ Outcome<void> direct_log(const MountRequest& request) {
 Outcome<void> serve(const MountRequest& request, std::optional<Credential>& credential,
                     const std::function<void()>& ready) {
   RK_TRY(direct_log(request));
+  RK_TRY(drop_privileges(request.store));
   OpenOptions open_options;
   open_options.read_only = request.options.read_only;
   RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(request.store, *credential, open_options));
@@ -85,6 +87,8 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   bool mounted = false;
   Status served = fs::serve(*engine, mount, [&] {
     mounted = true;
+    if (Outcome<void> refused = refuse_system_calls(); !refused)  // a kernel without filters mounts all the same
+      log::warn("the daemon goes on without a filter of system calls: {}", refused.error().message);
     log::info("mounted {} on {}", request.store, request.mountpoint);
     ready();
   });

@@ -67,28 +67,27 @@ bool wait_for_line(int terminal, int signals) {
 }
 
 // Empty if a signal came, at the end of input, or for an empty line.
-std::string read_silent_line(int terminal) {
+SecretBytes read_silent_line(int terminal) {
   HeldSignals signals;
   EchoOff echo_off(terminal);
-  std::string line;
-  if (!wait_for_line(terminal, signals.descriptor())) return line;
-  line.resize(kLongestLine);
-  ssize_t got = read(terminal, line.data(), line.size());
-  line.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  if (line.ends_with('\n')) line.pop_back();
+  SecretBytes line(kLongestLine);
+  ssize_t got = 0;
+  if (wait_for_line(terminal, signals.descriptor())) got = read(terminal, line.data(), line.size());
+  line.shorten(got > 0 ? static_cast<std::size_t>(got) : 0);
+  if (line.expose().ends_with('\n')) line.shorten(line.size() - 1);
   return line;
 }
 
 }  // namespace
 
-Outcome<std::string> ask_secret(const std::string& question) {
+Outcome<SecretBytes> ask_secret(const std::string& question) {
   Descriptor terminal(open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
   if (!terminal)
     return fail(ExitCode::wrong_secret,
                 "there is no terminal to ask for the passphrase on; give --passphrase-file FILE or --key-file FILE "
                 "(mount options passphrase_file=FILE, key_file=FILE)");
   say(terminal.get(), question);
-  std::string line = read_silent_line(terminal.get());
+  SecretBytes line = read_silent_line(terminal.get());
   if (line.empty()) return fail(ExitCode::wrong_secret, "no passphrase was typed; run the command again");
   return line;
 }

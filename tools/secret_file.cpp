@@ -1,6 +1,6 @@
 #include "tools/secret_file.h"
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -29,9 +29,8 @@ void warn_if_open_to_others(int file, const std::string& path) {
                  path.c_str());
 }
 
-// One buffer for good, so that no copy of the secret is left behind by a reallocation.
-Outcome<std::string> read_up_to(int file, const std::string& path, std::size_t most) {
-  std::string bytes(most, '\0');
+Outcome<SecretBytes> read_up_to(int file, const std::string& path, std::size_t most) {
+  SecretBytes bytes(most);
   std::size_t size = 0;
   while (size < most) {
     ssize_t got = read(file, bytes.data() + size, most - size);
@@ -40,22 +39,18 @@ Outcome<std::string> read_up_to(int file, const std::string& path, std::size_t m
     if (got == 0) break;
     size += static_cast<std::size_t>(got);
   }
-  bytes.resize(size);
+  bytes.shorten(size);
   return bytes;
 }
 
-void keep_first_line(std::string& bytes) {
-  std::size_t end = bytes.find('\n');
-  if (end == std::string::npos) return;
-  explicit_bzero(bytes.data() + end, bytes.size() - end);
-  bytes.resize(end);
+void keep_first_line(SecretBytes& bytes) {
+  bytes.shorten(std::min(bytes.expose().find('\n'), bytes.size()));
 }
 
 Outcome<void> write_random(int file, const std::string& path) {
-  std::array<char, kKeyBytes> key{};
+  SecretBytes key(kKeyBytes);
   bool done = getrandom(key.data(), key.size(), 0) == static_cast<ssize_t>(key.size()) &&
               write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size()) && fsync(file) == 0;
-  explicit_bzero(key.data(), key.size());
   if (!done) return tl::unexpected<Failure>(error_from_errno(errno, "write the key file " + path));
   return {};
 }
@@ -80,11 +75,11 @@ Outcome<void> make_directories(const std::filesystem::path& directory) {
 
 }  // namespace
 
-Outcome<std::string> read_secret_file(const std::string& path, SecretPart part) {
+Outcome<SecretBytes> read_secret_file(const std::string& path, SecretPart part) {
   Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return unreadable(path, strerror(errno));
   warn_if_open_to_others(file.get(), path);
-  RK_TRY_ASSIGN(std::string bytes, read_up_to(file.get(), path, kLargest + 1));
+  RK_TRY_ASSIGN(SecretBytes bytes, read_up_to(file.get(), path, kLargest + 1));
   if (bytes.size() > kLargest) return unreadable(path, "it is larger than 64 KiB");
   if (part == SecretPart::first_line) keep_first_line(bytes);
   if (bytes.empty()) return unreadable(path, "it is empty");

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/base/secret_memory.h"
 #include "tools/outcome.h"
 
 namespace rekeyfs::tools {
@@ -12,7 +13,7 @@ enum class SecretPart { whole_file, first_line };
 
 // ExitCode::wrong_secret for a file that is missing, unreadable, empty or larger than 64 KiB. Says on stderr if
 // others may read the file.
-Outcome<std::string> read_secret_file(const std::string& path, SecretPart part);
+Outcome<SecretBytes> read_secret_file(const std::string& path, SecretPart part);
 
 // A key file of 32 random bytes that only its owner may read, durable; made only if there is no file of that name,
 // with the directories that lead to it.

@@ -12,17 +12,17 @@ namespace {
 constexpr std::size_t kShortestPassphrase = 8;
 
 Outcome<Credential> passphrase_from_file(const std::string& path) {
-  RK_TRY_ASSIGN(std::string bytes, read_secret_file(path, SecretPart::first_line));
+  RK_TRY_ASSIGN(SecretBytes bytes, read_secret_file(path, SecretPart::first_line));
   return Credential(Credential::Kind::passphrase, std::move(bytes));
 }
 
 Outcome<Credential> key_from_file(const std::string& path) {
-  RK_TRY_ASSIGN(std::string bytes, read_secret_file(path, SecretPart::whole_file));
+  RK_TRY_ASSIGN(SecretBytes bytes, read_secret_file(path, SecretPart::whole_file));
   return Credential(Credential::Kind::key_file, std::move(bytes));
 }
 
 Outcome<Credential> ask_passphrase(const std::string& question) {
-  RK_TRY_ASSIGN(std::string line, ask_secret(question));
+  RK_TRY_ASSIGN(SecretBytes line, ask_secret(question));
   return Credential(Credential::Kind::passphrase, std::move(line));
 }
 

@@ -1,12 +1,12 @@
-// Credential: how a store is unlocked, the bytes of a passphrase or of a key file.
-//
-// Move-only, so that one place owns the bytes; wiped when it goes. A moved-from std::string keeps a short text
-// in its own buffer, so moving wipes the place the bytes came from as well.
+// Credential: how a store is unlocked, the bytes of a passphrase or of a key file. Move-only, so that one place owns
+// the bytes, which lie in secret memory.
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <utility>
+
+#include "engine/base/secret_memory.h"
 
 namespace rekeyfs {
 
@@ -14,30 +14,16 @@ class Credential {
  public:
   enum class Kind : std::uint8_t { passphrase = 1, key_file = 2 };  // numbers on disk
 
-  Credential(Kind kind, std::string bytes) : kind_(kind) { take(bytes); }
-  Credential(Credential&& other) noexcept : kind_(other.kind_) { take(other.bytes_); }
-  Credential& operator=(Credential&&) = delete;
-  Credential(const Credential&) = delete;
-  Credential& operator=(const Credential&) = delete;
-  ~Credential() { wipe(bytes_); }
+  Credential(Kind kind, SecretBytes bytes) : kind_(kind), bytes_(std::move(bytes)) {}
+  // A copy of what is nobody's secret, or of what the caller wipes.
+  Credential(Kind kind, std::string_view bytes) : Credential(kind, SecretBytes(bytes)) {}
 
   Kind kind() const { return kind_; }
-  const std::string& expose_bytes() const { return bytes_; }
+  std::string_view expose_bytes() const { return bytes_.expose(); }
 
  private:
-  void take(std::string& from) noexcept {
-    bytes_.swap(from);
-    wipe(from);
-  }
-  static void wipe(std::string& text) {
-    text.resize(text.capacity());        // what lies behind the end may be secret too; allocates nothing
-    volatile char* bytes = text.data();  // volatile: the compiler may not drop the wiping
-    for (std::size_t i = 0; i < text.size(); ++i) bytes[i] = 0;
-    text.clear();
-  }
-
   Kind kind_;
-  std::string bytes_;
+  SecretBytes bytes_;
 };
 
 }  // namespace rekeyfs

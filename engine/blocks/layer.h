@@ -63,6 +63,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
 
   // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
   Status may_use_key() const { return cipher_->may_use_key(); }
+  void forget_key() const { cipher_->forget_key(); }
 
   Status read(std::uint64_t offset, ByteSpan out) override { return read(offset, out, nullptr); }
   // `taken`, if given, gets what this layer or one below it got from its base and wants to keep.

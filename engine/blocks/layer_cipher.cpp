@@ -8,19 +8,25 @@ Status LayerCipher::may_use_key() const {
   return {};
 }
 
-Result<const crypto::BlockCipher*> LayerCipher::cipher_of(EpochId epoch) {
+void LayerCipher::forget_key() {
+  UniqueLock lock(mutex_);
+  data_key_.reset();
+  ciphers_.clear();
+}
+
+Result<LayerCipher::CipherPtr> LayerCipher::cipher_of(EpochId epoch) {
   RK_TRY(may_use_key());
   {
     SharedLock lock(mutex_);
-    if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return &found->second;
+    if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
   }
   UniqueLock lock(mutex_);
-  if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return &found->second;
-  RK_TRY_ASSIGN(crypto::BlockCipher cipher, make_cipher(epoch));
-  return &ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
+  if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
+  RK_TRY_ASSIGN(CipherPtr cipher, make_cipher(epoch));
+  return ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
 }
 
-Result<crypto::BlockCipher> LayerCipher::make_cipher(EpochId epoch) {
+Result<LayerCipher::CipherPtr> LayerCipher::make_cipher(EpochId epoch) {
   if (!data_key_) {
     RK_TRY_ASSIGN(crypto::Key key, unwrap_());
     data_key_.emplace(std::move(key));
@@ -28,7 +34,8 @@ Result<crypto::BlockCipher> LayerCipher::make_cipher(EpochId epoch) {
   RK_TRY_ASSIGN(const catalog::Salt salt, epochs_.salt_of(epoch));
   const std::string info = Writer().put_raw(as_bytes("rekeyfs block")).put(layer_.value()).take();
   RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(*data_key_, salt, info));
-  return crypto::BlockCipher::create(suite_, key);
+  RK_TRY_ASSIGN(crypto::BlockCipher cipher, crypto::BlockCipher::create(suite_, key));
+  return std::make_shared<const crypto::BlockCipher>(std::move(cipher));
 }
 
 ByteView LayerCipher::context_of(Context& buffer, BlockIndex index, const BlockEntry& entry) const {
@@ -55,13 +62,13 @@ Status LayerCipher::seal(BlockIndex index, ByteView plain, ByteSpan sealed, Bloc
   entry.stored_length = static_cast<std::uint32_t>(plain.size());
   entry.epoch = epochs_.current();
   RK_TRY_ASSIGN(entry.counter, epochs_.next_counter());
-  RK_TRY_ASSIGN(const crypto::BlockCipher* const cipher, cipher_of(entry.epoch));
+  RK_TRY_ASSIGN(const CipherPtr cipher, cipher_of(entry.epoch));
   Context buffer;
   return cipher->seal(entry.counter, context_of(buffer, index, entry), plain, sealed, entry.tag);
 }
 
 Status LayerCipher::open(BlockIndex index, const BlockEntry& entry, ByteView sealed, ByteSpan plain) {
-  RK_TRY_ASSIGN(const crypto::BlockCipher* const cipher, cipher_of(entry.epoch));
+  RK_TRY_ASSIGN(const CipherPtr cipher, cipher_of(entry.epoch));
   Context buffer;
   return cipher->open(entry.counter, context_of(buffer, index, entry), sealed, plain, entry.tag);
 }

@@ -31,14 +31,17 @@ class LayerCipher {
 
   // Errc::key_revoked or Errc::no_key while the layer must not be read or written.
   Status may_use_key() const;
+  // Lets go of the data key and of what was made from it; the next block asks for it anew.
+  void forget_key() EXCLUDES(mutex_);
   // Seals `plain` under a fresh counter of this mount; fills epoch, counter, length and tag of `entry`.
   Status seal(BlockIndex index, ByteView plain, ByteSpan sealed, BlockEntry& entry);
   // The inverse, possibly in place; Errc::corrupt if anything does not match.
   Status open(BlockIndex index, const BlockEntry& entry, ByteView sealed, ByteSpan plain);
 
  private:
-  Result<const crypto::BlockCipher*> cipher_of(EpochId epoch);
-  Result<crypto::BlockCipher> make_cipher(EpochId epoch) REQUIRES(mutex_);
+  using CipherPtr = std::shared_ptr<const crypto::BlockCipher>;
+  Result<CipherPtr> cipher_of(EpochId epoch);
+  Result<CipherPtr> make_cipher(EpochId epoch) REQUIRES(mutex_);
   using Context = std::array<std::byte, 64>;
   ByteView context_of(Context& buffer, BlockIndex index, const BlockEntry& entry) const;
 
@@ -50,7 +53,7 @@ class LayerCipher {
   const catalog::Epochs& epochs_;
   SharedMutex mutex_;
   std::optional<crypto::Key> data_key_ GUARDED_BY(mutex_);
-  std::map<EpochId, crypto::BlockCipher> ciphers_ GUARDED_BY(mutex_);  // never removed
+  std::map<EpochId, CipherPtr> ciphers_ GUARDED_BY(mutex_);
 };
 
 }  // namespace rekeyfs::blocks

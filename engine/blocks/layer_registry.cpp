@@ -74,6 +74,17 @@ Result<std::shared_ptr<Layer>> LayerRegistry::assemble(LayerId id, const LayerRe
   return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
 }
 
+void LayerRegistry::forget_keys_of(const kms::KeyId& key) {
+  std::vector<std::shared_ptr<Layer>> layers;  // the last hold on one may not be let go of under the mutex
+  {
+    Lock lock(mutex_);
+    for (const auto& [id, held] : open_)
+      if (std::shared_ptr<Layer> layer = held.lock()) layers.push_back(std::move(layer));
+  }
+  for (const std::shared_ptr<Layer>& layer : layers)
+    if (layer->made_as().key == key) layer->forget_key();
+}
+
 Result<LayerRecord> LayerRegistry::record_of(LayerId id) const {
   RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer, id.value())));
   if (!bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no record");

@@ -54,6 +54,9 @@ class LayerRegistry final : public DirtyObserver {
   // After the commit: deleted layers are not flushed any more; their files go with the next checkpoint.
   void forget(const std::vector<Released>& released);
 
+  // Open layers let go of their data keys and of what was made from them, if `key` wraps them.
+  void forget_keys_of(const kms::KeyId& key);
+
   // Lets go of every layer object; none may be in use or changed.
   void close_all();
 

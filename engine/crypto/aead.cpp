@@ -65,14 +65,18 @@ Result<std::string> Aead::seal(ByteView context, ByteView plain) const {
 
 Result<std::string> Aead::open(ByteView context, ByteView sealed) const {
   if (sealed.size() < kOverhead) return fail(Errc::corrupt, "a sealed record is too short to be one");
+  std::string plain(sealed.size() - kOverhead, '\0');
+  RK_TRY(open(context, sealed, as_writable_bytes(plain)));
+  return plain;
+}
+
+Status Aead::open(ByteView context, ByteView sealed, ByteSpan plain) const {
+  if (sealed.size() != plain.size() + kOverhead) return fail(Errc::corrupt, "a sealed record has the wrong size");
   Nonce nonce;
   Tag tag;
   std::memcpy(nonce.data(), sealed.data(), kNonceSize);
   std::memcpy(tag.data(), sealed.last(kTagSize).data(), kTagSize);
-  std::string plain(sealed.size() - kOverhead, '\0');
-  RK_TRY(
-      state_->cipher->open(nonce, {context}, sealed.subspan(kNonceSize, plain.size()), as_writable_bytes(plain), tag));
-  return plain;
+  return state_->cipher->open(nonce, {context}, sealed.subspan(kNonceSize, plain.size()), plain, tag);
 }
 
 }  // namespace rekeyfs::crypto

@@ -27,6 +27,8 @@ class Aead {
   Result<std::string> seal(ByteView context, ByteView plain) const;
   // Errc::corrupt when anything does not match.
   Result<std::string> open(ByteView context, ByteView sealed) const;
+  // The same to where `plain` is, which has room for kOverhead bytes less than `sealed`.
+  Status open(ByteView context, ByteView sealed, ByteSpan plain) const;
 
  private:
   struct State;

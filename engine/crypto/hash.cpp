@@ -31,12 +31,10 @@ Result<Key> run_kdf(const char* name, const OSSL_PARAM* parameters) {
   if (!kdf) return fail(openssl_error(Errc::not_supported, std::string("looking for ") + name));
   KdfContextPtr context(EVP_KDF_CTX_new(kdf.get()));
   if (!context) return fail(openssl_error(Errc::no_memory, std::string("preparing ") + name));
-  std::array<std::byte, kKeySize> derived;
-  if (EVP_KDF_derive(context.get(), as_uchar(ByteSpan(derived)), derived.size(), parameters) != 1)
+  return Key::filled_by([&](ByteSpan derived) -> Status {
+    if (EVP_KDF_derive(context.get(), as_uchar(derived), derived.size(), parameters) == 1) return {};
     return fail(openssl_error(Errc::no_memory, std::string("deriving a key with ") + name));
-  Result<Key> key = Key::from_bytes(derived);
-  OPENSSL_cleanse(derived.data(), derived.size());
-  return key;
+  });
 }
 
 bool is_within_bounds(ScryptCost cost) {

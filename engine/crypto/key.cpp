@@ -1,62 +1,79 @@
 #include "engine/crypto/key.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include <openssl/crypto.h>
 
 #include "engine/base/log.h"
+#include "engine/base/secret_memory.h"
 #include "engine/crypto/hash.h"
 
 namespace rekeyfs::crypto {
 namespace {
 
-// Room for 131072 keys; half of the 8 MiB an ordinary process may lock on Debian 12.
-constexpr std::size_t kSecureHeapSize = std::size_t{4} << 20;
-
-Result<std::byte*> allocate() {
-  void* bytes = OPENSSL_secure_malloc(kKeySize);
-  if (bytes == nullptr)
-    return fail(Errc::no_memory, "the memory for keys is used up: close some images, or restart, and try again");
-  return static_cast<std::byte*>(bytes);
+// OpenSSL's names for where in its source it asks are of no use here.
+void* openssl_allocate(std::size_t size, const char*, int) {
+  return secret_memory::allocate(size);
 }
 
-void wipe_and_free(std::byte* bytes) {
-  if (bytes != nullptr) OPENSSL_secure_clear_free(bytes, kKeySize);
+void openssl_release(void* memory, const char*, int) {
+  secret_memory::release(memory);
+}
+
+void* openssl_resize(void* memory, std::size_t size, const char*, int) {
+  void* const resized = secret_memory::allocate(size);
+  if (resized == nullptr && size > 0) return nullptr;  // and `memory` stays, as with realloc()
+  if (resized != nullptr && memory != nullptr)
+    std::memcpy(resized, memory, std::min(size, secret_memory::size_of(memory)));
+  secret_memory::release(memory);
+  return resized;
+}
+
+bool set_openssl_allocator() {
+  if (CRYPTO_set_mem_functions(openssl_allocate, openssl_resize, openssl_release) == 1) return true;
+  log::info("OpenSSL was in use before the engine: what it computes from keys is in memory that can be swapped out");
+  return false;
 }
 
 }  // namespace
 
-bool secure_heap_init() {
-  if (CRYPTO_secure_malloc_initialized() != 0) return true;
-  return CRYPTO_secure_malloc_init(kSecureHeapSize, kKeySize) == 1;
+void keep_openssl_in_secret_memory() {
+  [[maybe_unused]] static const bool once = set_openssl_allocator();
 }
 
-Result<Key> Key::random() {
-  RK_TRY_ASSIGN(std::byte * bytes, allocate());
+Result<Key> Key::filled_by(const std::function<Status(std::span<std::byte, kKeySize>)>& fill) {
+  auto* const bytes = static_cast<std::byte*>(secret_memory::allocate(kKeySize));
+  if (bytes == nullptr) return fail(Errc::no_memory, "there is no memory for another key: try again later");
   Key key(bytes);
-  RK_TRY(fill_random({bytes, kKeySize}));
+  RK_TRY(fill(std::span<std::byte, kKeySize>(bytes, kKeySize)));
   return key;
 }
 
+Result<Key> Key::random() {
+  return filled_by(fill_random);
+}
+
 Result<Key> Key::from_bytes(std::span<const std::byte, kKeySize> bytes) {
-  RK_TRY_ASSIGN(std::byte * own, allocate());
-  std::memcpy(own, bytes.data(), kKeySize);
-  return Key(own);
+  return filled_by([&](ByteSpan own) -> Status {
+    std::memcpy(own.data(), bytes.data(), kKeySize);
+    return {};
+  });
 }
 
 Key::Key(Key&& other) noexcept : bytes_(std::exchange(other.bytes_, nullptr)) {}
 
 Key& Key::operator=(Key&& other) noexcept {
   if (this != &other) {
-    wipe_and_free(bytes_);
+    secret_memory::release(bytes_);
     bytes_ = std::exchange(other.bytes_, nullptr);
   }
   return *this;
 }
 
 Key::~Key() {
-  wipe_and_free(bytes_);
+  secret_memory::release(bytes_);
 }
 
 bool Key::operator==(const Key& other) const {

@@ -1,11 +1,12 @@
 // Key: 256 secret bits in one owning place.
 //
-// Not copyable and not printable; compared in constant time; wiped when it goes. The bytes live in
-// OpenSSL's secure heap (locked, guarded, left out of core dumps); secure_heap_init() makes it, once, at the
-// start of a program. Raw bytes leave only through expose_key_bytes(), a name that can be searched for.
+// Not copyable and not printable; compared in constant time; wiped when it goes. The bytes live in secret memory
+// (engine/base/secret_memory.h), and so does what OpenSSL computes from them, its expanded keys and keyed states, after
+// keep_openssl_in_secret_memory(). Raw bytes leave only through expose_key_bytes(), a name that can be searched for.
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "engine/base/bytes.h"
@@ -15,13 +16,15 @@ namespace rekeyfs::crypto {
 
 inline constexpr std::size_t kKeySize = 32;
 
-// Before any Key is made, single-threaded. Returns false if the memory could not be locked
-// (RLIMIT_MEMLOCK): keys then live in unlocked memory, which the caller may want to log.
-bool secure_heap_init();
+// Before OpenSSL is used in any way: from its first allocation on it stays with the allocator it has, which a program
+// that embeds the engine may have made sure of already; that is logged. Any number of times.
+void keep_openssl_in_secret_memory();
 
 class Key {
  public:
   static Result<Key> random();
+  // `fill` writes all of the bytes where they stay, so that no copy has to be wiped.
+  static Result<Key> filled_by(const std::function<Status(std::span<std::byte, kKeySize>)>& fill);
   static Result<Key> from_bytes(std::span<const std::byte, kKeySize> bytes);
   Key(Key&& other) noexcept;
   Key& operator=(Key&& other) noexcept;
@@ -36,7 +39,7 @@ class Key {
 
  private:
   explicit Key(std::byte* bytes) : bytes_(bytes) {}
-  std::byte* bytes_;  // kKeySize bytes of the secure heap; null once moved from
+  std::byte* bytes_;  // kKeySize bytes of secret memory; null once moved from
 };
 
 }  // namespace rekeyfs::crypto

@@ -1,7 +1,5 @@
 #include "engine/crypto/key_wrap.h"
 
-#include <openssl/crypto.h>
-
 namespace rekeyfs::crypto {
 namespace {
 
@@ -27,10 +25,7 @@ Result<Key> KeyWrap::unwrap(ByteView context, ByteView wrapped) const {
   if (wrapped.size() != kWrappedSize) return fail(Errc::corrupt, "a wrapped key has the wrong size: it is damaged");
   if (!equal_constant_time(wrapped.first(kKeySize), commitment_.expose_key_bytes()))
     return fail(Errc::wrong_secret, "a wrapped key was wrapped by another key than the one given");
-  RK_TRY_ASSIGN(std::string plain, aead_.open(context, wrapped.subspan(kKeySize)));
-  Result<Key> key = Key::from_bytes(as_bytes(plain).first<kKeySize>());
-  OPENSSL_cleanse(plain.data(), plain.size());
-  return key;
+  return Key::filled_by([&](ByteSpan key) { return aead_.open(context, wrapped.subspan(kKeySize), key); });
 }
 
 }  // namespace rekeyfs::crypto

@@ -69,6 +69,7 @@ Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChan
     if (!change.force) RK_TRY(check_unneeded(key, uses));
   }
   RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
+  if (takes_away) store_.layers().forget_keys_of(key.id);
   RK_TRY(log(event_of(change.kind), key, caller, text_of(change)));
   // What the kernel has cached of them must not be read any more either.
   for (const KeyUses::Use& use : uses)

@@ -108,6 +108,7 @@ Result<std::unique_ptr<KeyRing>> KeyRing::open(const crypto::Key& root, KeyRecor
 
 Status KeyRing::load(const KeyId& id, std::string_view record) {
   RK_TRY_ASSIGN(Entry entry, decode(id, record));
+  RK_TRY(make_ready(entry));
   Lock change(change_);
   if (is_taken(entry.info.alias)) return fail(damaged(id, "has the alias of another key"));
   publish(prepare(std::move(entry)));
@@ -144,6 +145,7 @@ Result<KeyInfo> KeyRing::change(const KeyId& id, const Edit& edit) {
   Lock change(change_);
   RK_TRY_ASSIGN(Entry entry, copy_of(id));
   RK_TRY(edit(entry));
+  RK_TRY(make_ready(entry));
   const std::string record = encode(entry);
   Prepared prepared = prepare(std::move(entry));
   RK_TRY(records_.put(id, record));
@@ -203,7 +205,7 @@ Result<WrappedKey> KeyRing::wrap(const KeyId& id, const crypto::Key& data_key, B
   SharedLock lock(mutex_);
   RK_TRY_ASSIGN(const Entry* entry, usable_entry(id));
   const KeyVersion version = entry->info.version;
-  RK_TRY_ASSIGN(std::string bytes, entry->masters.at(version)->wrap.wrap(
+  RK_TRY_ASSIGN(std::string bytes, entry->masters.at(version)->wrap->wrap(
                                        as_bytes(wrap_context(kDataPurpose, id, version, context)), data_key));
   return WrappedKey{version, std::move(bytes)};
 }
@@ -213,7 +215,7 @@ Result<crypto::Key> KeyRing::unwrap(const KeyId& id, const WrappedKey& wrapped, 
   RK_TRY_ASSIGN(const Entry* entry, usable_entry(id));
   auto master = entry->masters.find(wrapped.version);
   if (master != entry->masters.end()) {
-    auto key = master->second->wrap.unwrap(as_bytes(wrap_context(kDataPurpose, id, wrapped.version, context)),
+    auto key = master->second->wrap->unwrap(as_bytes(wrap_context(kDataPurpose, id, wrapped.version, context)),
                                           as_bytes(wrapped.bytes));
     const bool forged = !key && (key.error().code == Errc::wrong_secret || key.error().code == Errc::corrupt);
     if (!forged) return key;
@@ -237,6 +239,19 @@ Result<std::shared_ptr<const KeyRing::MasterKey>> KeyRing::open_master(const Key
   }
   RK_TRY_ASSIGN(crypto::KeyWrap wrap, crypto::KeyWrap::create(*key, kDataPurpose));
   return std::make_shared<const MasterKey>(MasterKey{std::move(wrapped), std::move(wrap)});
+}
+
+Status KeyRing::make_ready(Entry& entry) const {
+  const bool ready = entry.info.state == KeyState::enabled;
+  for (auto& [version, master] : entry.masters) {
+    if (master->wrap.has_value() == ready) continue;
+    if (!ready) {
+      master = std::make_shared<const MasterKey>(MasterKey{master->wrapped, std::nullopt});
+    } else {
+      RK_TRY_ASSIGN(master, open_master(entry.info.id, version, master->wrapped));
+    }
+  }
+  return {};
 }
 
 std::string KeyRing::encode(const Entry& entry) const {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "engine/base/mutex.h"
 #include "engine/crypto/key_wrap.h"
@@ -41,10 +42,10 @@ class KeyRing final : public KeyService {
   Result<KeyInfo> revoke(const KeyId& id, uid_t user) override;
 
  private:
-  // A master key of one version: as its record has it, and ready to wrap data keys.
+  // A master key of one version: as its record has it and, as long as the key is enabled, ready to wrap data keys.
   struct MasterKey {
     std::string wrapped;
-    crypto::KeyWrap wrap;
+    std::optional<crypto::KeyWrap> wrap;
   };
   struct Entry {
     KeyInfo info;
@@ -57,6 +58,8 @@ class KeyRing final : public KeyService {
 
   Result<std::shared_ptr<const MasterKey>> make_master(const KeyId& id, KeyVersion version) const;
   Result<std::shared_ptr<const MasterKey>> open_master(const KeyId& id, KeyVersion version, std::string wrapped) const;
+  // Opens the master keys of a key that is enabled, and lets go of those of any other.
+  Status make_ready(Entry& entry) const;
   std::string encode(const Entry& entry) const;
   Result<Entry> decode(const KeyId& id, std::string_view record) const;
   Status load(const KeyId& id, std::string_view record) EXCLUDES(mutex_);

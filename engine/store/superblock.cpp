@@ -128,7 +128,7 @@ Result<std::string> load(io::Storage& storage) {
 
 // The key that wraps the root key, committed to (so that a wrong secret is told from damage).
 Result<KeyWrap> root_wrap(const Header& header, const Credential& credential) {
-  const std::string& secret = credential.expose_bytes();
+  const std::string_view secret = credential.expose_bytes();
   auto key = credential.kind() == Credential::Kind::passphrase
                  ? crypto::derive_key_from_passphrase(secret, header.salt, header.cost)
                  : crypto::derive_key(as_bytes(secret), header.salt, kKeyFileInfo);

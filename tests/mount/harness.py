@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 REKEYFS = os.environ.get("REKEYFS") or str(ROOT / "build/release/tools/rekeyfs")
 NOBODY = 65534
 
+
+def ordinary_users_may_mount():
+    program = shutil.which("fusermount3")
+    return (program is not None and os.stat(program).st_uid == 0 and bool(os.stat(program).st_mode & stat.S_ISUID)
+            and os.stat("/dev/fuse").st_mode & 0o006 == 0o006)
+
+
+needs_mounting_users = unittest.skipUnless(ordinary_users_may_mount(), "this system does not let ordinary users mount")
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
 
 

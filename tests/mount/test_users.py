@@ -2,11 +2,10 @@
 """More than one user: what another one may see, and an ordinary user's own store."""
 import errno
 import os
-import shutil
 import stat
 import unittest
 
-from harness import NOBODY, MountedStore, TestCase, needs_root, run
+from harness import NOBODY, MountedStore, TestCase, needs_mounting_users, needs_root, run
 
 
 @needs_root
@@ -66,14 +65,8 @@ class AnotherUser(TestCase):
         self.assertFalse(os.stat(path).st_mode & stat.S_ISUID)
 
 
-def ordinary_users_may_mount():
-    program = shutil.which("fusermount3")
-    return (program is not None and os.stat(program).st_uid == 0 and bool(os.stat(program).st_mode & stat.S_ISUID)
-            and os.stat("/dev/fuse").st_mode & 0o006 == 0o006)
-
-
 @needs_root
-@unittest.skipUnless(ordinary_users_may_mount(), "this system does not let ordinary users mount")
+@needs_mounting_users
 class OrdinaryUser(unittest.TestCase):
     def test_mounts_his_own_store(self):
         store = MountedStore(uid=NOBODY)

@@ -4,7 +4,8 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
-#include <new>
+#include <list>
+#include <random>
 #include <set>
 #include <sstream>
 #include <string>
@@ -12,6 +13,10 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <openssl/crypto.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/base/credential.h"
 #include "engine/crypto/aead.h"
@@ -113,30 +118,74 @@ std::string memory_flags(const void* address) {
   return "";
 }
 
-[[noreturn]] void exit_well_if_a_key_is_locked() {
-  const bool locked = secure_heap_init();
+bool is_secret_memory(const void* address) {
+  const std::string flags = memory_flags(address);
+  return flags.find(" lo ") != std::string::npos && flags.find(" dd ") != std::string::npos;
+}
+
+TEST(SecretMemoryTest, IsLockedAndLeftOutOfCoreDumps) {
   const Key key = Key::random().value();
-  const std::string flags = memory_flags(key.expose_key_bytes().data());
-  const bool is_locked = flags.find(" lo ") != std::string::npos;
-  const bool is_left_out_of_dumps = flags.find(" dd ") != std::string::npos;
-  std::_Exit(is_locked == locked && is_left_out_of_dumps ? 0 : 1);
-}
-
-TEST(KeyDeathTest, BytesAreLockedAndLeftOutOfCoreDumps) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own: the heap is made before the first key
-  EXPECT_EXIT(exit_well_if_a_key_is_locked(), ::testing::ExitedWithCode(0), "");
-}
-
-TEST(CredentialTest, MovingWipesWhatIsLeftBehind) {
-  for (std::size_t size : {7u, 15u, 40u}) {  // in the string's own buffer, filling it, and on the heap
-    alignas(Credential) unsigned char memory[sizeof(Credential)];
-    auto* from = new (memory) Credential(Credential::Kind::passphrase, std::string(size, '\xa5'));
-    const Credential to = std::move(*from);
-    EXPECT_EQ(to.expose_bytes(), std::string(size, '\xa5'));
-    const auto left = std::search_n(std::begin(memory), std::end(memory), 4, 0xa5);
-    EXPECT_EQ(left, std::end(memory)) << size;
-    from->~Credential();
+  EXPECT_TRUE(is_secret_memory(key.expose_key_bytes().data()));
+  for (std::size_t size : {std::size_t{1}, std::size_t{100}, std::size_t{5000}, std::size_t{70000}}) {
+    const Credential credential(Credential::Kind::passphrase, std::string(size, 'p'));
+    EXPECT_TRUE(is_secret_memory(credential.expose_bytes().data())) << size;
   }
+}
+
+TEST(SecretMemoryTest, IsLockedInAChildToo) {
+  const Key key = Key::random().value();
+  const pid_t child = fork();
+  if (child == 0) ::_exit(is_secret_memory(key.expose_key_bytes().data()) ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(SecretMemoryTest, IsWipedWhenItIsGivenBack) {
+  const char* left = nullptr;
+  {
+    const SecretBytes bytes(std::string(48, '\xa5'));
+    left = bytes.expose().data();
+  }
+  // Still mapped: pieces this small stay for the next.
+  std::array<char, 48> now{};
+  const iovec to{now.data(), now.size()}, from{const_cast<char*>(left), now.size()};
+  ASSERT_EQ(::process_vm_readv(::getpid(), &to, 1, &from, 1, 0), 48);
+  EXPECT_EQ(std::search_n(now.begin(), now.end(), 4, '\xa5'), now.end());
+}
+
+// Of what OpenSSL computes from a key; in a process of its own, because it must be told before it is used.
+[[noreturn]] void exit_well_if_openssl_is_in_secret_memory() {
+  keep_openssl_in_secret_memory();
+  std::_Exit(is_secret_memory(OPENSSL_malloc(16)) ? 0 : 1);
+}
+
+TEST(SecretMemoryDeathTest, HoldsWhatOpensslAllocates) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(exit_well_if_openssl_is_in_secret_memory(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST(SecretMemoryTest, ManyThreadsAllocateAndFree) {
+  std::vector<std::thread> threads;
+  std::atomic<bool> mixed_up{false};
+  for (unsigned thread = 0; thread < 4; ++thread)
+    threads.emplace_back([&mixed_up, thread] {
+      std::mt19937 random(thread);
+      std::list<SecretBytes> held;
+      for (int i = 0; i < 5000; ++i) {
+        held.emplace_back(std::string(1 + random() % (i % 100 == 0 ? 100000 : 3000), static_cast<char>('a' + thread)));
+        if (held.size() > 20) held.pop_front();
+        for (char c : held.back().expose()) mixed_up = mixed_up || c != static_cast<char>('a' + thread);
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(mixed_up);
+}
+
+TEST(CredentialTest, MovesItsBytes) {
+  Credential from(Credential::Kind::passphrase, "correct horse");
+  const Credential to = std::move(from);
+  EXPECT_EQ(to.expose_bytes(), "correct horse");
 }
 
 // ---- Hashes

@@ -26,14 +26,14 @@ class SecretFileTest : public test::TempDirectory {
 
 TEST_F(SecretFileTest, AKeyIsTheWholeFileAndAPassphraseItsFirstLine) {
   const std::string secret = file("one\ntwo\n");
-  EXPECT_EQ(read_secret_file(secret, SecretPart::whole_file).value(), "one\ntwo\n");
-  EXPECT_EQ(read_secret_file(secret, SecretPart::first_line).value(), "one");
-  EXPECT_EQ(read_secret_file(file("no line feed"), SecretPart::first_line).value(), "no line feed");
+  EXPECT_EQ(read_secret_file(secret, SecretPart::whole_file).value().expose(), "one\ntwo\n");
+  EXPECT_EQ(read_secret_file(secret, SecretPart::first_line).value().expose(), "one");
+  EXPECT_EQ(read_secret_file(file("no line feed"), SecretPart::first_line).value().expose(), "no line feed");
 }
 
 TEST_F(SecretFileTest, WhatCannotBeASecretIsRefusedByName) {
   for (const std::string& bad : {path("missing"), directory()}) {
-    Outcome<std::string> secret = read_secret_file(bad, SecretPart::whole_file);
+    Outcome<SecretBytes> secret = read_secret_file(bad, SecretPart::whole_file);
     ASSERT_FALSE(secret);
     EXPECT_EQ(secret.error().code, ExitCode::wrong_secret);
     EXPECT_THAT(secret.error().message, HasSubstr(bad));
@@ -62,8 +62,8 @@ TEST_F(SecretFileTest, ANewKeyFileIsRandomAndItsOwnersAlone) {
   ASSERT_EQ(stat(path("a").c_str(), &facts), 0);
   EXPECT_EQ(facts.st_mode & 07777, 0600U);
   EXPECT_EQ(facts.st_size, 32);
-  EXPECT_NE(read_secret_file(path("a"), SecretPart::whole_file).value(),
-            read_secret_file(path("b"), SecretPart::whole_file).value());
+  EXPECT_NE(read_secret_file(path("a"), SecretPart::whole_file).value().expose(),
+            read_secret_file(path("b"), SecretPart::whole_file).value().expose());
 }
 
 TEST_F(SecretFileTest, ANewKeyFileIsRemovedUnlessKeptAndAnOldOneStays) {
@@ -74,7 +74,7 @@ TEST_F(SecretFileTest, ANewKeyFileIsRemovedUnlessKeptAndAnOldOneStays) {
     NewKeyFile found = NewKeyFile::make_if_missing(old).value();
     EXPECT_FALSE(found.made());
   }
-  EXPECT_EQ(read_secret_file(old, SecretPart::whole_file).value(), "an old secret");
+  EXPECT_EQ(read_secret_file(old, SecretPart::whole_file).value().expose(), "an old secret");
 }
 
 TEST_F(SecretFileTest, TheDirectoriesThatLeadToItAreItsOwnersAlone) {
