@@ -18,7 +18,7 @@ Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
   record.block_shift = in.get<std::uint8_t>();
   record.base = LayerId{in.get<std::uint64_t>()};
   record.owner = Ino{in.get<std::uint64_t>()};
-  if (in.get<std::uint8_t>() != 0) {
+  if (in.get_flag()) {
     in.get_into(record.key.emplace());
     record.data_key.version = in.get<std::uint32_t>();
     record.data_key.bytes = in.get_string();
