@@ -117,6 +117,9 @@ void add_keys(Seeds& seeds) {
   must(ring->grant(id, 1001));
   must(ring->rotate(id));
   add();
+  constexpr std::size_t kVersionAt = 1 + 16 + 1 + 4 + 6;  // of the newest version, behind the alias
+  records.record[kVersionAt] = 9;                         // which it does not have
+  add();
   must(ring->schedule_deletion(id, now()));
   add();
   for (const char* alias : {"tenant", "a", "a.b_c-9", "-a", ".", "0123456789abcdef0123456789ABCDEF", "a b"})
@@ -196,6 +199,7 @@ void add_texts(Seeds& seeds) {
                               R"({"command":"key-show","alias":"tenant"})",
                               R"({"command":"key-rotate","alias":"tenant"})",
                               R"({"command":"key-disable","alias":"tenant","force":true})",
+                              R"({"command":"key-disable","alias":"tenant","force":3})",
                               R"({"command":"key-enable","alias":"tenant"})",
                               R"({"command":"key-delete","alias":"other","delay":9,"force":true})",
                               R"({"command":"key-cancel-deletion","alias":"other"})",
@@ -216,16 +220,19 @@ void add_texts(Seeds& seeds) {
     for (const char* name : {"id", "status", "progress", "format", "receipt", "unknown"}) attribute(which, name, "x");
   }
   for (const char* name : {"note", "mime_type", "own"}) attribute(2, name, "\xff\x01 any bytes");
-  for (const char* anchor : {"@0:@1:@2:@3:@4:@5", "@0:@1:1:@3:@4:@5", "@0:@1:99999:@3:@4:@5", "@0:@1:@2:1:@4:@5",
+  attribute(0x82, "type", "\xe2\x82");  // a character cut off
+  for (const char* anchor : {"@0:@1:@2:@3:@4:@5", "@0:@1:1:@3:@4:@5", "@0:@1:99999:@3:@4:@5", "@0:@1:@2:1:@4:@5", "@0",
                              "@0:@1:@2:@3:@4:0", "rekeyfs1:x:1:1:a:b", "::::::"})
     seeds.add("anchor", anchor);
   for (const char* options :
        {"ro,noexec,allow_other", "rw,key_file=/root/a\\,b", "passphrase_file=/p,log=/var/log/l,writeback_cache",
-        "key_file=a,passphrase_file=b", "_netdev,nofail,x-systemd.automount,user=me", "no_such_option", "key_file="})
+        "key_file=a,passphrase_file=b", "_netdev,nofail,x-systemd.automount,user=me", "log=a\\\\b", "no_such_option",
+        "key_file="})
     seeds.add("mount_options", options);
   seeds.add("mountinfo",
             "36 35 98:0 / / rw,noatime shared:1 - ext4 /dev/root rw\n40 36 0:35 / /mnt/a\\040b rw master:2 - "
             "fuse.rekeyfs /srv/store\\134 rw\n");
+  seeds.add("mountinfo", "36 35 98:0 / /mnt rw - ext4\n");
   seeds.add("mountinfo", "36 35 98:0 / /mnt rw - \n- - - - - - - -\n\\777 \\040\n");
   for (const char* holder :
        {"@rekeyfs", "@a\x1b[2J", "@ x ", "1 init\n", "99999999999999999999 x\n", "self rekeyfs\n", "../1 x", ""})
