@@ -74,6 +74,15 @@ class Reader {
     for (std::byte b : get_raw(8)) value = value << 8 | std::to_integer<std::uint8_t>(b);
     return value;
   }
+  // A yes or no as rekeyfs-format(5) has it: any other byte than 0 or 1 makes the reader bad.
+  bool get_flag() {
+    const auto value = get<std::uint8_t>();
+    if (value > 1) {
+      bad_ = true;
+      in_ = {};
+    }
+    return value == 1;
+  }
   std::int64_t get_time() { return static_cast<std::int64_t>(get<std::uint64_t>()); }
   ByteView get_raw(std::size_t size) {
     if (size > in_.size()) {

@@ -25,6 +25,10 @@ using Slot = std::uint64_t;
 inline constexpr Slot kSpillBit = Slot{1} << 39;
 inline constexpr Slot kSlotEnd = kSpillBit << 1;
 
+// No layer has more blocks than there are home slots, nor more bytes than so many of the largest blocks.
+inline constexpr BlockIndex kBlockEnd = kSpillBit;
+inline constexpr std::uint64_t kMostContent = kBlockEnd << 16;
+
 struct BlockEntry {
   BlockState state = BlockState::hole;
   std::uint32_t stored_length = 0;  // 1 to 65536 bytes of the block; the rest of it is zeros

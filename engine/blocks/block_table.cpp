@@ -1,6 +1,7 @@
 #include "engine/blocks/block_table.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace rekeyfs::blocks {
 
@@ -33,6 +34,8 @@ namespace {
 
 constexpr std::size_t kChildPosition = 8;  // in a child's 32 bytes: state u8, 7 unused, position u64, MAC 16
 constexpr std::size_t kChildMac = 16;
+// Beyond it no file goes, and a page's offset would begin at 0 again.
+constexpr std::uint64_t kLastPosition = std::numeric_limits<std::int64_t>::max() / kPageSize;
 
 // Of states other than data and page: their numbers are the same.
 State to_table_state(BlockState state) { return static_cast<State>(state); }
@@ -104,7 +107,10 @@ Result<std::unique_ptr<BlockTable::Page>> BlockTable::load_page(const Child& chi
     RK_TRY_ASSIGN(file_, open_file_(false));
   }
   auto page = std::make_unique<Page>(level, budget_);
-  RK_TRY_ASSIGN(const std::size_t got, file_->read(child.position * kPageSize, page->bytes));
+  std::size_t got = 0;
+  if (child.position <= kLastPosition) {
+    RK_TRY_ASSIGN(got, file_->read(child.position * kPageSize, page->bytes));
+  }
   if (got != kPageSize || !crypto::equal_constant_time(mac_of(page->bytes, level, number), child.mac))
     return fail(Errc::corrupt, "a table page of layer " + std::to_string(layer_.value()) + " (level " + std::to_string(level) +
                                    ", number " + std::to_string(number) + ") is damaged or missing");
@@ -426,22 +432,17 @@ std::uint64_t BlockTable::take_position() {
 // After a mount nobody remembers which places are free: those that the tree does not use. Reads inner pages only,
 // one in 128. If one of them is damaged, nobody knows what lies below it: then nothing in the file is free.
 Status BlockTable::learn_free_positions() {
-  std::vector<bool> used;
+  if (!file_) {
+    RK_TRY_ASSIGN(file_, open_file_(true));
+  }
+  RK_TRY_ASSIGN(const std::uint64_t size, file_->size());
+  std::vector<bool> used((size + kPageSize - 1) / kPageSize);
   const Status known = collect_positions(root_, root_page_.get(), levels_ - 1, 0, used);
   if (!known && known.error().code != Errc::corrupt) return known;
-  if (!known) {
-    if (!file_) {
-      RK_TRY_ASSIGN(file_, open_file_(true));
-    }
-    RK_TRY_ASSIGN(const std::uint64_t size, file_->size());
-    const std::size_t pages = (size + kPageSize - 1) / kPageSize;
-    used.assign(std::max(used.size(), pages), true);
-  }
+  if (!known) used.assign(used.size(), true);
   // Pages given up since the last checkpoint: its tree still uses them.
-  for (std::uint64_t position : left_behind_) {
-    if (used.size() <= position) used.resize(position + 1);
-    used[position] = true;
-  }
+  for (std::uint64_t position : left_behind_)
+    if (position < used.size()) used[position] = true;
   next_position_ = std::max<std::uint64_t>(1, used.size());
   for (std::uint64_t position = 1; position < used.size(); ++position)
     if (!used[position]) free_.push_back(position);
@@ -451,13 +452,14 @@ Status BlockTable::learn_free_positions() {
 
 Status BlockTable::collect_positions(const Child& child, Page* page, unsigned level, std::uint64_t number,
                                      std::vector<bool>& used) {
+  if (child.state != State::page) return {};
+  // A page changed since the last checkpoint keeps its durable place, too, until the snapshot leaves it behind.
   const std::uint64_t position = page ? page->position : child.position;
-  if (position) {
-    if (used.size() <= position) used.resize(position + 1);
+  if (position > 0) {
+    if (position >= used.size()) return fail(Errc::corrupt, "a table page lies beyond the end of its file");
     used[position] = true;
   }
-  // A page changed since the last checkpoint keeps its durable place, too, until the snapshot leaves it behind.
-  if (level == 0 || child.state != State::page) return {};
+  if (level == 0) return {};
   std::unique_ptr<Page> loaded;
   if (!page) {
     RK_TRY_ASSIGN(loaded, load_page(child, level, number));

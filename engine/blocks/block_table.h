@@ -117,6 +117,7 @@ class BlockTable {
   Status drop_child(const Child& child, Page* page, unsigned level, std::uint64_t number, const Dropped& dropped);
   Result<Child> snapshot_page(Page& page, std::uint64_t number, Snapshot& out);
   Status learn_free_positions();
+  // Errc::corrupt if one lies beyond the file's end.
   Status collect_positions(const Child& child, Page* page, unsigned level, std::uint64_t number, std::vector<bool>& used);
   std::uint64_t take_position();
   void shed_clean_leaves();

@@ -215,7 +215,7 @@ Status Layer::read_data(BlockIndex first, const std::vector<BlockEntry>& entries
     RK_TRY(files_.read(entries[i].slot, out.first(whole * block_size_)));
     for (std::size_t n = 0; n < whole; ++n, ++i) {
       const ByteSpan block = out.subspan(n * block_size_, block_size_);
-      const ByteSpan sealed = block.first(entries[i].stored_length);
+      const ByteSpan sealed = block.first(stored_size(entries[i]));
       if (cipher_->open(first + i, entries[i], sealed, sealed)) fill_zero(block.subspan(sealed.size()));
       else RK_TRY(read_one(first + i, entries[i], 0, block));
     }
@@ -229,7 +229,7 @@ Status Layer::read_data(BlockIndex first, const std::vector<BlockEntry>& entries
 Status Layer::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out) {
   Scratch scratch(block_size_);
   for (int attempt = 0; attempt < kMostRetries; ++attempt) {
-    const ByteSpan sealed = scratch.span().first(entry.stored_length);
+    const ByteSpan sealed = scratch.span().first(stored_size(entry));
     RK_TRY(files_.read(entry.slot, sealed));
     const Status opened = cipher_->open(index, entry, sealed, sealed);
     if (opened) {
@@ -403,7 +403,7 @@ Status Layer::choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) {
 }
 
 Result<Slot> Layer::choose_slot(BlockIndex index) {
-  if (index >= kSpillBit) return fail(Errc::too_large, "an image cannot have that many blocks");
+  if (index >= kBlockEnd) return fail(Errc::too_large, "an image cannot have that many blocks");
   const Slot home = index;
   RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(index));
   const bool home_in_use = run.entry.state == BlockState::data && run.entry.slot == home;
@@ -763,7 +763,7 @@ Result<bool> Layer::verifies(const LayerChange& change) {
   for (std::size_t i = 0; i < change.entries.size(); ++i) {
     const BlockEntry& entry = change.entries[i];
     if (entry.state != BlockState::data) continue;
-    const ByteSpan sealed = block.span().first(std::min(entry.stored_length, block_size_));
+    const ByteSpan sealed = block.span().first(stored_size(entry));
     Status opened = files_.read(entry.slot, sealed);
     if (opened) opened = cipher_->open(change.first + i, entry, sealed, sealed);
     if (opened) continue;

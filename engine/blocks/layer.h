@@ -5,6 +5,7 @@
 // file I/O run outside it. Offsets and sizes are bytes unless a name says blocks.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -136,6 +137,8 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
  private:
   BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
   std::uint64_t offset_of(BlockIndex block) const { return block << record_.block_shift; }
+  // An entry that says more than a block can hold does not verify.
+  std::size_t stored_size(const BlockEntry& entry) const { return std::min(entry.stored_length, block_size_); }
   BlockIndex end_block(std::uint64_t size) const { return (size + block_size_ - 1) >> record_.block_shift; }
 
   Result<std::vector<BlockTable::Run>> runs_of(BlockIndex first, BlockIndex end);

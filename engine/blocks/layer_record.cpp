@@ -31,13 +31,13 @@ Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
   RK_TRY_ASSIGN(record.base_format, formats::format_from_number(in.get<std::uint8_t>()));
   if (record.base_format != formats::Format::raw) record.disk_size = in.get<std::uint64_t>();
   record.owner = Ino{in.get<std::uint64_t>()};
-  if (in.get<std::uint8_t>() != 0) {
+  if (in.get_flag()) {
     in.get_into(record.key.emplace());
     record.data_key.version = in.get<std::uint32_t>();
     record.data_key.bytes = in.get_string();
   }
   const bool sane = crypto::is_known_suite(suite) && record.block_shift >= 12 && record.block_shift <= 16 &&
-                    (record.base || record.base_format == formats::Format::raw);
+                    (record.base || record.base_format == formats::Format::raw) && record.disk_size <= formats::kLargestDisk;
   if (!in.finished() || !sane) return fail(Errc::corrupt, "a layer's record is malformed");
   return record;
 }
@@ -62,7 +62,8 @@ Result<LayerTableRecord> LayerTableRecord::decode(std::string_view bytes) {
   record.filled = in.get<std::uint64_t>();
   const bool known = record.root.state == TableRoot::State::hole || record.root.state == TableRoot::State::base ||
                      record.root.state == TableRoot::State::page || record.root.state == TableRoot::State::lost;
-  if (!in.finished() || !known || record.root.levels < 1 || record.root.levels > 7)
+  if (!in.finished() || !known || record.root.levels < 1 || record.root.levels > 7 ||
+      record.size > kMostContent || record.next_spill > kSpillBit)
     return fail(Errc::corrupt, "a layer's table record is malformed");
   return record;
 }
@@ -90,14 +91,18 @@ Result<LayerChange> LayerChange::decode(std::string_view bytes) {
   change.kind = static_cast<Kind>(in.get<std::uint8_t>());
   change.size = in.get<std::uint64_t>();
   change.first = in.get<std::uint64_t>();
+  if (change.size > kMostContent) return fail(malformed);
   if (change.kind == Kind::range) {
     change.end = in.get<std::uint64_t>();
     change.state = static_cast<BlockState>(in.get<std::uint8_t>());
-    if (!in.finished() || change.state > BlockState::base) return fail(malformed);
+    const bool holes = change.state == BlockState::hole;  // to any end
+    const bool from_base = change.state == BlockState::base && change.end <= kBlockEnd;
+    if (!in.finished() || (!holes && !from_base)) return fail(malformed);
     return change;
   }
   const std::uint32_t count = in.get<std::uint32_t>();
   if (change.kind != Kind::blocks || in.left() != std::size_t{count} * kEntrySize) return fail(malformed);
+  if (change.first > kBlockEnd || count > kBlockEnd - change.first) return fail(malformed);
   change.entries.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     RK_TRY_ASSIGN(BlockEntry entry, decode_entry(in.get_raw(kEntrySize).first<kEntrySize>()));

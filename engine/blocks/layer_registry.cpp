@@ -67,6 +67,9 @@ Result<std::shared_ptr<Layer>> LayerRegistry::assemble(LayerId id, const LayerRe
   auto cipher = std::make_unique<LayerCipher>(record.suite, store_, id, [this, id, record] { return data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
   std::shared_ptr<Layer> base;
+  if (record.base >= id)
+    return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " names layer " + std::to_string(record.base.value()) +
+                                   " as its base, which is not older: run 'rekeyfs check' on the store");
   if (record.base) {
     RK_TRY_ASSIGN(base, get_locked(record.base));
   }

@@ -127,7 +127,8 @@ std::optional<std::set<PageNumber>> free_pages(const Pages& pages, PageNumber ro
 
 class Salvager {
  public:
-  Salvager(Pages pages, const crypto::Key& root) : pages_(std::move(pages)), epochs_(root) {}
+  Salvager(Pages pages, const crypto::Key& root, SegmentNumber oldest_segment)
+      : pages_(std::move(pages)), epochs_(root), oldest_segment_(oldest_segment) {}
 
   Result<Salvaged> run(const crypto::Key& root, const Uuid& store) {
     RK_TRY_ASSIGN(RecordSeal seal, RecordSeal::create(root, store, epochs_));
@@ -188,7 +189,9 @@ class Salvager {
     for (const auto& [key, value] : salts_) found.records.emplace(key, value);
     RecordSeal::MultisetDigest digest{};
     for (const auto& [key, value] : found.records) seal_->add(digest, key, value);
-    found.whole = digest == found.super.digest && found.super.checkpoint == newest_.checkpoint;
+    // An older checkpoint's tree may still be there as a whole; the journal that went on from it is not.
+    found.whole = digest == found.super.digest && found.super.checkpoint == newest_.checkpoint &&
+                  found.super.journal_first >= oldest_segment_;
   }
 
   Salvaged from_tree(PageNumber root) {
@@ -251,6 +254,7 @@ class Salvager {
 
   const Pages pages_;
   Epochs epochs_;
+  const SegmentNumber oldest_segment_;
   const RecordSeal* seal_ = nullptr;
   std::map<std::string, std::string> salts_;
   SuperRecord newest_;
@@ -295,11 +299,10 @@ Status verify_free_list(io::Storage& storage, const std::string& path) {
 
 Result<Salvaged> salvage(io::Storage& storage, const std::string& path, const crypto::Key& root, const Uuid& store) {
   RK_TRY_ASSIGN(Pages pages, read_pages(storage, path));
-  RK_TRY_ASSIGN(Salvaged found, Salvager(std::move(pages), root).run(root, store));
+  RK_TRY_ASSIGN(const SegmentNumber oldest, oldest_segment(storage));
+  RK_TRY_ASSIGN(Salvaged found, Salvager(std::move(pages), root, oldest).run(root, store));
   if (found.records.empty()) return fail(Errc::corrupt, "none of its records can be read");
-  if (found.super.journal_first == 0) {
-    RK_TRY_ASSIGN(found.super.journal_first, oldest_segment(storage));
-  }
+  if (found.super.journal_first == 0) found.super.journal_first = oldest;
   return found;
 }
 

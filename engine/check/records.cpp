@@ -1,6 +1,7 @@
 #include "engine/check/records.h"
 
 #include "engine/audit/event_record.h"
+#include "engine/namespace/attribute_record.h"
 
 namespace rekeyfs::check {
 
@@ -29,27 +30,6 @@ std::size_t key_size_of(Table table) {
 }
 
 bool is_known(char letter) { return std::string_view("ESIDXOLTCGRKWA").find(letter) != std::string_view::npos; }
-
-Result<Entry> decode_entry(std::string_view key, std::string_view value) {
-  Reader in(value);
-  Entry entry;
-  entry.parent = Ino{first_of(key)};
-  entry.ino = Ino{in.get<std::uint64_t>()};
-  entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
-  entry.name = in.get_string();
-  const bool named = !entry.name.empty() && entry.name.size() <= names::kMostName;
-  if (!in.finished() || !named || entry.kind < NodeKind::directory || entry.kind > NodeKind::symlink)
-    return fail(Errc::corrupt, "a directory entry is malformed");
-  return entry;
-}
-
-Status check_attribute(std::string_view value) {
-  Reader in(value);
-  in.get_string();
-  in.get_string();
-  if (!in.finished()) return fail(Errc::corrupt, "an extended attribute is malformed");
-  return {};
-}
 
 std::string name_of_record(std::string_view key) {
   std::string text = "record " + std::string(key.substr(0, 1));
@@ -87,12 +67,12 @@ Status Records::decode(std::string_view key, std::string_view value) {
       break;
     }
     case Table::entry: {
-      RK_TRY_ASSIGN(Entry entry, decode_entry(key, value));
-      entries.emplace(std::string(key), std::move(entry));
+      RK_TRY_ASSIGN(names::EntryRecord entry, names::EntryRecord::decode(value));
+      entries.emplace(std::string(key), Entry{Ino{first_of(key)}, entry.ino, entry.kind, std::move(entry.name)});
       break;
     }
     case Table::attribute:
-      RK_TRY(check_attribute(value));
+      RK_TRY(names::AttributeRecord::decode(value));
       attributes.emplace(std::string(key), ino);
       break;
     case Table::layer: {
@@ -147,7 +127,7 @@ void Records::put(Ino ino, const replication::ReplicationRecord& replication) {
 }
 void Records::put(const Entry& entry) {
   const std::string key = entry_key(entry.parent, entry.name);
-  change(key, Writer().put(entry.ino.value()).put(static_cast<std::uint8_t>(entry.kind)).put_string(entry.name).take());
+  change(key, names::EntryRecord{entry.name, entry.ino, entry.kind}.encode());
   entries.insert_or_assign(key, entry);
 }
 void Records::put_child(LayerId base, LayerId layer) {

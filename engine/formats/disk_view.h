@@ -14,8 +14,6 @@
 
 namespace rekeyfs::formats {
 
-inline constexpr std::uint64_t kLargestDisk = std::uint64_t{16} << 40;  // bytes
-
 struct DiskFacts {
   std::uint64_t size;  // bytes of the virtual disk
 };

@@ -20,6 +20,7 @@ enum class Format : std::uint8_t {  // numbers on disk
   vdi = 7,
 };
 
+inline constexpr std::uint64_t kLargestDisk = std::uint64_t{16} << 40;  // bytes; a larger one is not shown
 inline constexpr std::size_t kFormatHead = 512;  // bytes of the start that detect_format() wants
 inline constexpr std::size_t kFormatTail = 512;  // and of the end (a fixed VHD has a footer only)
 

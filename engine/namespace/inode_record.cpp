@@ -17,7 +17,7 @@ void put_key(Writer& out, const std::optional<kms::KeyId>& key) {
   if (key) out.put_raw(*key);
 }
 std::optional<kms::KeyId> get_key(Reader& in) {
-  if (in.get<std::uint8_t>() == 0) return std::nullopt;
+  if (!in.get_flag()) return std::nullopt;
   kms::KeyId key{};
   in.get_into(key);
   return key;
@@ -41,16 +41,16 @@ void get_image(Reader& in, ImageRecord& image) {
   image.layer = LayerId{in.get<std::uint64_t>()};
   image.state = static_cast<ImageState>(in.get<std::uint8_t>());
   image.type = static_cast<ImageType>(in.get<std::uint8_t>());
-  image.is_protected = in.get<std::uint8_t>() != 0;
+  image.is_protected = in.get_flag();
   image.disk = static_cast<DiskState>(in.get<std::uint8_t>());
-  if (in.get<std::uint8_t>() != 0) {
+  if (in.get_flag()) {
     Lineage& lineage = image.lineage.emplace();
     in.get_into(lineage.source);
     lineage.replicated = in.get_time();
     lineage.completed = in.get_time();
     lineage.key_before = get_key(in);
   }
-  if (in.get<std::uint8_t>() != 0) {
+  if (in.get_flag()) {
     Findings& findings = image.findings.emplace();
     findings.format = in.get_string();
     in.get_into(findings.digest);
@@ -114,7 +114,7 @@ Result<InodeRecord> InodeRecord::decode(std::string_view bytes) {
   switch (inode.kind) {
     case NodeKind::directory:
       inode.policy.key = get_key(in);
-      inode.policy.fast_create = in.get<std::uint8_t>() != 0;
+      inode.policy.fast_create = in.get_flag();
       inode.policy.type = static_cast<ImageType>(in.get<std::uint8_t>());
       break;
     case NodeKind::image: get_image(in, inode.image); break;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/base/exceptions.h"
+#include "engine/namespace/attribute_record.h"
 
 namespace rekeyfs::names {
 
@@ -79,25 +80,23 @@ Result<Ino> Tree::lookup(Ino parent, std::string_view name) const {
   if (name.size() > kMostName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
   RK_TRY_ASSIGN(const auto bytes, catalog_->get(entry_key(parent, name)));
   if (!bytes) return fail(Errc::not_found);
-  Reader in(*bytes);
-  return Ino{in.get<std::uint64_t>()};
+  RK_TRY_ASSIGN(const Entry entry, Entry::decode(*bytes));
+  return entry.ino;
 }
 
 Result<std::vector<DirectoryEntry>> Tree::list(Ino directory, std::uint64_t cookie, std::size_t most) const {
   const std::string prefix = make_key(Table::entry, directory.value());
   const std::string from = cookie == 0 ? prefix : prefix + Writer().put_be64(cookie << 1).take();
   std::vector<DirectoryEntry> entries;
+  Status decoded;
   RK_TRY(catalog_->scan(prefix, from, [&](std::string_view key, std::string_view value) {
     if (entries.size() >= most) return false;
-    Reader in(value);
-    DirectoryEntry entry;
-    entry.ino = Ino{in.get<std::uint64_t>()};
-    entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
-    entry.name = in.get_string();
-    entry.next = cookie_of(key);
-    entries.push_back(std::move(entry));
-    return true;
+    auto entry = Entry::decode(value);
+    if (entry) entries.push_back({std::move(entry->name), entry->ino, entry->kind, cookie_of(key)});
+    else decoded = fail(entry.error());
+    return decoded.has_value();
   }));
+  RK_TRY(decoded);
   return entries;
 }
 
@@ -115,11 +114,7 @@ std::string Tree::path_of(Ino ino) const {
 Result<std::optional<Tree::Entry>> Tree::find(const WriteTxn& txn, Ino parent, std::string_view name) const {
   RK_TRY_ASSIGN(const auto bytes, txn.get(entry_key(parent, name)));
   if (!bytes) return std::optional<Entry>{};
-  Reader in(*bytes);
-  Entry entry;
-  entry.ino = Ino{in.get<std::uint64_t>()};
-  entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
-  entry.name = in.get_string();
+  RK_TRY_ASSIGN(Entry entry, Entry::decode(*bytes));
   return std::optional(std::move(entry));
 }
 
@@ -147,9 +142,7 @@ Result<bool> Tree::is_below(Ino node, Ino ancestor) const {
 // --- changing --------------------------------------------------------------------------------------------------
 
 void Tree::put_entry(WriteTxn& txn, Ino parent, const Entry& entry) const {
-  Writer value;
-  value.put(entry.ino.value()).put(static_cast<std::uint8_t>(entry.kind)).put_string(entry.name);
-  txn.put(entry_key(parent, entry.name), value.text());
+  txn.put(entry_key(parent, entry.name), entry.encode());
 }
 
 void Tree::erase_entry(WriteTxn& txn, Ino parent, std::string_view name) const { txn.erase(entry_key(parent, name)); }
@@ -272,11 +265,10 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry) {
 Status Tree::rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const {
   const std::string gone_key = entry_key(gone_parent, gone.name);
   return catalog_->scan(make_key(Table::entry), "", [&](std::string_view key, std::string_view value) {
-    Reader in(value);
-    if (Ino{in.get<std::uint64_t>()} != gone.ino || key == gone_key) return true;
-    in.get<std::uint8_t>();  // the kind
+    const auto entry = Entry::decode(value);
+    if (!entry || entry->ino != gone.ino || key == gone_key) return true;
     inode.parent = Ino{Reader(key.substr(1)).get_be64()};
-    inode.name = in.get_string();
+    inode.name = entry->name;
     return false;
   });
 }
@@ -392,17 +384,20 @@ std::string Tree::attribute_key(Ino ino, std::string_view name) const {
 Result<std::string> Tree::get_attribute(Ino ino, std::string_view name) const {
   RK_TRY_ASSIGN(const auto bytes, catalog_->get(attribute_key(ino, name)));
   if (!bytes) return fail(Errc::no_attribute);
-  Reader in(*bytes);
-  in.get_string();  // the name
-  return in.get_string();
+  RK_TRY_ASSIGN(AttributeRecord attribute, AttributeRecord::decode(*bytes));
+  return std::move(attribute.value);
 }
 
 Result<std::vector<std::string>> Tree::list_attributes(Ino ino) const {
   std::vector<std::string> names;
+  Status decoded;
   RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view, std::string_view value) {
-    names.push_back(Reader(value).get_string());
-    return true;
+    auto attribute = AttributeRecord::decode(value);
+    if (attribute) names.push_back(std::move(attribute->name));
+    else decoded = fail(attribute.error());
+    return decoded.has_value();
   }));
+  RK_TRY(decoded);
   return names;
 }
 
@@ -413,7 +408,7 @@ Status Tree::set_attribute(Ino ino, std::string_view name, std::string_view valu
   RK_TRY_ASSIGN(const auto there, txn.get(key));
   if (there && how == Engine::SetAttribute::create) return fail(Errc::exists);
   if (!there && how == Engine::SetAttribute::replace) return fail(Errc::no_attribute);
-  txn.put(key, Writer().put_string(name).put_string(value).take());
+  txn.put(key, AttributeRecord{std::string(name), std::string(value)}.encode());
   inode.changed = now();
   put(txn, ino, inode);
   RK_TRY(txn.commit());

@@ -7,12 +7,12 @@
 #include <type_traits>
 
 #include "engine/catalog/catalog.h"
+#include "engine/namespace/entry_record.h"
 #include "engine/namespace/inode_record.h"
 
 namespace rekeyfs::names {
 
-inline constexpr std::size_t kMostName = 255;      // bytes of a name
-inline constexpr std::size_t kMostTarget = 4095;   // bytes of a symbolic link
+inline constexpr std::size_t kMostTarget = 4095;  // bytes of a symbolic link
 inline constexpr std::uint32_t kMostLinks = 65000;
 
 // What happens to an image that loses its last name. Called inside the transaction.
@@ -72,11 +72,7 @@ class Tree {
   Status erase_attributes(catalog::WriteTxn& txn, Ino ino) const;
 
  private:
-  struct Entry {
-    std::string name;
-    Ino ino;
-    NodeKind kind;
-  };
+  using Entry = EntryRecord;
   Tree(catalog::Catalog& catalog, crypto::Mac name_hash) : catalog_(&catalog), name_hash_(std::move(name_hash)) {}
 
   Result<std::optional<Entry>> find(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;

@@ -1,0 +1,55 @@
+// Control messages in both directions: what any user may send to the daemon of a mount, and what a command makes of an
+// answer.
+#include "fs/control.h"
+
+#include "tests/fuzz/small_store.h"
+
+namespace rekeyfs {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMostKeys = 64;  // requests make them; then it is time for a new store
+
+SmallStore& store() {
+  static std::optional<SmallStore> small;
+  if (small && must(small->engine().list_keys()).size() > kMostKeys) small.reset();
+  if (!small) small.emplace();
+  return *small;
+}
+
+void try_request(Reader& in) {
+  const auto from = in.get<std::uint8_t>();
+  const json request = json::parse(as_text(in.get_raw(in.left())), nullptr, false);
+  if (request.is_discarded()) return;
+  SmallStore& small = store();
+  const uid_t uid = from & 1 ? 0 : 64001;
+  const bool through_image = from & 2;
+  const Ino node = through_image ? small.image() : from & 4 ? small.folder() : kRootIno;
+  const json answer =
+      fs::serve_command(small.engine(), Caller{uid, uid}, node, request, through_image ? &small.file() : nullptr);
+  // As the daemon sends it.
+  const std::string text = answer.dump(-1, ' ', false, json::error_handler_t::replace);
+  const auto read = fs::read_answer(json::parse(text, nullptr, false));
+  require(read.has_value() == answer.contains("ok"), "an answer says whether the request was served");
+  if (!read) require(!describe(read.error()).empty(), "a refusal is told in words");
+}
+
+void try_answer(Reader& in) {
+  const auto read = fs::read_answer(json::parse(as_text(in.get_raw(in.left())), nullptr, false));
+  if (read) static_cast<void>(read->dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+// First byte: 'a' for an answer, anything else for a request. Of a request the next one: who sends it, through what.
+void try_input(ByteView input) {
+  Reader in(input);
+  if (in.get<std::uint8_t>() == 'a')
+    try_answer(in);
+  else
+    try_request(in);
+}
+
+}  // namespace
+}  // namespace rekeyfs
+
+RK_FUZZ_TARGET(rekeyfs::try_input)
