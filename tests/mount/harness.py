@@ -58,6 +58,11 @@ def wait_until(condition, timeout, what):
         time.sleep(0.02)
 
 
+def longest_opening():
+    """How many seconds a store may take to open: five on a machine that has nothing else to do."""
+    return 5 * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 def is_mounted(path):
     """Whether something is mounted there, dead or alive (stat would not say, for another user's mount)."""
     return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())

@@ -20,13 +20,12 @@ import unittest
 from pathlib import Path
 
 import logged_disk
-from harness import MountedStore, attribute, attribute_or_none, rekeyfs, run
+from harness import MountedStore, attribute, attribute_or_none, longest_opening, rekeyfs, run
 from images import MIB
 
 BLOCK, PAGE = 16 << 10, 4 << 10
 MOST = 8 * BLOCK
 DISK = 320 * MIB
-LONGEST_OPENING = 5  # seconds
 FOLDERS = {"plain": None, "a": "key-a", "b": "key-b"}
 
 
@@ -298,18 +297,23 @@ class PowerCut(unittest.TestCase):
             run(*make_filesystem, disk.loop.path)
             run("mount", disk.loop.path, self.mounted)
             try:
-                store = MountedStore(within=self.mounted)
-                try:
-                    workload = Workload(store, disk, self.dice)
-                    workload.run(int(os.environ.get("REKEYFS_CUT_STEPS", "80")))
-                    workload.finish()
-                    self.name = store.folder.name
-                finally:
-                    store._detach() if store.process is None else store.close()
+                workload = self.run_workload(disk)
             finally:
                 run("umount", self.mounted)
         finally:
             disk.close()
+        return workload
+
+    def run_workload(self, disk):
+        store = MountedStore(within=self.mounted)
+        try:
+            workload = Workload(store, disk, self.dice)
+            workload.run(int(os.environ.get("REKEYFS_CUT_STEPS", "80")))
+            workload.finish()  # its folder stays on the disk
+        except BaseException:
+            store.close()
+            raise
+        self.name = store.folder.name
         return workload
 
     def cuts(self, log, first, wanted):
@@ -343,7 +347,7 @@ class PowerCut(unittest.TestCase):
         try:
             took = time.monotonic() - begun
             self.longest = max(self.longest, took)
-            self.assertLess(took, LONGEST_OPENING)
+            self.assertLess(took, longest_opening())
             found = self.names_in(store)
             self.assertIn(found, workload.names.possible(cut), "these names were never there together since the last sync")
             self.verify_contents(cut, store, found, workload)
