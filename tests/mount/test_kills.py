@@ -336,9 +336,12 @@ class Kills(TestCase):
             self.kill_at_work()
             longest = max(longest, self.mount())
             kills += 1
-            with self.subTest(kill=kills, seed=self.seed):
+            try:
                 for worker in self.workers:
                     worker.check()
+            except AssertionError as failure:
+                failure.add_note(f"after kill {kills}; REKEYFS_TEST_SEED={self.seed}")
+                raise
         self.settle()
         done = {type(worker).__name__: worker.done for worker in self.workers}
         print(f"seed {self.seed}: {kills} kills, the longest opening {longest:.2f} s, acknowledged: {done}", file=sys.stderr)
