@@ -67,6 +67,11 @@ def wait_until(condition, timeout, what):
         time.sleep(0.02)
 
 
+def longest_opening():
+    """How many seconds a store may take to open: five on a machine that has nothing else to do."""
+    return 5 * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 def is_mounted(path):
     """Whether something is mounted there, dead or alive (stat would not say, for another user's mount)."""
     return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
@@ -87,9 +92,11 @@ def attribute_or_none(path, name):
 
 
 class MountedStore:
-    def __init__(self, *mount_arguments, uid=None, within=None, environment=None):
+    def __init__(self, *mount_arguments, uid=None, within=None, environment=None, existing=None):
         """`mount_arguments` go to every `rekeyfs mount`; `uid` is who mounts (None: who runs the test); `within` is
-        where the folder is made (a file system of the test's own); `environment` is added to the daemon's."""
+        where the folder is made (a file system of the test's own); `environment` is added to the daemon's; `existing` is
+        a store that is mounted instead of a new one, beside which its key is: the folder of another MountedStore, or a
+        copy of it."""
         self.folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=within or os.environ.get("TMPDIR", "/var/tmp")))
         self.folder.chmod(0o755)  # test_users looks in from outside
         self.store, self.mnt = self.folder / "store", self.folder / "mnt"
@@ -104,7 +111,10 @@ class MountedStore:
             for path in (self.folder, self.mnt, self.scratch):
                 os.chown(path, uid, uid)
         try:
-            rekeyfs("init", self.store, "--key-file", self.key_file, uid=uid)
+            if existing is None:
+                rekeyfs("init", self.store, "--key-file", self.key_file, uid=uid)
+            else:
+                self.store, self.key_file = existing / self.store.name, existing / self.key_file.name
             self.mount()
         except BaseException:
             self.close()
