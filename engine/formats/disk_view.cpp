@@ -11,6 +11,8 @@
 namespace rekeyfs::formats {
 namespace {
 
+// How long a read of the image that an ended reader asked for may take until another reader is started.
+constexpr auto kLastRead = std::chrono::seconds(1);
 constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // bytes looked through at a time; the caller asks again
 
 class DiskView final : public Content {
@@ -101,7 +103,7 @@ Result<std::shared_ptr<FormatReader>> DiskView::running_reader() {
   Lock lock(mutex_);
   if (reader_ && reader_->state() == FormatReader::State::running) return reader_;
   if (Clock::now() < not_before_) return fail(cause_);
-  if (reader_ && reader_->is_reading_image())
+  if (reader_ && !reader_->is_done_by(Clock::now() + kLastRead))
     return fail(Errc::io, "a read of the image that the format reader asked for has not come back yet");
   return start_reader();
 }

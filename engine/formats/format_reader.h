@@ -43,8 +43,8 @@ class FormatReader {
   Status read(std::uint64_t offset, ByteSpan out);  // within the size
   Result<Extent> extent_at(std::uint64_t offset, std::uint64_t length);
   State state() const EXCLUDES(mutex_);
-  // After its end: whether a read of the image is still under way.
-  bool is_reading_image() const { return server_->at_work(); }
+  // After its end: whether by then no read of the image is under way any more.
+  bool is_done_by(std::chrono::steady_clock::time_point deadline) { return server_->is_done_by(deadline); }
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -31,7 +31,7 @@ constexpr std::uint32_t kIoError = 5, kInvalidError = 22;  // EIO, EINVAL on the
 constexpr std::size_t kRequestSize = 28;
 constexpr std::uint32_t kMostOptionData = 4096;
 constexpr int kMostOptions = 32;
-constexpr std::uint32_t kPreferredRead = 4096;
+constexpr std::uint32_t kSector = 512, kPreferredRead = 4096;
 
 // The protocol's numbers are big-endian.
 template <std::unsigned_integral T>
@@ -81,7 +81,7 @@ bool send(int socket, ByteView head, ByteView data) {
 }  // namespace
 
 ImageServer::ImageServer(std::shared_ptr<Content> image, io::Descriptor socket)
-    : image_(std::move(image)), socket_(std::move(socket)) {}
+    : image_(std::move(image)), size_((image_->size() + kSector - 1) / kSector * kSector), socket_(std::move(socket)) {}
 
 ImageServer::~ImageServer() {
   stop();
@@ -90,16 +90,20 @@ ImageServer::~ImageServer() {
 }
 
 Status ImageServer::start() {
+  Lock lock(work_mutex_);
   for (std::thread& thread : threads_) {
+    RK_TRY(run_thread(thread, [this] { serve(); }));
     ++at_work_;
-    const Status started = run_thread(thread, [this] {
-      serve();
-      --at_work_;
-    });
-    if (!started) --at_work_;
-    RK_TRY(started);
   }
   return {};
+}
+
+bool ImageServer::is_done_by(std::chrono::steady_clock::time_point deadline) {
+  stop();
+  Lock lock(work_mutex_);
+  while (at_work_ > 0 && std::chrono::steady_clock::now() < deadline)
+    worked_.wait_for(work_mutex_, deadline - std::chrono::steady_clock::now());
+  return at_work_ == 0;
 }
 
 void ImageServer::stop() { ::shutdown(socket_.get(), SHUT_RDWR); }
@@ -116,6 +120,9 @@ void ImageServer::serve() {
     if (!answer(*request, buffer)) break;
   }
   stop();
+  Lock lock(work_mutex_);
+  --at_work_;
+  worked_.notify_all();
 }
 
 std::optional<ImageServer::Request> ImageServer::next_request() {
@@ -139,7 +146,7 @@ std::optional<ImageServer::Request> ImageServer::next_request() {
 
 bool ImageServer::answer(const Request& request, ByteSpan buffer) {
   if (request.type != kCommandRead || request.flags != 0 || request.length == 0 || request.length > kMostRead ||
-      request.offset > image_->size() || request.length > image_->size() - request.offset)
+      request.offset > size_ || request.length > size_ - request.offset)
     return send_reply(request, kInvalidError, {});
   const ByteSpan out = buffer.first(request.length);
   const std::uint32_t error = read(request, out);
@@ -205,10 +212,10 @@ bool ImageServer::answer_option(std::uint32_t option, ByteView data) {
   }
   std::string facts, sizes;
   put(facts, kInfoExport);
-  put(facts, image_->size());
+  put(facts, size_);
   put(facts, static_cast<std::uint16_t>(kFlagHasFlags | kFlagReadOnly));
   put(sizes, kInfoBlockSize);
-  put(sizes, std::uint32_t{1});
+  put(sizes, kSector);
   put(sizes, kPreferredRead);
   put(sizes, kMostRead);
   return send_option_reply(option, kReplyInfo, as_bytes(facts)) && send_option_reply(option, kReplyInfo, as_bytes(sizes)) &&

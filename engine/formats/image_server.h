@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -29,9 +30,10 @@ class ImageServer {
   ImageServer& operator=(const ImageServer&) = delete;
 
   Status start();
-  void stop();              // answers nothing more; does not wait
-  bool at_work() const { return at_work_ > 0; }    // false once no thread will touch the image any more
-  bool was_asked() const { return was_asked_; }    // the peer has read from the image
+  void stop();  // answers nothing more; does not wait
+  // Stops; whether by then no read of the image is under way any more, nor ever will be.
+  bool is_done_by(std::chrono::steady_clock::time_point deadline) EXCLUDES(work_mutex_);
+  bool was_asked() const { return was_asked_; }  // the peer has read from the image
   // The latest read of the image that failed, and how many have.
   std::uint64_t failures() const { return failures_; }
   std::optional<Error> last_failure() const EXCLUDES(failure_mutex_);
@@ -42,7 +44,7 @@ class ImageServer {
     std::uint64_t cookie = 0, offset = 0;
     std::uint32_t length = 0;
   };
-  void serve();
+  void serve() EXCLUDES(work_mutex_);
   bool negotiate() REQUIRES(receiving_);
   bool answer_option(std::uint32_t option, ByteView data) REQUIRES(receiving_);
   bool send_option_reply(std::uint32_t option, std::uint32_t type, ByteView data);
@@ -52,6 +54,8 @@ class ImageServer {
   bool send_reply(const Request& request, std::uint32_t error, ByteView data) EXCLUDES(sending_);
 
   const std::shared_ptr<Content> image_;
+  // In whole sectors, as QEMU sees files: its NBD client waits for ever for the rest of a sector that an end cuts.
+  const std::uint64_t size_;
   const io::Descriptor socket_;
   enum class Phase : std::uint8_t { handshake, ready, ended };
   Mutex receiving_;  // one thread reads a whole request
@@ -60,7 +64,9 @@ class ImageServer {
   mutable Mutex failure_mutex_;
   std::optional<Error> last_failure_ GUARDED_BY(failure_mutex_);
   std::atomic<std::uint64_t> failures_ = 0;
-  std::atomic<int> at_work_ = 0;
+  Mutex work_mutex_;
+  CondVar worked_;
+  int at_work_ GUARDED_BY(work_mutex_) = 0;  // threads
   std::atomic<bool> was_asked_ = false;
   std::array<std::thread, 2> threads_;  // a read of the image that waits for a disk holds up one of them only
 };

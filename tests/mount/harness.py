@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import unittest
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -32,6 +33,16 @@ def ordinary_users_may_mount():
 
 
 needs_mounting_users = unittest.skipUnless(ordinary_users_may_mount(), "this system does not let ordinary users mount")
+# Copies one file to another and keeps them open until its input ends.
+COPY_AND_WAIT = """
+import os, sys
+with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
+    while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
+        pass
+    print("copied", flush=True)
+    sys.stdin.read()
+"""
+
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
 
 
@@ -214,9 +225,23 @@ class MountedStore:
             return status == "normal"
         wait_until(arrived, timeout, f"{path} becoming normal")
 
+    @contextmanager
+    def replicating(self, source, target):
+        """Copies `source` to `target`, which stays `replicating` within the block however fast the machine is: more of
+        it may follow while who copies has it open. That is a process of its own, as the first of a handle's
+        descriptors that is closed says that all has been written, be it an inherited one."""
+        copying = subprocess.Popen([sys.executable, "-c", COPY_AND_WAIT, source, target], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE)
+        try:
+            if copying.stdout.readline() != b"copied\n":
+                raise AssertionError(f"{source} could not be copied to {target}")
+            yield target
+        finally:
+            copying.communicate(timeout=60)
+
     def original(self, name, size, seed=1):
         """A disk-image-like file outside the mount; its path."""
-        return images.make(self.scratch / name, size, seed)
+        return images.copy_of(self.scratch / name, size, seed)
 
 
 class TestCase(unittest.TestCase):

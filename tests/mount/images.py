@@ -3,8 +3,14 @@
 Extents of 64 KiB to 2 MiB; of ten of them six are incompressible, two text and two holes. The text carries MARKER,
 which must not be found in a store that holds the image encrypted only.
 """
+import atexit
+import functools
 import os
 import random
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -49,6 +55,25 @@ def make(path, size, seed=1):
             elif kind == "text":
                 image.write(text(length, rng))
         image.truncate(size)
+    return path
+
+
+@functools.cache
+def _templates():
+    """The folder of images that copy_of() copies; it goes when the program ends."""
+    folder = tempfile.mkdtemp(prefix="rekeyfs-images-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@functools.cache
+def _template(size, seed):
+    return make(_templates() / f"{size}-{seed}", size, seed)
+
+
+def copy_of(path, size, seed=1):
+    """make() for programs that want the same image again and again: it is computed once."""
+    subprocess.run(["cp", "--sparse=auto", _template(size, seed), path], check=True)
     return path
 
 

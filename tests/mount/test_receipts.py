@@ -86,11 +86,10 @@ class Receipts(ReceiptCase):
         self.assertIsNone(receipt(self.plain / "clone"))
 
     def test_none_while_replicating(self):
-        _, image = self.imported(LARGE)
-        target = self.one / "replica"
-        run("cp", image, target)
-        before = receipt(target), self.store.status(target)
-        self.assertEqual(before, (None, "replicating"))
+        _, image = self.imported()
+        with self.store.replicating(image, self.one / "replica") as target:
+            wait_until(lambda: attribute(target, "progress") == "99.9", 20, "all of it being replicated")
+            self.assertEqual((receipt(target), self.store.status(target)), (None, "replicating"))
         self.store.wait_normal(target)
         self.assertTrue(receipt(target))
 

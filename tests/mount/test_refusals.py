@@ -16,7 +16,6 @@ os.write(fd, b"x" * 262144)
 print("written", flush=True)
 sys.stdin.read()
 """
-LARGE = 384 * MIB  # the filler is still busy with it when the next command runs
 
 
 class Refusals(TestCase):
@@ -71,14 +70,14 @@ class Refusals(TestCase):
         self.assertRefused(errno.EBUSY, path, self.one / "target")
 
     def test_a_source_that_is_replicating(self):
-        source = self.store.original("original", LARGE)
+        source = self.store.original("original", 8 * MIB)
         run("cp", source, self.plain / "image")
         self.store.wait_normal(self.plain / "image")
-        run("cp", self.plain / "image", self.one / "image")
-        done = run("cp", self.one / "image", self.two / "image", check=False)
-        self.assertEqual((done.returncode, self.store.status(self.one / "image")), (1, "replicating"))
-        self.assertIn(os.strerror(errno.EBUSY), done.stderr)
-        self.assertEqual(os.listdir(self.two), [])
+        with self.store.replicating(self.plain / "image", self.one / "image"):
+            done = run("cp", self.one / "image", self.two / "image", check=False)
+            self.assertEqual((done.returncode, self.store.status(self.one / "image")), (1, "replicating"))
+            self.assertIn(os.strerror(errno.EBUSY), done.stderr)
+            self.assertEqual(os.listdir(self.two), [])
         self.store.wait_normal(self.one / "image")
         run("cp", self.one / "image", self.two / "image")
         self.assertSame(source, self.two / "image")

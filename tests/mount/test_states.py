@@ -4,15 +4,17 @@ import errno
 import json
 import os
 import random
+import subprocess
 import tempfile
 import time
 import unittest
 from pathlib import Path
 
-from harness import MountedStore, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
+from harness import (REKEYFS, MountedStore, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run,
+                     wait_until)
 from images import MIB
 
-LARGE = 256 * MIB  # the filler is still busy with it when the next command runs
+SIZE = 32 * MIB
 
 
 class States(TestCase):
@@ -40,17 +42,19 @@ class States(TestCase):
         self.store.wait_normal(path, timeout=10)
 
     def test_a_replica(self):
-        source = self.store.original("original", LARGE)
+        source = self.store.original("original", SIZE)
         run("cp", source, self.plain / "image")
-        run("cp", self.plain / "image", self.one / "replica")
-        self.assertEqual(self.store.status(self.one / "replica"), "replicating")
-        seen = [float(attribute(self.one / "replica", "progress"))]
-        while self.store.status(self.one / "replica") == "replicating":
-            seen.append(float(attribute(self.one / "replica", "progress")))
-        self.assertEqual(attribute(self.one / "replica", "progress"), "100.0")
+        with self.store.replicating(self.plain / "image", self.one / "replica") as replica:
+            seen = [float(attribute(replica, "progress"))]
+            while seen[-1] < 99.9:
+                self.assertEqual(self.store.status(replica), "replicating")
+                seen.append(float(attribute(replica, "progress")))
+            self.assertEqual(self.store.status(replica), "replicating")
+        wait_until(lambda: self.store.status(replica) != "replicating", 20, "the replication being complete")
+        self.assertEqual(attribute(replica, "progress"), "100.0")
         self.store.wait_normal(self.one / "replica")  # its source had no digest yet
         self.assertEqual(seen, sorted(seen))
-        self.assertLess(seen[0], 100)
+        self.assertEqual(seen[-1], 99.9)
         self.assertIsNone(attribute_or_none(self.one / "replica", "error"))
 
     def test_copied_the_moment_it_was_imported(self):
@@ -63,14 +67,19 @@ class States(TestCase):
         self.assertSame(source, self.one / "40")
 
     def test_waiting(self):
-        source = self.store.original("original", LARGE)
+        source = self.store.original("original", SIZE)
         run("cp", source, self.plain / "image")
         rekeyfs("status", "--wait", self.plain / "image")
         self.assertEqual(self.store.status(self.plain / "image"), "normal")
-        run("cp", self.plain / "image", self.one / "replica")
-        rekeyfs("status", "--wait", self.plain)  # nothing replicates below it
-        self.assertEqual(self.store.status(self.one / "replica"), "replicating")
-        rekeyfs("status", "--wait", self.mnt)
+        with self.store.replicating(self.plain / "image", self.one / "replica"):
+            rekeyfs("status", "--wait", self.plain)  # nothing replicates below it
+            self.assertEqual(self.store.status(self.one / "replica"), "replicating")
+            waiting = subprocess.Popen([REKEYFS, "status", "--wait", self.mnt], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL)
+            self.addCleanup(waiting.kill)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=1)
+        self.assertEqual(waiting.wait(timeout=60), 0)
         self.assertEqual(self.store.status(self.one / "replica"), "normal")
         self.assertEqual(rekeyfs("status", "--wait", self.one / "absent", check=False).returncode, 14)
 
