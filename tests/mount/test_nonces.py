@@ -26,15 +26,7 @@ class Spied(MountedStore):
     """`log` gets the pairs. A copy of a store is mounted like any other: `store` is replaced."""
 
     def __init__(self, log):
-        self.pairs = log
-        super().__init__()
-
-    def mount(self):
-        os.environ.update(LD_PRELOAD=SPY, REKEYFS_SPY_NONCES=str(self.pairs))
-        try:
-            super().mount()
-        finally:
-            del os.environ["LD_PRELOAD"], os.environ["REKEYFS_SPY_NONCES"]
+        super().__init__(environment={"LD_PRELOAD": SPY, "REKEYFS_SPY_NONCES": str(log)})
 
     def put_back(self, copy):
         shutil.rmtree(self.store)

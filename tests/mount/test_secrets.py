@@ -95,14 +95,8 @@ class Spied(MountedStore):
 
     def __init__(self, *arguments, **options):
         self.secrets_file = Path(tempfile.mktemp(prefix="rekeyfs-spy-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-        super().__init__(*arguments, **options)
-
-    def mount(self):
-        os.environ.update(LD_PRELOAD=SPY, REKEYFS_SPY_KEYS=str(self.secrets_file))
-        try:
-            super().mount()
-        finally:
-            del os.environ["LD_PRELOAD"], os.environ["REKEYFS_SPY_KEYS"]
+        spied = {"LD_PRELOAD": SPY, "REKEYFS_SPY_KEYS": str(self.secrets_file)}
+        super().__init__(*arguments, environment=spied, **options)
 
     def close(self):
         try:
