@@ -535,6 +535,7 @@ Result<CheckReport> Engine::check(const std::string& store, const Credential& cr
 }
 
 Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {
+  crypto::keep_openssl_in_secret_memory();  // the superblock has a checksum, the first thing that OpenSSL is used for
   RK_TRY_ASSIGN(const std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(store));
   RK_TRY_ASSIGN(const store::Superblock superblock, store::read_superblock(*storage));
   return superblock.kind;
