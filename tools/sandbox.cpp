@@ -85,7 +85,7 @@ int load_filter() {
 
 Outcome<void> drop_privileges(const std::string& store) {
   if (!is_roots()) return {};
-  std::vector<unsigned> wanted{CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, CAP_IPC_LOCK};
+  std::vector<unsigned> wanted{CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH, CAP_IPC_LOCK, CAP_SETFCAP};
   if (belongs_to_another(store)) wanted.push_back(CAP_DAC_OVERRIDE);
   const std::vector<unsigned> kept = held(std::move(wanted));
   capng_clear(CAPNG_SELECT_CAPS);

@@ -13,9 +13,10 @@
 
 namespace rekeyfs::tools {
 
-// Keeps CAP_SYS_ADMIN (to mount and unmount), CAP_IPC_LOCK (keys are locked into RAM), CAP_DAC_READ_SEARCH (the mount
-// point may be in a user's private directory), and CAP_DAC_OVERRIDE if the store is another user's; sets no_new_privs.
-// Before any thread is started: they inherit it.
+// Keeps CAP_SYS_ADMIN (to mount and unmount), CAP_IPC_LOCK (keys are locked into RAM), CAP_SETFCAP (root can be mapped
+// into the user name space of a reader of image formats), CAP_DAC_READ_SEARCH (the mount point may be in a user's private
+// directory), and CAP_DAC_OVERRIDE if the store is another user's; sets no_new_privs. Before any thread is started: they
+// inherit it.
 Outcome<void> drop_privileges(const std::string& store);
 
 // Refuses system calls from now on, with EPERM, in all threads. Once mounted: mounting is one of them. After

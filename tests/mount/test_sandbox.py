@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness import NOBODY, MountedStore, is_mounted, needs_mounting_users, needs_root, run, wait_until
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_IPC_LOCK, CAP_SYS_ADMIN = 1, 2, 14, 21
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SETFCAP = 1, 2, 14, 21, 31
 
 
 def bits(*capabilities):
@@ -43,14 +43,14 @@ class Roots(unittest.TestCase):
             self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
 
     def test_all_threads_have_given_up_what_they_do_not_need(self):
-        self.check(bits(CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_DAC_READ_SEARCH))
+        self.check(bits(CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_SETFCAP, CAP_DAC_READ_SEARCH))
 
     def test_another_users_store_is_served_and_stays_his(self):
         self.store.umount()
         for path in (self.store.store, *self.store.store.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
         self.store.mount()
-        self.check(bits(CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE))
+        self.check(bits(CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_SETFCAP, CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE))
         self.store.remount()
         self.assertEqual((self.store.mnt / "file").read_bytes(), b"x" * 100_000)
 
