@@ -1,4 +1,4 @@
-// The engine's log: one line at a time, formatted as {fmt} does, to where the program decides (spdlog's default logger).
+// The engine's log: lines formatted as {fmt} does, to where the program decides (spdlog's default logger).
 //
 // Never pass a key, a passphrase or image content to it. Thread-safe.
 #pragma once
