@@ -23,7 +23,8 @@ struct Patience {
   using Duration = std::chrono::steady_clock::duration;
   Duration start = std::chrono::seconds(20);   // until a process has opened its image
   Duration answer = std::chrono::seconds(30);  // one read of the disk
-  Duration idle = std::chrono::seconds(60);    // a process that nobody reads through is ended; longer than `answer`
+  // A process that nobody reads through is ended, after `start` at the earliest; longer than `answer`.
+  Duration idle = std::chrono::seconds(60);
   Duration first_pause = std::chrono::milliseconds(500);  // after a process failed, until another is started;
   Duration longest_pause = std::chrono::seconds(30);      // twice as long each time
 };

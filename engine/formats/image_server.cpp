@@ -154,7 +154,6 @@ bool ImageServer::answer(const Request& request, ByteSpan buffer) {
 }
 
 std::uint32_t ImageServer::read(const Request& request, ByteSpan out) {
-  was_asked_ = true;
   const Status status = image_->read(request.offset, out);
   if (status) return 0;
   Lock lock(failure_mutex_);
@@ -192,7 +191,10 @@ bool ImageServer::negotiate() {
     if (!is_option || length > kMostOptionData) return false;
     std::vector<std::byte> data(length);
     if (!receive(socket_.get(), data) || !answer_option(option, data)) return false;
-    if (option == kOptionGo) return true;
+    if (option == kOptionGo) {
+      shown_ = true;
+      return true;
+    }
   }
   return false;
 }

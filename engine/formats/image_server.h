@@ -33,7 +33,7 @@ class ImageServer {
   void stop();  // answers nothing more; does not wait
   // Stops; whether by then no read of the image is under way any more, nor ever will be.
   bool is_done_by(std::chrono::steady_clock::time_point deadline) EXCLUDES(work_mutex_);
-  bool was_asked() const { return was_asked_; }  // the peer has read from the image
+  bool was_shown() const { return shown_; }  // the peer knows how large the image is, and may have read from it
   // The latest read of the image that failed, and how many have.
   std::uint64_t failures() const { return failures_; }
   std::optional<Error> last_failure() const EXCLUDES(failure_mutex_);
@@ -67,7 +67,7 @@ class ImageServer {
   Mutex work_mutex_;
   CondVar worked_;
   int at_work_ GUARDED_BY(work_mutex_) = 0;  // threads
-  std::atomic<bool> was_asked_ = false;
+  std::atomic<bool> shown_ = false;
   std::array<std::thread, 2> threads_;  // a read of the image that waits for a disk holds up one of them only
 };
 

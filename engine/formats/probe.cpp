@@ -111,7 +111,7 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
   if (end.expired) return fail(Errc::io, "the format reader does not tell in time what the image is");
   const std::string complaint = process->take_complaint();
   const bool exited = WIFEXITED(end.status);
-  if (exited && WEXITSTATUS(end.status) == 1 && server.was_asked())
+  if (exited && WEXITSTATUS(end.status) == 1 && server.was_shown())
     return refuse(format, "cannot be read: " + reason_in(complaint));
   if (!exited || WEXITSTATUS(end.status) != 0)
     return fail(Errc::io, "the format reader failed to tell what the image is: " + complaint);

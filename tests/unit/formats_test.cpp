@@ -532,7 +532,7 @@ TEST_F(ReaderFailures, ImageThatHangsIsAnErrorInBoundedTimeAndRecovers) {
 }
 
 TEST_F(ReaderFailures, IdleReaderEndsAndTheNextReadFindsAnother) {
-  const Patience impatient{.start = 20s, .answer = 1s, .idle = 1500ms, .first_pause = 20s, .longest_pause = 20s};
+  const Patience impatient{.start = 5s, .answer = 1s, .idle = 1500ms, .first_pause = 20s, .longest_pause = 20s};
   view_ = open_disk(source_, Format::qcow2, source_size(), impatient);
   ASSERT_TRUE(read());
   EXPECT_TRUE(comes_true([] { return readers().empty(); }));
