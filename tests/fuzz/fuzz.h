@@ -10,8 +10,9 @@
 #include <cstdlib>
 #include <string>
 
+#include <spdlog/spdlog.h>
+
 #include "engine/base/bytes.h"
-#include "engine/base/log.h"
 #include "engine/crypto/hash.h"
 
 namespace rekeyfs {

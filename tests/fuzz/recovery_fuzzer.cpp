@@ -82,7 +82,7 @@ class ClosedStore {
   }
   // Of the tables only, and only in memory; and somebody reads.
   void checkpoint() {
-    for (const auto& layer : bench_->layers().take_changed()) {
+    for (const auto& [id, layer] : bench_->layers().take_changed()) {
       std::array<std::byte, 3 * blocks::kBlockSize> content;
       static_cast<void>(layer->read(0, content));
       static_cast<void>(layer->begin_flush());
