@@ -3,6 +3,7 @@
 // For engine/crypto only. Thread-safe. It holds as many contexts as were ever used at once and no more.
 #pragma once
 
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -40,9 +41,14 @@ class ContextPool {
     return Lease(*this, std::move(context));
   }
 
-  void give(Pointer context) EXCLUDES(mutex_) {
+  // Called by destructors: without memory to keep it by, the context goes.
+  void give(Pointer context) noexcept EXCLUDES(mutex_) {
     Lock lock(mutex_);
-    idle_.push_back(std::move(context));
+    try {
+      idle_.push_back(std::move(context));
+    } catch (const std::bad_alloc&) {
+      return;
+    }
   }
 
  private:

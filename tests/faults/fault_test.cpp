@@ -396,6 +396,16 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     open_and_check();
   }
 
+  Result<CheckReport> check_all(const Credential& credential) const {
+    struct Silent final : CheckObserver {
+      void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
+      void found(const CheckProblem&) override {}
+    } silent;
+    CheckOptions options;
+    options.read_data = true;
+    return Engine::check(path("store"), credential, options, silent);
+  }
+
   void open_and_check() {
     Workload again(path("store"), plain_, encrypted_, *ledger_);
     const Status opened = again.open();
@@ -404,13 +414,7 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     EXPECT_STREQ(ledger_->trouble, "") << "when it is opened again";
     EXPECT_TRUE(again.write(fresh, 0, 1, 'z', true));
     EXPECT_TRUE(again.close());
-    struct Silent final : CheckObserver {
-      void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
-      void found(const CheckProblem&) override {}
-    } silent;
-    CheckOptions options;
-    options.read_data = true;
-    const auto report = Engine::check(path("store"), test::test_credential(), options, silent);
+    const auto report = check_all(test::test_credential());
     ASSERT_TRUE(report) << test::error_text(report);
     for (const CheckProblem& problem : report->problems) ADD_FAILURE() << problem.path << ": " << problem.what;
   }
@@ -456,14 +460,8 @@ TEST_P(FaultTest, NothingAcknowledgedIsLost) {
 TEST_P(FaultTest, ACheckLosesNothing) {
   const Fault& fault = GetParam();
   const auto check = [&] {
-    struct Silent final : CheckObserver {
-      void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
-      void found(const CheckProblem&) override {}
-    } silent;
-    CheckOptions options;
-    options.read_data = true;
     const Credential credential = test::test_credential();
-    static_cast<void>(counted([&] { return Engine::check(path("store"), credential, options, silent); }));
+    static_cast<void>(counted([&] { return check_all(credential); }));
   };
   arm(fault, 2 * kNever);
   ASSERT_EQ(in_child(check), 0);

@@ -22,7 +22,7 @@ TEST_F(ReplacedContentTest, IsAlwaysSeenWhole) {
   auto opened = Engine::open(path("store"), test::test_credential(), {});
   ASSERT_TRUE(opened) << test::error_text(opened);
   Engine& engine = **opened;
-  const auto made = engine.create(kRootIno, "image", 0600, 0, user);
+  auto made = engine.create(kRootIno, "image", 0600, 0, user);
   ASSERT_TRUE(made);
   const Ino ino = made->attributes.ino;
 
@@ -49,6 +49,7 @@ TEST_F(ReplacedContentTest, IsAlwaysSeenWhole) {
   }
   replacer.join();
   EXPECT_GT(asked, 10);
+  made->file.reset();
   EXPECT_TRUE(engine.close());
 }
 
