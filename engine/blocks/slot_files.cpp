@@ -1,6 +1,7 @@
 #include "engine/blocks/slot_files.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 
 #include "engine/base/exceptions.h"
@@ -20,6 +21,20 @@ std::string layer_path(LayerId layer) {
   char text[24];
   std::snprintf(text, sizeof text, "/%016llx", static_cast<unsigned long long>(layer.value()));
   return layer_directory(layer) + text;
+}
+
+std::optional<LayerId> layer_of_file(std::string_view name) {
+  constexpr std::size_t kDigits = 16;
+  if (name.size() <= kDigits) return std::nullopt;
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + kDigits, number, 16);
+  if (error != std::errc{} || end != name.data() + kDigits) return std::nullopt;
+  const std::string_view ending = name.substr(kDigits);
+  const auto is_numbered = [&](std::string_view kind) {
+    return ending.starts_with(kind) && ending.size() > kind.size() && ending.find_first_not_of("0123456789", kind.size()) == std::string_view::npos;
+  };
+  if (ending == ".table" || is_numbered(".data") || is_numbered(".spill")) return LayerId{number};
+  return std::nullopt;
 }
 
 SlotFiles::Place SlotFiles::place_of(Slot slot) const {

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "engine/base/mutex.h"
 #include "engine/blocks/limbo.h"
@@ -16,6 +17,8 @@ namespace rekeyfs::blocks {
 // layers/<two digits>/<sixteen digits>, to which an ending is added.
 std::string layer_path(LayerId layer);
 std::string layer_directory(LayerId layer);
+// The layer whose file has this name in its directory; nothing for a name that no layer's file has.
+std::optional<LayerId> layer_of_file(std::string_view name);
 
 class SlotFiles {
  public:

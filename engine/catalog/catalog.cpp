@@ -120,7 +120,8 @@ Journal::History Catalog::take_history() { return std::exchange(history_, {}); }
 void Catalog::recover_op(const Op& op) {
   if (op.kind == Op::Kind::put && op.key[0] == static_cast<char>(Table::inode))
     next_ino_ = std::max(next_ino_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
-  if (op.kind == Op::Kind::put && op.key[0] == static_cast<char>(Table::layer))
+  const bool names_layer = op.key[0] == static_cast<char>(Table::layer) || op.key[0] == static_cast<char>(Table::garbage);
+  if (op.kind == Op::Kind::put && names_layer)
     next_layer_ = std::max(next_layer_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
   apply({op}, changes_of({op}));
 }
@@ -133,8 +134,7 @@ Status Catalog::start(SegmentNumber first_segment) {
   epochs_.add(epoch, salt);
   epochs_.set_current(epoch);
   RK_TRY_ASSIGN(crypto::Aead aead, epochs_.make_aead(epoch, kJournalPurpose));
-  RK_TRY_ASSIGN(journal_, Journal::start(storage_, store_, epoch, std::move(aead), first_segment,
-                                         std::min<SegmentNumber>(super_.journal_first, first_segment)));
+  RK_TRY_ASSIGN(journal_, Journal::start(storage_, store_, epoch, std::move(aead), first_segment));
   Op op;
   op.key = make_key(Table::epoch, epoch.value());
   op.value = std::string(as_text(salt));

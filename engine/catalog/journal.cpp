@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <optional>
 
 namespace rekeyfs::catalog {
 namespace {
@@ -11,6 +12,8 @@ constexpr std::string_view kDirectory = "journal";
 constexpr std::string_view kMagic = "rkjrnl1\n";
 constexpr std::size_t kHeaderSize = 8 + 16 + 4 + 8 + 16;  // magic, store, epoch, segment, tag before
 constexpr std::size_t kMaxRecord = 16u << 20;
+// Further ahead of the first segment none can be: a file with such a number is none of this journal's.
+constexpr SegmentNumber kFarthest = SegmentNumber{1} << 32;
 
 std::string path_of(SegmentNumber number) {
   char name[32];
@@ -58,16 +61,12 @@ bool goes_on_after(const std::string& bytes, std::uint64_t broken_at, SegmentNum
   return false;
 }
 
-Result<std::vector<SegmentNumber>> list_segments(io::Storage& storage) {
-  RK_TRY_ASSIGN(const std::vector<std::string> names, storage.list(kDirectory));
-  std::vector<SegmentNumber> numbers;
-  for (const std::string& name : names) {
-    SegmentNumber number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
-    if (error == std::errc{} && end == name.data() + name.size()) numbers.push_back(number);
-  }
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
+// Files under other names than a segment's are left alone.
+std::optional<SegmentNumber> number_of(const std::string& name) {
+  SegmentNumber number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
+  const bool is_name = error == std::errc{} && end == name.data() + name.size() && path_of(number).ends_with("/" + name);
+  return is_name ? std::optional(number) : std::nullopt;
 }
 
 }  // namespace
@@ -82,12 +81,11 @@ Journal::Journal(io::Storage& storage, const Uuid& store, EpochId epoch, crypto:
     : storage_(storage), store_(store), epoch_(epoch), aead_(std::move(aead)) {}
 
 Result<std::unique_ptr<Journal>> Journal::start(io::Storage& storage, const Uuid& store, EpochId epoch,
-                                                crypto::Aead aead, SegmentNumber first, SegmentNumber oldest) {
+                                                crypto::Aead aead, SegmentNumber first) {
   std::unique_ptr<Journal> journal(new Journal(storage, store, epoch, std::move(aead)));
   RK_TRY_ASSIGN(std::shared_ptr<Segment> segment, journal->make_segment(first, {}));
   Lock lock(journal->mutex_);
   journal->current_ = std::move(segment);
-  journal->oldest_ = oldest;
   return journal;
 }
 
@@ -136,15 +134,15 @@ Result<SegmentNumber> Journal::rotate() {
   return current_->number;
 }
 
+// Whatever is there: a power cut may have brought back what was removed before it.
 Status Journal::remove_before(SegmentNumber first_kept) {
-  SegmentNumber number;
   {
     Lock lock(mutex_);
-    number = oldest_;
-    oldest_ = first_kept;
     std::erase_if(unsynced_, [&](const auto& old) { return old->number < first_kept; });
   }
-  for (; number < first_kept; ++number) RK_TRY(storage_.remove(path_of(number)));
+  RK_TRY_ASSIGN(const std::vector<SegmentNumber> numbers, list(storage_));
+  for (const SegmentNumber number : numbers)
+    if (number < first_kept) RK_TRY(storage_.remove(path_of(number)));
   return {};
 }
 
@@ -158,9 +156,19 @@ std::uint64_t Journal::segment_bytes() const {
   return current_->size;
 }
 
+Result<std::vector<SegmentNumber>> Journal::list(io::Storage& storage) {
+  RK_TRY_ASSIGN(const std::vector<std::string> names, storage.list(kDirectory));
+  std::vector<SegmentNumber> numbers;
+  for (const std::string& name : names)
+    if (const auto number = number_of(name)) numbers.push_back(*number);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
 Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, SegmentNumber first,
                                        const AeadOfEpoch& aead_of) {
-  RK_TRY_ASSIGN(const std::vector<SegmentNumber> numbers, list_segments(storage));
+  RK_TRY_ASSIGN(std::vector<SegmentNumber> numbers, list(storage));
+  std::erase_if(numbers, [&](SegmentNumber number) { return number > first && number - first >= kFarthest; });
   History history;
   history.next_segment = numbers.empty() ? first : std::max(numbers.back(), first);
   ++history.next_segment;

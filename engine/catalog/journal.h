@@ -22,10 +22,10 @@ using SegmentNumber = std::uint64_t;
 
 class Journal {
  public:
-  // Starts segment `first`, which must not exist; older ones down to `oldest` are there until remove_before().
+  // Starts segment `first`, which must not exist; older ones are there until remove_before().
   // `storage` outlives the journal.
   static Result<std::unique_ptr<Journal>> start(io::Storage& storage, const Uuid& store, EpochId epoch,
-                                                crypto::Aead aead, SegmentNumber first, SegmentNumber oldest);
+                                                crypto::Aead aead, SegmentNumber first);
 
   // In the page cache when it returns, and the segment it went to. On failure nothing was appended.
   Result<SegmentNumber> append(std::string_view payload);
@@ -33,7 +33,7 @@ class Journal {
   Status sync();
   // Appends go to a new segment from now on; its number.
   Result<SegmentNumber> rotate();
-  Status remove_before(SegmentNumber first_kept);
+  Status remove_before(SegmentNumber first_kept);  // none of them is needed any more
   std::uint64_t segment_bytes() const;  // of the current segment
 
   struct Position {
@@ -48,10 +48,11 @@ class Journal {
   };
   struct History {
     std::vector<Record> records;  // in order, up to the first that is torn or was never written
-    SegmentNumber next_segment = 0;  // no segment of this or a higher number exists
+    SegmentNumber next_segment = 0;  // no segment of this or a higher number exists, nor will one for long
     bool begins = true;           // false: segment `first` is missing, and nothing was read
     std::string broken;           // where records are missing although later ones are there; empty: nowhere
   };
+  static Result<std::vector<SegmentNumber>> list(io::Storage& storage);  // whatever is there, ascending
   // What was appended since segment `first` was started.
   using AeadOfEpoch = std::function<Result<std::shared_ptr<const crypto::Aead>>(EpochId)>;
   static Result<History> read(io::Storage& storage, const Uuid& store, SegmentNumber first, const AeadOfEpoch& aead_of);
@@ -69,7 +70,6 @@ class Journal {
   mutable Mutex mutex_;
   std::shared_ptr<Segment> current_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Segment>> unsynced_ GUARDED_BY(mutex_);  // older, not known to be durable
-  SegmentNumber oldest_ GUARDED_BY(mutex_) = 0;
   crypto::Tag last_tag_ GUARDED_BY(mutex_){};
 };
 

@@ -1,9 +1,9 @@
 // Salvage: what can still be read of a damaged catalog, and a new catalog made of it.
 //
-// Reads LMDB's file itself, page by page (layout: LMDB 0.9, mdb.c), so that no damage makes it follow a wrong pointer.
-// Only records that open are taken, from the tree of the last commit and, for what a damaged branch hides, from leaf
-// pages that the list of free pages does not name: a page that was given up holds older records, which open, too.
-// Memory grows with the file. Single-threaded.
+// Reads LMDB's file page by page (lmdb_pages.h), so that no damage makes it follow a wrong pointer. Only records that
+// open are taken, from the tree of the last commit and, for what a damaged branch hides, from leaf pages that the list
+// of free pages does not name: a page that was given up holds older records, which open, too. Memory grows with the
+// file. Single-threaded.
 #pragma once
 
 #include <map>
@@ -19,9 +19,6 @@ struct Salvaged {
   SuperRecord super;                           // of the last checkpoint, as far as it could be found
   bool whole = false;                          // the digest proves that these are all
 };
-
-// That the next commit overwrites nothing that is in use: the one thing that a walk over the records cannot tell.
-Status verify_free_list(io::Storage& storage, const std::string& path);
 
 // `path` is that of the file in the store.
 Result<Salvaged> salvage(io::Storage& storage, const std::string& path, const crypto::Key& root, const Uuid& store);

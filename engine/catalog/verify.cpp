@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +12,7 @@
 
 #include "engine/base/exceptions.h"
 #include "engine/catalog/lmdb.h"
+#include "engine/catalog/lmdb_pages.h"
 #include "engine/catalog/record_seal.h"
 #include "engine/catalog/tables.h"
 
@@ -36,7 +39,21 @@ Status load_epochs(const LmdbReadTxn& txn, const RecordSeal& seal, Epochs& epoch
   return status;
 }
 
+// Its pages, without LMDB; mapped, so that memory does not grow with the file.
+Status verify_pages(const std::string& directory) {
+  const int fd = open((directory + "/data.mdb").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  struct stat facts {};
+  if (fd < 0 || fstat(fd, &facts) != 0) return fail(error_from_errno(errno, "open the catalog"));
+  if (!S_ISREG(facts.st_mode)) return fail(Errc::corrupt, "what is in the place of its file is none");
+  const auto size = static_cast<std::size_t>(facts.st_size);
+  if (size == 0) return fail(Errc::corrupt, "its file is empty");
+  void* const bytes = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (bytes == MAP_FAILED) return fail(error_from_errno(errno, "read the catalog"));
+  return LmdbPages({static_cast<const char*>(bytes), size}).verify();  // the process ends soon
+}
+
 Result<Census> walk(const std::string& directory, const crypto::Key& root, const Uuid& store) {
+  RK_TRY(verify_pages(directory));
   RK_TRY_ASSIGN(const LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_only));
   RK_TRY_ASSIGN(const LmdbReadTxn txn, LmdbReadTxn::begin(env));
   Epochs epochs(root);
@@ -50,6 +67,12 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   RK_TRY(txn.scan("", [&](std::string_view key, std::string_view sealed) {
     if (!seal.open(key, sealed)) {
       status = fail(Errc::corrupt, "a record does not verify");
+      return false;
+    }
+    // A branch whose keys are damaged leads a search past a record that a walk finds.
+    const auto found = txn.get(key);
+    if (!found || !*found || (*found)->data() != sealed.data()) {
+      status = found ? fail(Errc::corrupt, "a record is not where it is looked for") : fail(found.error());
       return false;
     }
     if (key != super_key) seal.add(digest, key, sealed);

@@ -7,14 +7,15 @@ namespace rekeyfs::check {
 namespace {
 
 constexpr std::string_view kMagic = "rekeyfs1";
-constexpr std::size_t kParts = 6, kTagBytes = 8;
+constexpr std::size_t kParts = 7, kTagBytes = 8;
 
 struct Anchor {
-  std::uint64_t checkpoint = 0, mount = 0;
+  std::uint64_t checkpoint = 0, mount = 0, records = 0;  // of the journal since that checkpoint
   std::string store, mount_tag, state_tag;
 
   std::string text() const {
-    return std::string(kMagic) + ":" + store + ":" + std::to_string(checkpoint) + ":" + std::to_string(mount) + ":" + mount_tag + ":" + state_tag;
+    return std::string(kMagic) + ":" + store + ":" + std::to_string(checkpoint) + ":" + std::to_string(mount) + ":" + std::to_string(records) + ":" +
+           mount_tag + ":" + state_tag;
   }
 };
 
@@ -30,11 +31,12 @@ Result<Anchor> parse(const std::string& text) {
     else parts.back() += c;
   }
   Anchor anchor;
-  if (parts.size() != kParts || parts[0] != kMagic || !parse_number(parts[2], anchor.checkpoint) || !parse_number(parts[3], anchor.mount))
+  if (parts.size() != kParts || parts[0] != kMagic || !parse_number(parts[2], anchor.checkpoint) || !parse_number(parts[3], anchor.mount) ||
+      !parse_number(parts[4], anchor.records))
     return fail(Errc::invalid, "\"" + text + "\" is no anchor: give the text that 'rekeyfs check' printed");
   anchor.store = parts[1];
-  anchor.mount_tag = parts[4];
-  anchor.state_tag = parts[5];
+  anchor.mount_tag = parts[5];
+  anchor.state_tag = parts[6];
   return anchor;
 }
 
@@ -51,11 +53,11 @@ Result<std::string> mount_tag_of(Bench& bench, std::uint64_t mount) {
   return short_hex(mac.tag(as_bytes(Writer().put_raw(as_bytes("mount")).put(mount).take()), salt));
 }
 
-// Over the records of the last checkpoint, and the journal since.
-Result<std::string> state_tag_of(Bench& bench) {
+// Over the records of the last checkpoint, and the first ones in the journal since: it may have gone on.
+Result<std::string> state_tag_of(Bench& bench, std::size_t records) {
   RK_TRY_ASSIGN(const crypto::Mac mac, mac_of(bench));
   crypto::Sha256 journal;
-  for (const catalog::Journal::Record& record : bench.history().records) journal.update(as_bytes(Writer().put_string(record.payload).take()));
+  for (std::size_t i = 0; i < records; ++i) journal.update(as_bytes(Writer().put_string(bench.history().records[i].payload).take()));
   Writer state;
   state.put_raw(as_bytes("state")).put(bench.catalog().checkpointed().checkpoint);
   for (std::uint64_t part : bench.catalog().checkpointed().digest) state.put(part);
@@ -70,7 +72,8 @@ Result<std::string> anchor_of(Bench& bench) {
   anchor.checkpoint = bench.catalog().checkpointed().checkpoint;
   anchor.mount = bench.catalog().epochs().newest().value();
   RK_TRY_ASSIGN(anchor.mount_tag, mount_tag_of(bench, anchor.mount));
-  RK_TRY_ASSIGN(anchor.state_tag, state_tag_of(bench));
+  anchor.records = bench.history().records.size();
+  RK_TRY_ASSIGN(anchor.state_tag, state_tag_of(bench, anchor.records));
   return anchor.text();
 }
 
@@ -84,8 +87,10 @@ Result<std::optional<std::string>> rolled_back(Bench& bench, const std::string& 
     older = "its checkpoint is number " + std::to_string(checkpoint) + ", and the anchor is of number " + std::to_string(anchor.checkpoint);
   } else if (const auto tag = mount_tag_of(bench, anchor.mount); !tag || *tag != anchor.mount_tag) {
     older = "the mount number " + std::to_string(anchor.mount) + " is not the one that the anchor speaks of";
+  } else if (checkpoint == anchor.checkpoint && bench.history().records.size() < anchor.records) {
+    older = "its journal has " + std::to_string(bench.history().records.size()) + " records, and had " + std::to_string(anchor.records);
   } else if (checkpoint == anchor.checkpoint) {
-    RK_TRY_ASSIGN(const std::string state, state_tag_of(bench));
+    RK_TRY_ASSIGN(const std::string state, state_tag_of(bench, anchor.records));
     if (state != anchor.state_tag) older = "its state is not the one that the anchor speaks of";
   }
   return older;

@@ -2,9 +2,9 @@
 // Bench.
 //
 // Every record is authenticated, but an old copy of the whole store is, too. What tells it from the present one is kept
-// elsewhere: the number of the last checkpoint, a MAC of the state, and one of the last mount's salt. The salt is random
-// and stays for good, so that a store that was put back and mounted again is told even when its numbers have grown
-// past the anchor's; not so one that was put back to a checkpoint of that very mount, and used again.
+// elsewhere: the number of the last checkpoint, a MAC of the state with the journal since, and one of the last mount's
+// salt. The salt is random and stays for good, so that a store that was put back and mounted again is told even when its
+// numbers have grown past the anchor's; not so one that was put back to a checkpoint of that very mount, and used again.
 #pragma once
 
 #include <optional>

@@ -1,11 +1,13 @@
 #include "engine/check/check.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "engine/check/anchor.h"
 #include "engine/check/bench.h"
 #include "engine/check/layer_check.h"
 #include "engine/check/record_check.h"
+#include "engine/check/unused_space.h"
 #include "engine/store/recovery.h"
 
 namespace rekeyfs::check {
@@ -31,7 +33,6 @@ class StoreCheck {
   Status open_catalog() {
     findings_.progress("catalog", 0, 0);
     Status opened = bench_.open_catalog();
-    if (opened) opened = catalog::verify_free_list(bench_.storage(), "catalog/data.mdb");
     if (!opened && is_damage(opened.error())) opened = open_salvaged(opened.error());
     if (!opened && !is_damage(opened.error())) return opened;
     findings_.report.complete = opened.has_value();
@@ -64,9 +65,10 @@ class StoreCheck {
     RK_TRY(layers_.mark_lost_pages());
     RK_TRY(store::replay(bench_.catalog(), bench_.layers(), bench_.history(), store::Unreadable::is_missing));
     RK_TRY_ASSIGN(Records records, Records::load(bench_.catalog(), bench_.tree(), findings_));
-    RecordCheck(records, findings_).run();
-    RK_TRY(layers_.run(records, options_.read_data));
-    RK_TRY_ASSIGN(orphan_files_, layers_.find_orphan_files(records));
+    records_.emplace(std::move(records));
+    RecordCheck(*records_, findings_).run();
+    RK_TRY(layers_.run(*records_, options_.read_data));
+    RK_TRY_ASSIGN(orphan_files_, layers_.find_orphan_files(*records_));
     return {};
   }
 
@@ -76,11 +78,11 @@ class StoreCheck {
     findings_.report.repaired = std::all_of(problems.begin(), problems.end(), [](const CheckProblem& problem) {
       return problem.repairable && problem.size == 0;
     });
-    if (std::none_of(problems.begin(), problems.end(), [](const CheckProblem& problem) { return problem.repairable; })) return {};
+    const bool changes = std::any_of(problems.begin(), problems.end(), [](const CheckProblem& problem) { return problem.repairable; });
     findings_.progress("repair", 0, 0);
-    RK_TRY(bench_.commit());
+    if (changes || !bench_.history().records.empty()) RK_TRY(bench_.commit());
     for (const std::string& path : orphan_files_) RK_TRY(bench_.storage().remove(path));
-    return {};
+    return give_back_unused_space(bench_, *records_, findings_);
   }
 
   void add(CheckProblem::Kind kind, std::string path, std::string what, std::string remedy, bool repairable) {
@@ -97,6 +99,7 @@ class StoreCheck {
   const CheckOptions& options_;
   Findings findings_;
   LayerCheck layers_;
+  std::optional<Records> records_;
   std::vector<std::string> orphan_files_;
 };
 

@@ -1,7 +1,6 @@
 #include "engine/check/layer_check.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace rekeyfs::check {
 
@@ -19,21 +18,6 @@ constexpr std::string_view kRestore = "restore the image from a copy";
 std::string blocks_text(BlockIndex first, BlockIndex end) {
   if (end == first + 1) return "block " + std::to_string(first);
   return "blocks " + std::to_string(first) + " to " + std::to_string(end - 1);
-}
-
-// The layer whose file has this name; nothing for a name that no layer's file has.
-std::optional<LayerId> layer_of_file(std::string_view name) {
-  constexpr std::size_t kDigits = 16;
-  if (name.size() <= kDigits) return std::nullopt;
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + kDigits, number, 16);
-  if (error != std::errc{} || end != name.data() + kDigits) return std::nullopt;
-  const std::string_view ending = name.substr(kDigits);
-  const auto is_numbered = [&](std::string_view kind) {
-    return ending.starts_with(kind) && ending.size() > kind.size() && ending.find_first_not_of("0123456789", kind.size()) == std::string_view::npos;
-  };
-  if (ending == ".table" || is_numbered(".data") || is_numbered(".spill")) return LayerId{number};
-  return std::nullopt;
 }
 
 }  // namespace
@@ -253,7 +237,7 @@ Result<std::vector<std::string>> LayerCheck::find_orphan_files(const Records& re
     }
     for (const std::string& name : *names) {
       const std::string path = "layers/" + directory + "/" + name;
-      const std::optional<LayerId> layer = layer_of_file(name);
+      const std::optional<LayerId> layer = blocks::layer_of_file(name);
       if (!layer) {
         note_file(path, "is no file of this program's", "look at it, and remove it yourself", false);
       } else if (blocks::layer_directory(*layer) != "layers/" + directory ||

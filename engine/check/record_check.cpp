@@ -216,10 +216,12 @@ void RecordCheck::check_root() {
   records_.put(kRootIno, root);
 }
 
+// Directories last: which key is theirs is told by the images in them.
 void RecordCheck::check_missing_inodes() {
   const std::map<std::string, Entry> entries = records_.entries;
-  for (const auto& [key, entry] : entries)
-    if (!records_.inodes.contains(entry.ino)) make_inode_anew(entry);
+  for (const bool directories : {false, true})
+    for (const auto& [key, entry] : entries)
+      if ((entry.kind == NodeKind::directory) == directories && !records_.inodes.contains(entry.ino)) make_inode_anew(entry);
 }
 
 // From what its name and its layer, or what is in it, tell. Otherwise its names go, with check_entries().

@@ -30,12 +30,13 @@ std::string doing_to(std::string_view doing, std::string_view path) {
   return std::string(doing) + " `" + (path.empty() ? "." : std::string(path)) + "` in the store";
 }
 
-// ELOOP and EXDEV are what openat2 answers when a link was on the way or led outside.
+// ELOOP and EXDEV are what openat2 answers when a link was on the way or led outside; EISDIR and ENOTDIR tell that a
+// directory is where a file should be, or the other way round.
 tl::unexpected<Error> failed(int error_number, std::string_view doing, std::string_view path) {
-  if (error_number == ELOOP || error_number == EXDEV)
+  if (error_number == ELOOP || error_number == EXDEV || error_number == EISDIR || error_number == ENOTDIR)
     return fail(Errc::corrupt, doing_to(doing, path) +
-                                   ": something rekeyfs never makes is in its place (a symbolic link or "
-                                   "another file system): find out who put it there and remove it");
+                                   ": something rekeyfs never makes is in its place (a symbolic link, another file "
+                                   "system, or a directory for a file): find out who put it there and remove it");
   return fail(error_from_errno(error_number, doing_to(doing, path)));
 }
 
@@ -164,7 +165,6 @@ Result<std::unique_ptr<File>> LocalStorage::open(std::string_view path, OpenMode
   RK_TRY_ASSIGN(Descriptor fd, open_below(path, flags_of(mode) | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (::fstat(fd.get(), &facts) != 0) return failed(errno, "looking at", path);
-  if (S_ISDIR(facts.st_mode)) return fail(Errc::is_directory, doing_to("opening", path) + ": it is a directory");
   if (!S_ISREG(facts.st_mode))
     return fail(Errc::corrupt,
                 doing_to("opening", path) + ": it is not a regular file: find out who put it there and remove it");

@@ -122,12 +122,18 @@ Result<std::vector<LayerId>> Checkpointer::list_garbage() const {
   return garbage;
 }
 
-// The deletion of these layers is durable: nothing can need their files any more.
+// The deletion of these layers is durable: nothing can need their files any more. Where something else is in a file's
+// place, the mark stays: that is no reason to fail.
 Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
-  if (garbage.empty()) return {};
-  for (LayerId layer : garbage) RK_TRY(blocks::SlotFiles::remove_all(storage_, layer));
+  std::vector<LayerId> removed;
+  for (LayerId layer : garbage) {
+    const Status status = blocks::SlotFiles::remove_all(storage_, layer);
+    if (status) removed.push_back(layer);
+    else log::warn("the files of layer {}, which was deleted, stay: {}", layer.value(), describe(status.error()));
+  }
+  if (removed.empty()) return {};
   catalog::WriteTxn txn(catalog_);
-  for (LayerId layer : garbage) txn.erase(catalog::make_key(catalog::Table::garbage, layer.value()));
+  for (LayerId layer : removed) txn.erase(catalog::make_key(catalog::Table::garbage, layer.value()));
   RK_TRY(txn.commit());
   return {};
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "engine/store/leftovers.h"
 #include "engine/store/recovery.h"
 
 namespace rekeyfs::store {
@@ -123,6 +124,8 @@ Status Store::recover() {
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   RK_TRY(replay(*catalog_, *layers_, history));
+  // Where the journal is damaged, what it spoke of may yet be put back.
+  if (history.broken.empty()) RK_TRY(mark_leftovers(*storage_, *catalog_));
   // What the journal speaks of may be in the page cache only, left by a process that was killed; the checkpoint makes
   // durable what was written since.
   if (!history.records.empty()) RK_TRY(storage_->sync_all());

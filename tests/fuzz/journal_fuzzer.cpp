@@ -25,7 +25,7 @@ class JournalFiles {
 
   // Records and the ends of segments, as the input says.
   void append(Reader& in) {
-    const auto journal = must(Journal::start(storage_, kStore, kEpoch, aead(), 1, 1));
+    const auto journal = must(Journal::start(storage_, kStore, kEpoch, aead(), 1));
     for (auto steps = in.get<std::uint8_t>(); steps > 0 && in.ok(); --steps) {
       if (in.get<std::uint8_t>() % 4 == 0) {
         segments_ = must(journal->rotate());

@@ -79,7 +79,7 @@ void add_segment(Seeds& seeds) {
   MemoryStorage storage;
   const auto journal =
       must(catalog::Journal::start(storage, Uuid{std::byte{7}}, EpochId{1},
-                                   must(crypto::Aead::create(fixed_key(), crypto::NonceSource::counting)), 1, 1));
+                                   must(crypto::Aead::create(fixed_key(), crypto::NonceSource::counting)), 1));
   must(journal->append("one"));
   seeds.add("journal", '\0', storage.bytes("journal/0000000000000001"));
 }

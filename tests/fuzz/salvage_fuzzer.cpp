@@ -5,6 +5,7 @@
 #include <iterator>
 #include <optional>
 
+#include "engine/catalog/lmdb_pages.h"
 #include "engine/io/local_storage.h"
 #include "engine/store/superblock.h"
 #include "tests/fuzz/memory_storage.h"
@@ -28,7 +29,7 @@ class SoundCatalog {
     segments_ = must(files->list("journal"));
     MemoryStorage storage;
     put(storage, pages_);
-    must(catalog::verify_free_list(storage, std::string(kPath)));
+    must(catalog::LmdbPages(pages_).verify());
     sound_ = must(salvage(storage));
     require(sound_.whole, "of an undamaged catalog all records are found");
   }
@@ -37,7 +38,7 @@ class SoundCatalog {
   void expect_no_other_records(const std::string& damaged) const {
     MemoryStorage storage;
     put(storage, damaged);
-    static_cast<void>(catalog::verify_free_list(storage, std::string(kPath)));
+    static_cast<void>(catalog::LmdbPages(damaged).verify());
     const auto found = salvage(storage);
     if (!found) return;
     if (found->whole)

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """`rekeyfs check`: damage in each kind of file of a store is found and named, and after --repair the store can be mounted,
 with every other image right byte for byte."""
+import contextlib
 import json
 import os
+import pty
 import shutil
+import subprocess
 import unittest
 
-from harness import TestCase, rekeyfs, run
+from harness import REKEYFS, TestCase, rekeyfs, run
 from images import MIB, same
 
 DAMAGED, BUSY = 7, 8
@@ -141,6 +144,31 @@ class Check(TestCase):
         self.assertFalse(orphan.exists())
         os.unlink(self.files(".data0")[0])
         self.assertEqual(self.check(code=DAMAGED)["problems"][0]["path"], "/image-0")
+
+    def test_progress_is_shown_on_a_terminal_only(self):
+        self.store.umount()
+        command = [REKEYFS, "check", self.store.store, "--key-file", self.store.key_file, "--read-data", "--json"]
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as screen:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True)
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # EIO: nobody writes to it any more
+                while part := screen.read(4096):
+                    shown += part
+        self.assertTrue(json.loads(done.stdout)["sound"])
+        for stage in (b"checking catalog", b"checking tables", b"checking data"):
+            self.assertIn(stage, shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), "the last line stays")
+        self.assertNotIn("checking", run(*command).stderr)
+
+    def test_a_repair_of_a_sound_store_is_told_as_such(self):
+        self.store.kill9()
+        report = self.check("--repair")
+        self.assertEqual((report["sound"], report["repaired"], report["problems"]), (True, True, []))
+        self.assertTrue(report["anchor"])
+        self.store.mount()
+        self.assertEqual(len(self.whole()), 3)
 
     def test_an_old_copy_is_a_rollback(self):
         self.store.umount()

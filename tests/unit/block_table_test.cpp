@@ -285,6 +285,25 @@ TEST_F(BlockTableTest, DamagedMissingAndSwappedPagesAreCorrupt) {
   EXPECT_EQ(found(0), "damaged data");
 }
 
+TEST_F(BlockTableTest, EveryBitOfALeafAndOfAnInnerPageCounts) {
+  set(0, data(1));
+  set(128, data(2));
+  for (const std::uint64_t position : checkpoint()) {
+    const std::string whole = page(position);
+    const BlockIndex below = position == root_.position || position == 1 ? 0 : 128;
+    for (std::size_t bit = 0; bit < kPageSize * 8; ++bit) {
+      std::string changed = whole;
+      changed[bit / 8] = static_cast<char>(changed[bit / 8] ^ (1 << bit % 8));
+      put_page(position, changed);
+      open(root_);
+      ASSERT_EQ(found(below), "damaged data") << "bit " << bit << " of the page at " << position;
+    }
+    put_page(position, whole);
+  }
+  open(root_);
+  EXPECT_EQ(found(0) + found(128), "12");
+}
+
 TEST_F(BlockTableTest, AnOlderVersionOfAPageIsCorrupt) {
   set(0, data(1));
   set(128, data(2));

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <functional>
@@ -137,6 +138,16 @@ class CheckTest : public test::TempDirectory {
       if (entry.path().string().ends_with(ending)) found.push_back(entry.path());
     std::sort(found.begin(), found.end());
     return found;
+  }
+  // Bytes of disk that the layers' files have.
+  std::uint64_t allocated() const {
+    constexpr std::uint64_t kUnit = 512;
+    std::uint64_t bytes = 0;
+    for (const auto& entry : stdfs::recursive_directory_iterator(store() + "/layers")) {
+      struct stat facts {};
+      if (entry.is_regular_file() && ::stat(entry.path().c_str(), &facts) == 0) bytes += static_cast<std::uint64_t>(facts.st_blocks) * kUnit;
+    }
+    return bytes;
   }
   static void flip(const std::string& file, std::uint64_t at) {
     std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
@@ -282,6 +293,81 @@ TEST_F(CheckTest, FilesOfNoLayerAreRemoved) {
   std::ofstream(store() + "/layers/ff/00000000000000ff.data0") << "left over";
   expect_repaired("layers/ff/00000000000000ff.data0: belongs to no layer");
   EXPECT_FALSE(stdfs::exists(store() + "/layers/ff/00000000000000ff.data0"));
+}
+
+// What a power cut leaves of images whose records it took, the next opening gives back.
+TEST_F(CheckTest, AnOpeningRemovesFilesThatAreOnNoRecord) {
+  const std::string layer = store() + "/layers/ff/00000000000000ff";
+  for (const char* ending : {".data0", ".spill0", ".table"}) std::ofstream(layer + ending) << "left over";
+  std::ofstream(store() + "/layers/ff/ffffffffffffffff.data0") << "forged";  // no layer gets as far
+  std::ofstream(store() + "/layers/ff/00000000000000fe.data0") << "forged";  // in another directory's place
+  std::ofstream(store() + "/journal/0000000000000001") << "removed, and brought back";
+  open();
+  EXPECT_EQ(test::journal_of(store()).size(), 1u);
+  contents_["new"] = make(kRootIno, "new", 3);
+  close();
+  EXPECT_EQ(files("00ff.data0").size() + files(".spill0").size() + files("00ff.table").size(), 0u);
+  EXPECT_EQ(files("fffff.data0").size(), 1u);
+  EXPECT_EQ(files("00fe.data0").size(), 1u);
+  EXPECT_EQ(files("0000000000000100.data0").size(), 1u) << "the number of a file that was there is given out again";
+  open();
+  for (const auto& [name, content] : contents_) expect_whole(name);
+  close();
+}
+
+TEST_F(CheckTest, FilesOnNoRecordStayWhereTheJournalIsDamaged) {
+  open();
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  test::copy_as_killed(store(), path("copy"));
+  close();
+  stdfs::rename(store(), path("original"));
+  stdfs::rename(path("copy"), store());
+  flip(store() + "/journal/" + test::journal_of(store()).front(), 52 + 4 + 40);
+  std::ofstream(store() + "/layers/ff/00000000000000ff.data0") << "of an image that the journal spoke of";
+  open();
+  close();
+  EXPECT_EQ(files("00ff.data0").size(), 1u);
+}
+
+TEST_F(CheckTest, ADeletedImageWhoseFilesCannotBeRemovedKeepsNothingElseFromWorking) {
+  const std::string file = files(".data0")[1];
+  stdfs::remove(file);
+  stdfs::create_directory(file);
+  open();
+  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  ASSERT_TRUE(engine_->sync_all());
+  contents_["new"] = make(kRootIno, "new", 3);
+  close();
+  open();
+  expect_whole("plain");
+  expect_whole("new");
+  close();
+}
+
+// A layer that is being rewritten keeps slots allocated that hold nothing; a kill leaves them so.
+TEST_F(CheckTest, ARepairGivesBackWhatAKillLeftAllocated) {
+  open();
+  {
+    const OpenFilePtr image = std::move(*engine_->open_file(*engine_->resolve("plain"), O_RDWR, Caller{}));
+    for (char round = 'a'; round < 'e'; ++round) {
+      contents_.at("plain").replace(0, 200 * kBlock, std::string(200 * kBlock, round));
+      ASSERT_TRUE(engine_->write(*image, 0, as_bytes(contents_.at("plain").substr(0, 200 * kBlock))));
+      ASSERT_TRUE(engine_->sync_all());
+    }
+  }
+  test::copy_as_killed(store(), path("copy"));
+  close();
+  stdfs::rename(store(), path("original"));
+  stdfs::rename(path("copy"), store());
+  const std::uint64_t content = 330 * kBlock, before = allocated();
+  ASSERT_GT(before, content + 150 * kBlock);
+  const CheckReport report = check(true);
+  EXPECT_TRUE(report.problems.empty() && report.repaired) << found_;
+  EXPECT_LE(allocated(), content + 20 * kBlock);
+  expect_sound();
+  open();
+  for (const auto& [name, bytes] : contents_) expect_whole(name);
+  close();
 }
 
 TEST_F(CheckTest, ADamagedBlockIsNamedAndTheRestGoesOn) {

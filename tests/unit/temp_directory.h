@@ -11,8 +11,8 @@ namespace rekeyfs::test {
 
 class TempDirectory : public ::testing::Test {
  public:
-  TempDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "rekeyfs-test-XXXXXX").string();
+  explicit TempDirectory(const std::filesystem::path& below = std::filesystem::temp_directory_path()) {
+    std::string pattern = (below / "rekeyfs-test-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     directory_ = pattern;
   }

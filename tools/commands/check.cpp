@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <fcntl.h>
@@ -22,7 +23,8 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-  std::string path, anchor;
+  std::string path;
+  std::optional<std::string> anchor;
   UnlockOptions unlock;
   bool read_data = false, repair = false, as_json = false;
 };
@@ -119,7 +121,7 @@ Outcome<std::string> mounted_directory(const std::string& absolute) {
 }
 
 Outcome<CheckReport> check_mounted(const std::string& directory, const Options& options, CheckObserver& observer) {
-  if (options.repair || !options.anchor.empty())
+  if (options.repair || options.anchor)
     return fail(ExitCode::busy, "the store is mounted: unmount it first (rekeyfs umount " + directory + ")");
   return read_mount(directory, options.read_data, observer);
 }
@@ -129,12 +131,14 @@ Outcome<CheckReport> check_store(const std::string& store, const Options& option
   CheckOptions wanted;
   wanted.read_data = options.read_data;
   wanted.repair = options.repair;
-  wanted.anchor = options.anchor;
+  wanted.anchor = options.anchor.value_or("");
   RK_TRY_ASSIGN(CheckReport report, Engine::check(store, credential, wanted, observer));
   return report;
 }
 
 Outcome<ExitCode> run(const Options& options) {
+  if (options.anchor && options.anchor->empty())  // of a script's empty variable
+    return fail(ExitCode::usage, "the anchor is empty: give the text that 'rekeyfs check' printed");
   RK_TRY_ASSIGN(const std::string absolute, absolute_path(options.path));
   RK_TRY_ASSIGN(const std::string mounted, mounted_directory(absolute));
   CheckReport report;

@@ -1,0 +1,116 @@
+// DamagedStore: a fixture with a RichStore, and a copy of it that is put back before each thing that is done to it.
+//
+// What is done to the copy is looked at in a process of its own, so that a crash or a hang is a failure and not the
+// end.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "tests/unit/store_image.h"
+#include "tests/unit/tamper_oracle.h"
+#include "tests/unit/temp_directory.h"
+
+namespace rekeyfs::test {
+
+class QuietCheck final : public CheckObserver {
+ public:
+  void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
+  void found(const CheckProblem&) override {}
+};
+
+class DamagedStore : public TempDirectory {
+ protected:
+  DamagedStore() : TempDirectory(fast_directory()) {}
+
+  void SetUp() override {
+    spdlog::set_level(spdlog::level::off);
+    image_ = std::make_unique<StoreImage>(rich_.directory());
+    void* shared = ::mmap(nullptr, sizeof(Outcome), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(shared, MAP_FAILED);
+    outcome_ = static_cast<Outcome*>(shared);
+    image_->restore(victim());
+  }
+  void TearDown() override {
+    ::munmap(outcome_, sizeof(Outcome));
+    spdlog::set_level(spdlog::level::info);
+  }
+
+  std::string victim() const { return path("victim"); }
+  StoreImage older() const { return StoreImage(rich_.older().back()); }
+  StoreImage oldest() const { return StoreImage(rich_.older().front()); }
+  StoreImage foreign() const { return StoreImage(RichStore(path("foreign")).directory()); }
+
+  // Runs `work` in a child with ten seconds of time.
+  void in_child(const std::string& what, const std::function<void()>& work) {
+    *outcome_ = Outcome{};
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      ::alarm(10);
+      work();
+      ::_exit(0);
+    }
+    int state = 0;
+    ASSERT_EQ(::waitpid(child, &state, 0), child);
+    if (WIFSIGNALED(state))
+      ADD_FAILURE() << what << ": " << (WTERMSIG(state) == SIGALRM ? "hangs" : strsignal(WTERMSIG(state)));
+    else if (WEXITSTATUS(state) != 0)
+      ADD_FAILURE() << what << ": ended with " << WEXITSTATUS(state);
+    if (outcome_->wrong[0] != '\0') ADD_FAILURE() << what << ": " << outcome_->wrong;
+  }
+
+  // Where the directory's policy says that images are encrypted, a new one must be. Where nobody may write, nobody
+  // does: a repair makes a directory so whose policy is lost.
+  static void write_secret(Engine& engine) {
+    for (const char* name : {"vault", "other"}) {
+      const auto directory = engine.resolve(name);
+      const auto attributes = directory ? engine.get_attributes(*directory) : fail(directory.error());
+      if (!attributes || !(attributes->permissions & 0200)) continue;
+      const auto created =
+          directory ? engine.create(*directory, "probe.img", 0600, O_RDWR, Caller{}) : fail(directory.error());
+      if (!created) continue;
+      static_cast<void>(engine.write(*created->file, 0, as_bytes(rich_content("probe", 200, true))));
+      static_cast<void>(engine.flush(*created->file));
+    }
+  }
+
+  void expect_no_marker(const std::string& what) {
+    const std::string store = victim();
+    std::error_code none;  // where there are no layers any more
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(store + "/layers", none)) {
+      if (!entry.is_regular_file() || entry.is_symlink()) continue;
+      const std::string name = entry.path().string().substr(store.size() + 1);
+      if (StoreImage::holds(entry.path(), kSecretMarker))
+        ADD_FAILURE() << what << ": " << name << " holds what was to be encrypted";
+    }
+  }
+
+  std::vector<std::string> files(const std::string& part) const {
+    std::vector<std::string> found;
+    for (const std::string& file : image_->files())
+      if (file.find(part) != std::string::npos) found.push_back(file);
+    return found;
+  }
+
+  const RichStore rich_{path("store")};
+  const Oracle oracle_{rich_};
+  std::unique_ptr<StoreImage> image_;
+  Outcome* outcome_ = nullptr;
+
+ private:
+  // Thousands of stores are made and opened: in memory where there is a file system for it.
+  static std::filesystem::path fast_directory() {
+    return std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm")
+                                                     : std::filesystem::temp_directory_path();
+  }
+};
+
+}  // namespace rekeyfs::test

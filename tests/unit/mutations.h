@@ -1,0 +1,44 @@
+// Mutations: what somebody who can write to a store's files, and has no key, can do to them. For tests only.
+//
+// A list is built from the files of a store as they are (StoreImage) and applied later, each to a fresh copy.
+#pragma once
+
+#include <functional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/unit/store_image.h"
+
+namespace rekeyfs::test {
+
+struct Mutation {
+  std::string what;             // "layers/03/0000000000000003.data0: bit 5 of byte 100 flipped"
+  std::set<std::string> files;  // that are changed
+  std::function<void(const std::string& store)> apply;
+};
+using Mutations = std::vector<Mutation>;
+
+enum class Bits { all, one_a_byte };
+Mutations flipped_bits(const StoreImage& image, const std::string& file, Bits bits, std::mt19937_64& random);
+
+// Pieces (blocks, table pages, pages of LMDB) exchanged with each other, and one copied over another.
+Mutations exchanged_pieces(const StoreImage& image);
+// Pieces, and whole files, as they were in an older copy of the store.
+Mutations old_pieces(const StoreImage& image, const StoreImage& older);
+// Files that are cut, grown, emptied, removed; replaced by a directory, a link or a pipe; or exchanged with another.
+Mutations mishandled_files(const StoreImage& image);
+// The same for directories, and files that nobody made.
+Mutations mishandled_directories(const StoreImage& image);
+// Records of the catalog exchanged, doubled, dropped, put back, or taken from another store. `scratch` is a directory.
+Mutations forged_records(const StoreImage& image, const StoreImage& older, const StoreImage& foreign,
+                         const std::string& scratch);
+// The same for records of the journal, and segments of other mounts and stores.
+Mutations forged_journals(const StoreImage& image, const StoreImage& older, const StoreImage& foreign);
+
+// At most `most` of them, by chance; all if there are no more.
+Mutations some_of(Mutations all, std::size_t most, std::mt19937_64& random);
+void append(Mutations& to, Mutations more);
+
+}  // namespace rekeyfs::test

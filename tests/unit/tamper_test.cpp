@@ -1,0 +1,205 @@
+// Tampering: a small store with some of everything (RichStore), changed in each way that somebody without its keys can,
+// one change at a time, and opened. It is refused with a reason, or every read gives right bytes or an I/O error.
+//
+// Each mutation is tried in a process of its own, so that a crash or a hang is one failure of that mutation. The long
+// lists are sampled; RK_TAMPER_ALL=1 tries all of them (hours), RK_TAMPER_SEED draws another sample,
+// RK_TAMPER_SHARE=k/n takes the k-th of n parts, from 0.
+#include "tests/unit/mutations.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+
+#include "tests/unit/damaged_store.h"
+
+namespace rekeyfs::test {
+namespace {
+
+class TamperTest : public DamagedStore {
+ protected:
+  static bool all() { return number_from_environment("RK_TAMPER_ALL", 0) != 0; }
+
+  void try_one(const Mutation& mutation) {
+    image_->restore(victim());
+    mutation.apply(victim());
+    std::set<std::uint64_t> damaged;
+    for (const std::string& file : mutation.files) damaged.insert(layer_of_path(file).value());
+    in_child(mutation.what, [&] { open_and_judge(damaged); });
+    const bool journal = std::any_of(mutation.files.begin(), mutation.files.end(),
+                                     [](const auto& file) { return file.starts_with("journal"); });
+    // A journal without its end, and a block that the journal's end speaks of, are what a power cut leaves.
+    const bool seen = outcome_->kind == Outcome::refused || outcome_->kind == Outcome::with_errors ||
+                      (outcome_->kind == Outcome::earlier_state && !journal && damaged == std::set<std::uint64_t>{0});
+    if (seen && !outcome_->told) ADD_FAILURE() << mutation.what << ": a reader sees it and a check does not";
+    expect_no_marker(mutation.what);
+  }
+
+  void open_and_judge(const std::set<std::uint64_t>& damaged) {
+    QuietCheck quiet;
+    CheckOptions checked;
+    checked.read_data = true;
+    const auto report = Engine::check(victim(), test_credential(), checked, quiet);
+    outcome_->told = !report || !report->complete || !report->problems.empty();
+    OpenOptions options;
+    options.filler_workers = 1;
+    auto engine = Engine::open(victim(), test_credential(), options);
+    if (!engine) {
+      outcome_->kind = Outcome::refused;
+      if (engine.error().message.size() < 10) outcome_->complain("refused without a reason: " + error_text(engine));
+      return;
+    }
+    oracle_.judge(look_at(**engine), damaged, *outcome_);
+    write_secret(**engine);
+    static_cast<void>((*engine)->close());
+  }
+
+  void try_all(const std::string& kind, Mutations mutations) {
+    take_share(mutations);
+    std::map<Outcome::Kind, std::size_t> counts;
+    const auto start = std::chrono::steady_clock::now();
+    for (const Mutation& mutation : mutations) {
+      try_one(mutation);
+      ++counts[outcome_->kind];
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    std::printf("%-32s %7zu mutations: %7zu refused, %6zu with errors, %6zu an earlier state, %6zu harmless (%.1f s)\n",
+                kind.c_str(), mutations.size(), counts[Outcome::refused], counts[Outcome::with_errors],
+                counts[Outcome::earlier_state], counts[Outcome::unharmed], took.count());
+    std::fflush(stdout);
+  }
+
+  // Whatever reads from the file, at the block that a bit of it belongs to.
+  struct Reader {
+    OpenFilePtr file;
+    std::string content;
+  };
+  void flip_bits_of_data(const std::string& file) {
+    OpenOptions options;
+    options.filler_workers = 0;
+    const auto engine = Engine::open(victim(), test_credential(), options);
+    if (!engine) return outcome_->complain(error_text(engine));
+    std::vector<Reader> readers;
+    for (const auto& [path, node] : rich_.last())
+      if (node.kind == NodeKind::image && rich_.layers().at(node.id).contains(layer_of_path(file).value()))
+        readers.push_back(
+            {std::move(*(*engine)->open_file(*(*engine)->resolve(path), O_RDONLY, Caller{})), node.content});
+    const StoreImage now(victim());  // opening gives slots back, and removes files of images that were deleted
+    if (!now.contains(file)) return;
+    for (const std::uint64_t block : now.pieces(file, kRichBlock)) {
+      ::alarm(300);
+      const std::string bytes = now.bytes(file, block * kRichBlock, kRichBlock);
+      const std::size_t used = bytes.find_last_not_of('\0') + 1;
+      for (std::size_t bit = 0; bit < used * 8; bit += all() ? 1 : 9) {  // one of each byte, nearly
+        const std::uint64_t at = block * kRichBlock + bit / 8;
+        overwrite(victim() + "/" + file, at, std::string(1, static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8))));
+        ++outcome_->flipped;
+        outcome_->noticed +=
+            is_noticed(**engine, readers, file.find(".data") != std::string::npos ? std::optional(block) : std::nullopt)
+                ? 1
+                : 0;
+        overwrite(victim() + "/" + file, at, bytes.substr(bit / 8, 1));
+      }
+    }
+    for (Reader& reader : readers) reader.file.reset();
+    oracle_.judge(look_at(**engine), {}, *outcome_);
+  }
+  bool is_noticed(Engine& engine, const std::vector<Reader>& readers, std::optional<std::uint64_t> only) {
+    bool noticed = false;
+    char out[kRichBlock];
+    for (const Reader& reader : readers) {
+      for (std::uint64_t block = only.value_or(0);
+           block * kRichBlock < reader.content.size() && (!only || block == *only); ++block) {
+        const std::string_view right = std::string_view(reader.content).substr(block * kRichBlock, kRichBlock);
+        const auto got =
+            engine.read(*reader.file, block * kRichBlock, {reinterpret_cast<std::byte*>(out), right.size()});
+        if (!got)
+          noticed = true;
+        else if (std::string_view(out, *got) != right)
+          outcome_->complain("block " + std::to_string(block) + " reads as other bytes");
+      }
+    }
+    return noticed;
+  }
+
+  Mutations flips(const std::string& part, Bits bits, std::size_t most) {
+    Mutations flips;
+    for (const std::string& file : files(part)) append(flips, flipped_bits(*image_, file, bits, random_));
+    return all() ? flips : some_of(std::move(flips), most, random_);
+  }
+  Mutations sampled(Mutations mutations, std::size_t most) {
+    return all() ? mutations : some_of(std::move(mutations), most, random_);
+  }
+
+  std::mt19937_64 random_{number_from_environment("RK_TAMPER_SEED", 1)};
+
+ private:
+  static void take_share(Mutations& mutations) {
+    const char* text = std::getenv("RK_TAMPER_SHARE");
+    unsigned part = 0, parts = 1;
+    if (text == nullptr || std::sscanf(text, "%u/%u", &part, &parts) != 2 || parts == 0) return;
+    Mutations share;
+    for (std::size_t i = part; i < mutations.size(); i += parts) share.push_back(std::move(mutations[i]));
+    mutations = std::move(share);
+  }
+};
+
+TEST_F(TamperTest, NothingDoneIsNothingFound) {
+  try_one({"nothing", {}, [](const std::string&) {}});
+  EXPECT_EQ(outcome_->kind, Outcome::unharmed);
+  EXPECT_FALSE(outcome_->told);
+  EXPECT_GT(rich_.states().size(), 10u);
+}
+
+TEST_F(TamperTest, BitsOfTheSuperblock) {
+  try_all("bits of the superblock", flips("rekeyfs.store", Bits::all, 60));
+}
+TEST_F(TamperTest, BitsOfTheJournal) {
+  try_all("bits of the journal", flips("journal/", Bits::all, 60));
+}
+TEST_F(TamperTest, BitsOfTheTables) {
+  try_all("bits of block tables", flips(".table", Bits::all, 60));
+}
+TEST_F(TamperTest, BitsOfTheCatalog) {
+  try_all("bits of the catalog", flips("catalog/data.mdb", Bits::one_a_byte, 100));
+}
+TEST_F(TamperTest, BitsOfWhatIsNotBelieved) {
+  try_all("bits of lock files", flips("lock", Bits::one_a_byte, 10));
+}
+TEST_F(TamperTest, PiecesExchanged) {
+  try_all("blocks and pages exchanged", sampled(exchanged_pieces(*image_), 60));
+}
+TEST_F(TamperTest, OldPiecesPutBack) {
+  Mutations old = old_pieces(*image_, older());
+  append(old, old_pieces(*image_, oldest()));
+  try_all("old blocks, pages and files", sampled(std::move(old), 40));
+}
+TEST_F(TamperTest, FilesMishandled) {
+  try_all("files cut, removed, exchanged", sampled(mishandled_files(*image_), 80));
+}
+TEST_F(TamperTest, DirectoriesMishandled) {
+  try_all("directories, foreign files", sampled(mishandled_directories(*image_), 40));
+}
+TEST_F(TamperTest, RecordsForged) {
+  try_all("records of the catalog forged", sampled(forged_records(*image_, older(), foreign(), path("scratch")), 60));
+}
+TEST_F(TamperTest, JournalsForged) {
+  try_all("records of the journal forged", sampled(forged_journals(*image_, older(), foreign()), 60));
+}
+
+// Bits of every block, through one opening of the store: blocks are read from their files each time.
+TEST_F(TamperTest, BitsOfTheData) {
+  std::size_t flipped = 0, noticed = 0;
+  for (const std::string& file : image_->files()) {
+    if (file.find(".data") == std::string::npos && file.find(".spill") == std::string::npos) continue;
+    image_->restore(victim());
+    in_child(file, [&] { flip_bits_of_data(file); });
+    flipped += outcome_->flipped;
+    noticed += outcome_->noticed;
+  }
+  std::printf("%-32s %7zu mutations: %7zu are errors\n", "bits of blocks", flipped, noticed);
+  EXPECT_GT(noticed * 2, flipped);
+}
+
+}  // namespace
+}  // namespace rekeyfs::test
