@@ -84,6 +84,9 @@ Journal::Journal(io::Storage& storage, const Uuid& store, EpochId epoch, crypto:
 Result<std::unique_ptr<Journal>> Journal::start(io::Storage& storage, const Uuid& store, EpochId epoch,
                                                 crypto::Aead aead, SegmentNumber first, SegmentNumber oldest) {
   std::unique_ptr<Journal> journal(new Journal(storage, store, epoch, std::move(aead)));
+  RK_TRY_ASSIGN(const std::vector<SegmentNumber> numbers, list_segments(storage));
+  for (const SegmentNumber number : numbers)
+    if (number < oldest) RK_TRY(storage.remove(path_of(number)));
   RK_TRY_ASSIGN(std::shared_ptr<Segment> segment, journal->make_segment(first, {}));
   Lock lock(journal->mutex_);
   journal->current_ = std::move(segment);

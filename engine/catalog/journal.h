@@ -22,8 +22,8 @@ using SegmentNumber = std::uint64_t;
 
 class Journal {
  public:
-  // Starts segment `first`, which must not exist; older ones down to `oldest` are there until remove_before().
-  // `storage` outlives the journal.
+  // Starts segment `first`, which must not exist; older ones down to `oldest` are there until remove_before(). Those
+  // before had been removed, and are again if a power cut brought them back. `storage` outlives the journal.
   static Result<std::unique_ptr<Journal>> start(io::Storage& storage, const Uuid& store, EpochId epoch,
                                                 crypto::Aead aead, SegmentNumber first, SegmentNumber oldest);
 

@@ -122,10 +122,16 @@ Result<std::vector<LayerId>> Checkpointer::list_garbage() const {
   return garbage;
 }
 
-// The deletion of these layers is durable: nothing can need their files any more.
+// The deletion of these layers is durable: nothing can need their files any more. Their removal is made durable before it
+// is forgotten, or a power cut would bring files back that nobody removes again.
 Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
   if (garbage.empty()) return {};
   for (LayerId layer : garbage) RK_TRY(blocks::SlotFiles::remove_all(storage_, layer));
+  if (garbage.size() > kFewLayers) {
+    RK_TRY(health_.after_sync(storage_.sync_all()));
+  } else {
+    for (LayerId layer : garbage) RK_TRY(health_.after_sync(storage_.sync_directory(blocks::layer_directory(layer))));
+  }
   catalog::WriteTxn txn(catalog_);
   for (LayerId layer : garbage) txn.erase(catalog::make_key(catalog::Table::garbage, layer.value()));
   RK_TRY(txn.commit());
