@@ -19,13 +19,6 @@ namespace {
 using testing::HasSubstr;
 namespace stdfs = std::filesystem;
 
-class Quiet final : public CheckObserver {
- public:
-  void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
-  void found(const CheckProblem& problem) override { text += problem.path + ": " + problem.what + "; " + problem.remedy + "\n"; }
-  std::string text;
-};
-
 class CheckTest : public test::TempDirectory {
  protected:
   static constexpr std::size_t kBlock = 16384;
@@ -96,7 +89,7 @@ class CheckTest : public test::TempDirectory {
   void expect_whole(const std::string& name) { EXPECT_EQ(unreadable(name), 0u) << name; }
 
   CheckReport check(bool repair = false, bool read_data = true, const std::string& anchor = "") {
-    Quiet observer;
+    test::FoundText observer;
     CheckOptions options;
     options.read_data = read_data;
     options.repair = repair;
@@ -115,7 +108,7 @@ class CheckTest : public test::TempDirectory {
     auto bench = check::Bench::open(store(), test::test_credential());
     ASSERT_TRUE(bench);
     ASSERT_TRUE((*bench)->open_catalog());
-    Quiet quiet;
+    test::FoundText quiet;
     check::Findings findings(quiet);
     ASSERT_TRUE((*bench)->open_keys(findings));
     auto records = check::Records::load((*bench)->catalog(), (*bench)->tree(), findings);

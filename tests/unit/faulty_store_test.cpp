@@ -153,6 +153,30 @@ TEST_F(FaultyStoreTest, ASyncWaitsForTheOneUnderWay) {
   EXPECT_FALSE(too_early) << "fsync returned while the data it promises was still being written";
 }
 
+// Until a removal is durable, a power cut may take it back: then it is done again.
+TEST_F(FaultyStoreTest, FilesThatAPowerCutBringsBackAreRemoved) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->release(txn, id);
+    ASSERT_TRUE(released);
+    ASSERT_TRUE(txn.commit());
+    parts_->layers->forget(*released);
+  }
+  ASSERT_TRUE(parts_->checkpointer->run());  // removes the files
+  const LayerId other = make_layer();
+  ASSERT_TRUE(write(other, 0, 'b'));
+  ASSERT_TRUE(parts_->checkpointer->run());  // nothing says any more that they are to be removed
+  cut_power(1, 0);
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_FALSE(std::filesystem::exists(path(blocks::layer_path(id) + ".data0")));
+  EXPECT_FALSE(std::filesystem::exists(path(blocks::layer_path(id) + ".table")));
+  EXPECT_EQ(test::journal_of(directory()).size(), 1u);
+  EXPECT_EQ(block(other, 0), "b");
+}
+
 // Random writes and syncs to several layers, then a power cut that loses any part of what was not synced.
 TEST_F(FaultyStoreTest, AfterAPowerCutEveryBlockIsAVersionSinceItsLastSync) {
   const std::uint64_t seed = test::number_from_environment("RK_MODEL_SEED", std::random_device{}());

@@ -3,7 +3,8 @@
 // What was written goes to the real files at once, as the page cache shows it; what was not synced is remembered, so
 // that power_cut() can lose all of it, or any seeded part of it in pieces of 4 KiB and torn halves of them. A hook may
 // refuse operations; half of a refused write is then there. A new file's name is durable once its directory is
-// synced; a removal is so at once. LMDB does its own I/O and is always synchronous: its files are as of its last commit anyway.
+// synced, and so is a removal: until then a power cut may bring the file back. LMDB does its own I/O and is always
+// synchronous: its files are as of its last commit anyway.
 #pragma once
 
 #include <functional>
@@ -36,9 +37,9 @@ class FaultyStorage final : public io::Storage {
   void power_cut(std::uint64_t seed, unsigned kept) {
     Lock lock(mutex_);
     hook_ = nullptr;
-    std::mt19937_64 random(seed);
-    for (auto& [path, file] : files_) cut(directory_ + "/" + path, file, random, kept);
+    cut_all(directory_, seed, kept);
     files_.clear();
+    removed_.clear();
   }
 
   // A copy of the directory as a power cut at this moment would leave it; the storage goes on. Other threads' changes
@@ -50,8 +51,7 @@ class FaultyStorage final : public io::Storage {
     std::ofstream(to + "/reserve").close();  // the space in it need not be copied
     std::filesystem::copy(directory_, to, std::filesystem::copy_options::recursive | std::filesystem::copy_options::skip_existing);
     Lock lock(mutex_);
-    std::mt19937_64 random(seed);
-    for (auto& [path, file] : files_) cut(to + "/" + path, file, random, kept);
+    cut_all(to, seed, kept);
   }
 
   Result<std::unique_ptr<io::File>> open(std::string_view path, io::OpenMode mode) override {
@@ -61,6 +61,7 @@ class FaultyStorage final : public io::Storage {
     RK_TRY_ASSIGN(std::unique_ptr<io::File> file, local_->open(path, mode));
     if (!there) {
       Lock lock(mutex_);
+      removed_.erase(std::string(path));
       Unsynced& fresh = files_[std::string(path)];
       fresh = {};
       fresh.is_new = true;
@@ -72,10 +73,7 @@ class FaultyStorage final : public io::Storage {
   Status remove(std::string_view path) override {
     RK_TRY(ask(Operation::remove, std::string(path)));
     SharedLock changing(changing_);
-    {
-      Lock lock(mutex_);
-      files_.erase(std::string(path));
-    }
+    RK_TRY(remember_removal(std::string(path)));
     return local_->remove(path);
   }
   Status remove_directory(std::string_view path) override { return local_->remove_directory(path); }
@@ -85,8 +83,10 @@ class FaultyStorage final : public io::Storage {
     RK_TRY(ask(Operation::sync, std::string(path)));
     SharedLock changing(changing_);
     Lock lock(mutex_);
+    auto is_in = [&](const std::string& name) { return std::filesystem::path(name).parent_path() == path; };
     for (auto& [name, file] : files_)
-      if (std::filesystem::path(name).parent_path() == path) file.is_new = false;
+      if (is_in(name)) file.is_new = false;
+    std::erase_if(removed_, [&](const auto& one) { return is_in(one.first); });
     return {};
   }
   Status sync_all() override {
@@ -94,6 +94,7 @@ class FaultyStorage final : public io::Storage {
     SharedLock changing(changing_);
     Lock lock(mutex_);
     files_.clear();
+    removed_.clear();
     return {};
   }
   Result<io::Space> space() override { return local_->space(); }
@@ -111,6 +112,11 @@ class FaultyStorage final : public io::Storage {
     std::uint64_t size = 0;                        // durable
     std::map<std::uint64_t, std::string> before;   // durable content of the pages written since
     std::vector<Piece> pieces;                     // written since, in order
+  };
+
+  struct Removed {
+    std::string content;
+    Unsynced unsynced;  // of that content
   };
 
   class FaultyFile final : public io::File {
@@ -206,6 +212,27 @@ class FaultyStorage final : public io::Storage {
     return {};
   }
 
+  Status remember_removal(const std::string& path) EXCLUDES(mutex_) {
+    Lock lock(mutex_);
+    Removed removed;
+    if (const auto unsynced = files_.extract(path)) removed.unsynced = std::move(unsynced.mapped());
+    RK_TRY_ASSIGN(const bool there, local_->exists(path));
+    if (!there || removed.unsynced.is_new) return {};  // its name was never durable
+    std::ifstream file(directory_ + "/" + path, std::ios::binary);
+    removed.content.assign(std::istreambuf_iterator<char>(file), {});
+    removed_.insert_or_assign(path, std::move(removed));
+    return {};
+  }
+
+  void cut_all(const std::string& directory, std::uint64_t seed, unsigned kept) REQUIRES(mutex_) {
+    std::mt19937_64 random(seed);
+    for (const auto& [path, file] : files_) cut(directory + "/" + path, file, random, kept);
+    for (const auto& [path, file] : removed_) {
+      if (random() % 100 < kept) continue;  // it is the removal that is kept
+      std::ofstream(directory + "/" + path, std::ios::binary) << file.content;
+      cut(directory + "/" + path, file.unsynced, random, kept);
+    }
+  }
   static void cut(const std::string& path, const Unsynced& file, std::mt19937_64& random, unsigned kept) {
     namespace stdfs = std::filesystem;
     if (!stdfs::exists(path)) return;
@@ -238,6 +265,7 @@ class FaultyStorage final : public io::Storage {
   Hook hook_ GUARDED_BY(mutex_);
   std::uint64_t serial_ GUARDED_BY(mutex_) = 0;  // of the next piece
   std::map<std::string, Unsynced> files_ GUARDED_BY(mutex_);  // those with something unsynced
+  std::map<std::string, Removed> removed_ GUARDED_BY(mutex_);  // whose removal is not durable
 };
 
 // A storage of somebody else's, for a store that is opened over it again and again.

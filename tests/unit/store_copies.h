@@ -28,6 +28,14 @@ inline std::uint64_t number_from_environment(const char* name, std::uint64_t oth
   return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 0) : otherwise;
 }
 
+// What a check finds wrong, a line each.
+class FoundText final : public CheckObserver {
+ public:
+  void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
+  void found(const CheckProblem& problem) override { text += problem.path + ": " + problem.what + "; " + problem.remedy + "\n"; }
+  std::string text;
+};
+
 inline std::vector<std::string> journal_of(const std::string& store) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(store + "/journal")) names.push_back(entry.path().filename());

@@ -1,0 +1,291 @@
+// StoreUser: an open store, what users do with it by path, and what they see of it. For tests that compare whole stores.
+#pragma once
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include "tests/unit/store_copies.h"
+
+namespace rekeyfs::test {
+
+// What users see of a store, but for what changes by itself.
+struct StoreState {
+  std::map<std::string, std::string> facts;     // of each path and each key
+  std::map<std::string, std::string> contents;  // of each image
+  friend bool operator==(const StoreState&, const StoreState&) = default;
+
+  // Whether a call that was under way from one to the other can have left this: all of it or nothing of what has a name,
+  // and each block of a content.
+  bool is_between(const StoreState& old, const StoreState& next) const {
+    if (facts != old.facts && facts != next.facts) return false;
+    return std::all_of(contents.begin(), contents.end(), [&](const auto& image) {
+      const auto before = old.contents.find(image.first), after = next.contents.find(image.first);
+      const std::string none;
+      return is_mixture(image.second, before == old.contents.end() ? none : before->second, after == next.contents.end() ? none : after->second);
+    });
+  }
+
+ private:
+  static bool is_mixture(const std::string& got, const std::string& old, const std::string& next) {
+    constexpr std::size_t kBlock = 16384;
+    if (got.size() != old.size() && got.size() != next.size()) return false;
+    for (std::size_t at = 0; at < got.size(); at += kBlock) {
+      const std::string block = got.substr(at, kBlock);
+      auto is_of = [&](const std::string& content) {
+        std::string same = at < content.size() ? content.substr(at, block.size()) : "";
+        same.resize(block.size());
+        return same == block;
+      };
+      if (!is_of(old) && !is_of(next)) return false;
+    }
+    return true;
+  }
+};
+
+inline std::string difference(const StoreState& left, const StoreState& right) {
+  std::string text;
+  auto compare = [&](const auto& a, const auto& b, bool show) {
+    for (const auto& [name, value] : a) {
+      const auto found = b.find(name);
+      if (found != b.end() && found->second == value) continue;
+      text += "\n  " + name + ": " + (show ? value : std::to_string(value.size()) + " bytes") + " / ";
+      text += found == b.end() ? "missing" : show ? found->second : "other content";
+    }
+  };
+  compare(left.facts, right.facts, true);
+  compare(left.contents, right.contents, false);
+  for (const auto& [name, value] : right.facts)
+    if (!left.facts.contains(name)) text += "\n  " + name + ": missing / " + value;
+  return text;
+}
+
+// An open store and what users do with it, by path.
+class StoreUser {
+ public:
+  // Modification times up to this one were set by somebody, and are compared; later ones are those of the run.
+  static constexpr Timestamp kLongAgo = 1'000'000'000'000'000'000;
+
+  static Result<std::unique_ptr<StoreUser>> open(const std::string& store) {
+    OpenOptions options;
+    options.filler_workers = 1;
+    RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(store, test_credential(), options));
+    return std::unique_ptr<StoreUser>(new StoreUser(std::move(engine)));
+  }
+  Status close() {
+    files_.clear();
+    return engine_->close();
+  }
+  Engine& engine() { return *engine_; }
+  Result<Ino> ino(const std::string& path) { return engine_->resolve(path); }
+
+  Status create(const std::string& path, int flags = O_RDWR) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(path));
+    RK_TRY_ASSIGN(Engine::Created created, engine_->create(parent, name_of_path(path), 0600, flags, Caller{}));
+    files_[path] = std::move(created.file);
+    return {};
+  }
+  Status write(const std::string& path, std::uint64_t offset, const std::string& bytes) {
+    RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
+    RK_TRY_ASSIGN(const std::size_t written, engine_->write(*file, offset, as_bytes(bytes)));
+    return written == bytes.size() ? Status{} : fail(Errc::io, "a short write");
+  }
+  Status read(const std::string& path, std::uint64_t offset, std::size_t size) {
+    RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
+    std::string bytes(size, '?');
+    RK_TRY(engine_->read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
+    return {};
+  }
+  Status zero(const std::string& path, std::uint64_t offset, std::uint64_t size) {
+    RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
+    return engine_->allocate(*file, Allocate::punch, true, offset, size);
+  }
+  Status sync(const std::string& path) {
+    RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
+    return engine_->sync(*file);
+  }
+  Status close_file(const std::string& path) {
+    RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
+    const Status flushed = engine_->flush(*file);
+    files_.erase(path);
+    return flushed;
+  }
+  // As cp does it, once its target is made.
+  Status copy(const std::string& from, const std::string& to) {
+    RK_TRY_ASSIGN(OpenFile* const in, file(from));
+    RK_TRY_ASSIGN(OpenFile* const out, file(to));
+    RK_TRY(engine_->copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, Caller{}));
+    return {};
+  }
+  Status change(const std::string& path, const AttributeChange& change) {
+    RK_TRY_ASSIGN(const Ino node, ino(path));
+    RK_TRY(engine_->set_attributes(node, change, Caller{}));
+    return {};
+  }
+  Status truncate(const std::string& path, std::uint64_t size) {
+    AttributeChange wanted;
+    wanted.size = size;
+    return change(path, wanted);
+  }
+  Status set(const std::string& path, const std::string& name, const std::string& value) {
+    RK_TRY_ASSIGN(const Ino node, ino(path));
+    return engine_->set_attribute(node, name, value, Engine::SetAttribute::either, Caller{});
+  }
+  Status make_directory(const std::string& path) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(path));
+    RK_TRY(engine_->make_directory(parent, name_of_path(path), 0755, Caller{}));
+    return {};
+  }
+  Status make_symlink(const std::string& path, const std::string& target) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(path));
+    RK_TRY(engine_->make_symlink(parent, name_of_path(path), target, Caller{}));
+    return {};
+  }
+  Status link(const std::string& from, const std::string& to) {
+    RK_TRY_ASSIGN(const Ino node, ino(from));
+    RK_TRY_ASSIGN(const Ino parent, directory_of(to));
+    RK_TRY(engine_->link(node, parent, name_of_path(to)));
+    return {};
+  }
+  Status unlink(const std::string& path) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(path));
+    return engine_->unlink(parent, name_of_path(path));
+  }
+  Status remove_directory(const std::string& path) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(path));
+    return engine_->remove_directory(parent, name_of_path(path));
+  }
+  Status rename(const std::string& from, const std::string& to, Engine::Rename how = Engine::Rename::replace) {
+    RK_TRY_ASSIGN(const Ino parent, directory_of(from));
+    RK_TRY_ASSIGN(const Ino new_parent, directory_of(to));
+    return engine_->rename(parent, name_of_path(from), new_parent, name_of_path(to), how);
+  }
+  Status create_key(const std::string& alias) {
+    RK_TRY(engine_->create_key(alias, Caller{}));
+    return {};
+  }
+  Status change_key(const std::string& alias, KeyChange::Kind kind) {
+    KeyChange change;
+    change.kind = kind;
+    change.force = kind == KeyChange::Kind::disable;
+    change.delay = 1'000'000'000'000'000;
+    change.user = 1000;
+    RK_TRY(engine_->change_key(alias, change, Caller{}));
+    return {};
+  }
+  Status rotate(const std::string& directory, const std::string& key) {
+    RK_TRY_ASSIGN(const Ino node, ino(directory));
+    RK_TRY(engine_->rotate_directory(node, key, Caller{}));
+    return {};
+  }
+
+  Result<StoreState> look() {
+    StoreState state;
+    RK_TRY(look_below(kRootIno, "", state));
+    RK_TRY_ASSIGN(const std::vector<KeyFacts> keys, engine_->list_keys());
+    for (const KeyFacts& key : keys) {
+      std::string& text = state.facts["key " + key.alias] = key.state + ", version " + std::to_string(key.version);
+      for (const uid_t user : key.grantees) text += ", granted to " + std::to_string(user);
+    }
+    return state;
+  }
+
+  // Returns when all that goes on in the background is done: replications, new keys of directories, new versions of keys.
+  Status settle() {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    for (;;) {
+      RK_TRY_ASSIGN(const std::string left, unsettled(kRootIno, ""));
+      if (left.empty()) return {};
+      if (std::chrono::steady_clock::now() > deadline) return fail(Errc::busy, "does not come to an end: " + left);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+ private:
+  explicit StoreUser(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+  static std::string name_of_path(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+  Result<Ino> directory_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == std::string::npos ? Result<Ino>(kRootIno) : ino(path.substr(0, slash));
+  }
+  Result<OpenFile*> file(const std::string& path) {
+    if (const auto found = files_.find(path); found != files_.end()) return found->second.get();
+    RK_TRY_ASSIGN(const Ino node, ino(path));
+    RK_TRY_ASSIGN(files_[path], engine_->open_file(node, O_RDWR, Caller{}));
+    return files_[path].get();
+  }
+  Result<std::string> content_of(Ino node, std::uint64_t size) {
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->open_file(node, O_RDONLY, Caller{}));
+    std::string bytes(size + 1, '?');
+    RK_TRY_ASSIGN(const std::size_t got, engine_->read(*file, 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
+    bytes.resize(got);
+    return bytes;
+  }
+  std::string key_of(Ino node) {
+    const auto key = engine_->get_attribute(node, "user.rekeyfs.key");
+    return key ? *key : "";
+  }
+  bool is_usable(const std::string& key) {
+    const auto facts = engine_->find_key(key);
+    return key.empty() || (facts && facts->state == "enabled");
+  }
+
+  Status look_below(Ino directory, const std::string& path, StoreState& state) {
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->read_directory(directory, 0, 1000));
+    for (const DirectoryEntry& entry : entries) {
+      const std::string name = path + entry.name;
+      RK_TRY_ASSIGN(const Attributes attributes, engine_->get_attributes(entry.ino));
+      std::string& text = state.facts[name] = "kind " + std::to_string(static_cast<int>(entry.kind));
+      text += " mode " + std::to_string(attributes.permissions) + " links " + std::to_string(attributes.links);
+      if (attributes.modified <= kLongAgo) text += " modified " + std::to_string(attributes.modified);
+      RK_TRY_ASSIGN(const std::vector<std::string> listed, engine_->list_attributes(entry.ino));
+      for (const std::string& attribute : listed) {
+        RK_TRY_ASSIGN(const std::string value, engine_->get_attribute(entry.ino, attribute));
+        text += " " + attribute + "=" + value;
+      }
+      if (entry.kind == NodeKind::symlink) {
+        RK_TRY_ASSIGN(const std::string target, engine_->read_symlink(entry.ino));
+        text += " to " + target;
+      } else if (entry.kind == NodeKind::directory) {
+        text += " policy " + key_of(entry.ino);
+        RK_TRY(look_below(entry.ino, name + "/", state));
+      } else if (is_usable(key_of(entry.ino))) {
+        RK_TRY_ASSIGN(state.contents[name], content_of(entry.ino, attributes.size));
+      }
+    }
+    return {};
+  }
+
+  // Which image is not as it will be; empty if none.
+  Result<std::string> unsettled(Ino directory, const std::string& path) {
+    const std::string key = key_of(directory);
+    if (!is_usable(key)) return "";
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->read_directory(directory, 0, 1000));
+    for (const DirectoryEntry& entry : entries) {
+      const std::string name = path + entry.name;
+      if (entry.kind == NodeKind::directory) {
+        RK_TRY_ASSIGN(const std::string below, unsettled(entry.ino, name + "/"));
+        if (!below.empty()) return below;
+      }
+      if (entry.kind != NodeKind::image) continue;
+      RK_TRY_ASSIGN(const std::string status, engine_->get_attribute(entry.ino, "user.rekeyfs.status"));
+      if (status == "replicating" || status == "error") return name + " is " + status;
+      if (key_of(entry.ino) != key) return name + " has the key " + key_of(entry.ino);
+      RK_TRY_ASSIGN(const NodeInfo info, engine_->info(entry.ino));
+      for (const LayerInfo& layer : info.layers) {
+        const auto facts = engine_->find_key(layer.key);
+        if (!layer.key.empty() && facts && layer.key_version != facts->version) return name + " has an old version of its key";
+      }
+    }
+    return "";
+  }
+
+  std::unique_ptr<Engine> engine_;
+  std::map<std::string, OpenFilePtr> files_;  // by the path they were opened with
+};
+
+}  // namespace rekeyfs::test
