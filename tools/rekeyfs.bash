@@ -63,7 +63,7 @@ _rekeyfs() {
     '') options+=' --version' ;;
     init) options+=" $unlock" ;;
     mount) options+=" -f --foreground -o --options $unlock" ;;
-    replicate) options+=' --description --key --plain --wait --dry-run --json' ;;
+    replicate) options+=' --description --key --plain --fast-create --wait --dry-run --json' ;;
     status) options+=" --watch --wait --json $unlock" ;;
     log) options+=" -n --follow --json $unlock" ;;
     info) options+=" --json $unlock" ;;

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """A virtual machine boots from a replica the moment it was copied, whatever QEMU's cache mode."""
+import os
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 import debian_image
 from harness import TestCase, attribute, run
+
+INSTANCES = int(os.environ.get("REKEYFS_INSTANCES", "3"))  # how many boot at once
 
 
 class Boot(TestCase):
@@ -42,6 +46,29 @@ class Boot(TestCase):
         self.assertIn(debian_image.MARKER, console)
         run("qemu-img", "check", "-q", self.two / "debian.qcow2")
         self.assertSame(debian_image.qcow2(), self.one / "debian.qcow2")
+
+    def test_instances_of_a_disk_that_is_still_replicating(self):
+        """Fast create: from an encrypted qcow2 with another key to running instances, before anything is complete."""
+        os.setxattr(self.two, "user.rekeyfs.fast_create", b"1")
+        source, disk = self.one / "debian.qcow2", self.two / "debian.img"
+        run("cp", debian_image.qcow2(), source)
+        with self.store.replicating(source, disk):
+            vms = [self.two / f"vm{n}.img" for n in range(INSTANCES)]
+            for vm in vms:
+                run("cp", disk, vm)
+            self.assertEqual(self.store.status(disk), "replicating")
+            with ThreadPoolExecutor(INSTANCES) as pool:
+                consoles = list(pool.map(lambda vm: debian_image.boot(vm, "raw", "none", timeout=60 * INSTANCES), vms))
+            self.assertEqual(self.store.status(disk), "replicating")
+        for console in consoles:
+            self.assertIn(debian_image.MARKER, console)
+        source.unlink()
+        self.store.wait_normal(disk)
+        self.assertSame(debian_image.raw(), disk)
+        self.store.remount()
+        for vm in vms:
+            self.assertTrue(debian_image.was_booted(vm))
+        self.assertFalse(debian_image.was_booted(disk))
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ class Refused(FastCreateCase):
         external = self.store.scratch / "external"
         run("qemu-img", "create", "-f", "qcow2", "-o", f"data_file={self.store.scratch / 'data'},data_file_raw=on", external, "8M")
         flat = self.converted("flat.vmdk", ("-O", "vmdk", "-o", "subformat=monolithicFlat"))
-        for image, words in ((self.overlay(), "backing file"), (external, "data file"), (flat, "")):
+        for image, words in ((self.overlay(), "backing file"), (external, "in another file"), (flat, "cannot be read")):
             source = self.imported(image)
             with self.subTest(image.name):
                 done = run("cp", source, self.fast / image.name, check=False)

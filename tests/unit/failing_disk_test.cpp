@@ -214,7 +214,7 @@ TEST_F(FailingDiskTest, RecoveryDoesNotTakeWhatItCannotReadForMissing) {
   ASSERT_TRUE(try_write("one/b", 0, kBlocks, 'v', false));
   engine_.reset();  // as by a kill: the checkpoint has not come yet
   for (const Errc code : {Errc::io, Errc::too_many_files, Errc::no_memory}) {
-    for (const char* file : {".data", ".table"}) {
+    for (const char* file : {".spill", ".table"}) {
       int met = 0;
       storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& where) -> Status {
         const bool reads = operation == FaultyStorage::Operation::read || operation == FaultyStorage::Operation::open;

@@ -4,6 +4,7 @@
 #include "engine/kms/key_ring.h"
 #include "engine/store/catalog_key_records.h"
 #include "engine/store/checkpointer.h"
+#include "engine/store/leftovers.h"
 #include "engine/store/recovery.h"
 #include "tests/unit/storage_faults.h"
 #include "tests/unit/store_copies.h"
@@ -50,6 +51,7 @@ class FaultyStore : public TempDirectory {
     parts_->layers = blocks::LayerRegistry::create(storage, *parts_->catalog, *parts_->keys, root_, id_).value();
     parts_->checkpointer = std::make_unique<store::Checkpointer>(storage, *parts_->catalog, *parts_->layers, parts_->health);
     ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));
+    ASSERT_TRUE(store::mark_leftovers(storage, *parts_->catalog));
     ASSERT_TRUE(parts_->catalog->start(history.next_segment));
     ASSERT_TRUE(parts_->checkpointer->run());
     parts_->layers->close_all();

@@ -595,7 +595,7 @@ TEST_F(ReaderFailures, AnotherSizeThanProbedIsAnError) {
 }
 
 // What a program in the sandbox can reach. Python, since it is there and can try everything.
-class SandboxTest : public FormatsTest {
+class ReaderSandboxTest : public FormatsTest {
  protected:
   std::string output_of(const std::string& script, std::vector<int> descriptors = {}) {
     const auto process = SandboxedProcess::start(
@@ -608,7 +608,7 @@ class SandboxTest : public FormatsTest {
   }
 };
 
-TEST_F(SandboxTest, NoFileOfTheHost) {
+TEST_F(ReaderSandboxTest, NoFileOfTheHost) {
   std::ofstream(path("secret")) << "secret";
   EXPECT_EQ(output_of("import os\nprint(sorted(os.listdir('/')), sorted(os.listdir('/usr')), os.listdir('/usr/bin'))"),
             std::filesystem::exists("/lib64") ? "['lib', 'lib64', 'usr'] ['bin', 'lib', 'lib64'] ['python3']\n"
@@ -624,7 +624,7 @@ print('done'))";
   EXPECT_EQ(output_of(script), "done\n");
 }
 
-TEST_F(SandboxTest, NoDescriptorButThoseNamed) {
+TEST_F(ReaderSandboxTest, NoDescriptorButThoseNamed) {
   const io::Descriptor leak(::open(path("").c_str(), O_RDONLY | O_DIRECTORY));  // not close-on-exec
   std::ofstream(path("given")) << "given";
   const io::Descriptor given(::open(path("given").c_str(), O_RDONLY | O_CLOEXEC));
@@ -637,7 +637,7 @@ print([number for number in range(1024) if is_open(number)], os.read(3, 10), dic
   EXPECT_EQ(output_of(script, {given.get()}), "[0, 1, 2, 3] b'given' set()\n");
 }
 
-TEST_F(SandboxTest, NoNetworkNoProcessNoPrivilege) {
+TEST_F(ReaderSandboxTest, NoNetworkNoProcessNoPrivilege) {
   const std::string script = R"(
 import _socket, os, ctypes
 def fails(action):
@@ -651,11 +651,11 @@ print([fails(lambda: _socket.socket(family, kind)) for family in (1, 2, 10, 16) 
   EXPECT_EQ(output_of(script), "[True, True, True, True, True, True, True, True] True 1 0 {(-1, 38)}\n");
 }
 
-TEST_F(SandboxTest, MemoryIsBounded) {
+TEST_F(ReaderSandboxTest, MemoryIsBounded) {
   EXPECT_EQ(output_of("try: bytearray(1 << 30); print('given')\nexcept MemoryError: print('refused')"), "refused\n");
 }
 
-TEST_F(SandboxTest, LeaseEndsIt) {
+TEST_F(ReaderSandboxTest, LeaseEndsIt) {
   const auto begin = Clock::now();
   const auto process = SandboxedProcess::start(
       {.program = "/usr/bin/python3", .arguments = {"-I", "-S", "-c", "import time\ntime.sleep(60)"}, .descriptors = {}}, begin + 1s);

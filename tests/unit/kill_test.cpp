@@ -215,7 +215,7 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
 TEST_P(KillTest, LeavesWhatWasAcknowledged) {
   const std::uint64_t seed = test::number_from_environment("RK_KILL_SEED", std::random_device{}());
   const std::uint64_t rounds = test::number_from_environment("RK_KILL_ROUNDS", 1);
-  const std::uint64_t kills = test::number_from_environment("RK_KILLS", 40);
+  const std::uint64_t kills = test::number_from_environment("RK_KILLS", 6);
   std::printf("RK_KILL_SEED=%llu\n", static_cast<unsigned long long>(seed));
   SCOPED_TRACE("RK_KILL_SEED=" + std::to_string(seed));
   for (std::uint64_t round = 0; round < rounds && !HasFailure(); ++round) {
