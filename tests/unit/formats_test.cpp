@@ -208,7 +208,9 @@ class FormatsTest : public test::TempDirectory {
       zeros += *found;
       offset += std::max<std::uint64_t>(*found, 4 * kKiB);
     }
-    if (knows_holes) EXPECT_GT(zeros, 4 * kMiB);
+    if (knows_holes) {
+      EXPECT_GT(zeros, 4 * kMiB);
+    }
   }
   void expect_tail_zero(formats::Content& view, const Bytes& expected) {
     Bytes tail(1024, std::byte{1});
@@ -251,7 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"vpc", "vpc", Format::vpc}, Case{"vpc_fixed", "vpc -o subformat=fixed", Format::vpc, false},
                       Case{"vhdx", "vhdx", Format::vhdx, false}, Case{"vhdx_fixed", "vhdx -o subformat=fixed", Format::vhdx, false},
                       Case{"vdi", "vdi", Format::vdi}, Case{"vdi_static", "vdi -o static=on", Format::vdi, false}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& one) { return one.param.name; });
 
 TEST_P(EveryFormat, IsKnownByItsMagic) {
   make_disk();
@@ -484,7 +486,9 @@ TEST_F(ReaderFailures, ReadersThatAreKilledAgainAndAgainAreAnErrorAndFewAreStart
   int failed = 0;
   while (Clock::now() - begin < 3s) {
     const auto status = read(4 * kMiB);
-    if (!status) EXPECT_EQ(status.error().code, Errc::io);
+    if (!status) {
+      EXPECT_EQ(status.error().code, Errc::io);
+    }
     failed += !status;
   }
   done = true;
@@ -707,7 +711,7 @@ TEST_P(DamagedImages, CostAnErrorAndNoMore) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, DamagedImages,
                          ::testing::Values(Format::qcow2, Format::qcow, Format::qed, Format::vmdk, Format::vpc, Format::vhdx, Format::vdi),
-                         [](const auto& info) { return std::string(name_of(info.param)); });
+                         [](const auto& one) { return std::string(name_of(one.param)); });
 
 }  // namespace
 }  // namespace rekeyfs::formats
