@@ -131,8 +131,8 @@ def backing_file(place):
         name, *rest = options
         run("qemu-img", "create", "-f", "qcow2", place.store.scratch / name, *rest, cwd=place.store.scratch)
     run("cp", image, place.one / "overlay")
-    place.set(place.two, "fast_create", b"1")
-    place.replicate(place.one / "overlay", place.two / "target")
+    place.set(place.plain, "fast_create", b"1")
+    place.replicate(place.one / "overlay", place.plain / "target")
 
 
 @rule("An image is replicated that is neither normal nor normal-uninitialized.")
