@@ -2,10 +2,14 @@
 
 #include <cerrno>
 
+#include "fs/passthrough.h"
+
 namespace rekeyfs::fs {
 
 void send(fuse_req_t req, const fuse_entry_param& entry) {
-  fuse_reply_entry(req, &entry);
+  fuse_entry_param current = entry;
+  current.generation = context_of(req).retirement.generation_of(Ino{entry.ino});
+  fuse_reply_entry(req, &current);
 }
 void send(fuse_req_t req, const Stat& attributes) {
   fuse_reply_attr(req, &attributes, kCacheSeconds);
@@ -37,7 +41,9 @@ void send(fuse_req_t req, const Bytes& bytes) {
 // a release. The context is asked for first, because a reply frees the request.
 void send(fuse_req_t req, const OpenedFile& opened) {
   HandleTable& handles = context_of(req).handles;
-  if (fuse_reply_open(req, &opened.info) == -ENOENT) handles.remove_file(opened.info.fh);
+  const int sent =
+      opened.backing ? reply_passthrough(req, opened.info.fh, *opened.backing) : fuse_reply_open(req, &opened.info);
+  if (sent == -ENOENT) handles.remove_file(opened.info.fh);
 }
 
 void send(fuse_req_t req, const OpenedDirectory& opened) {

@@ -3,6 +3,7 @@
 // An operation computes a Result of one of the types below; send() knows the reply of the protocol that carries each.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -33,6 +34,7 @@ struct Position {
 };
 struct OpenedFile {
   fuse_file_info info;
+  std::optional<std::int32_t> backing;  // what the kernel reads in its place
 };
 struct OpenedDirectory {
   fuse_file_info info;

@@ -28,9 +28,16 @@ bool takes_privileges_away(int to_set) {
   return (to_set & FUSE_SET_ATTR_SIZE) && Device::request_kills_privileges();
 }
 
+// Only what changes the content minds that it is hot.
+Result<HotImages::Use> enter_to_change(Context& context, Ino ino, const AttributeChange& change) {
+  if (!change.size) return HotImages::Use();
+  return context.hot.enter(ino, HotImages::Purpose::change);
+}
+
 void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fuse_file_info* info) {
   answer(req, "setattr", ino, [&](Context& context) -> Result<Stat> {
     AttributeChange change = to_change(*wanted, to_set);
+    RK_TRY_ASSIGN(const HotImages::Use use, enter_to_change(context, Ino{ino}, change));
     if (takes_privileges_away(to_set)) RK_TRY(take_privileges_away(context.engine, Ino{ino}, change));
     OpenFile* file = info != nullptr ? &HandleTable::file(info->fh).file() : nullptr;
     RK_TRY_ASSIGN(const Attributes now, context.engine.set_attributes(Ino{ino}, change, caller_of(req), file));

@@ -24,30 +24,40 @@ int engine_flags(const Context& context, int flags) {
 }
 
 fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const fuse_file_info& asked,
-                             bool starts_empty) {
+                             bool starts_empty, HotImages::Use use) {
   fuse_file_info info = asked;
   info.fh = context.handles.add_file(ino, std::move(file), caching_of(context, asked.flags, starts_empty),
-                                     is_opened_for_writing(asked.flags));
+                                     is_opened_for_writing(asked.flags), std::move(use));
   info.direct_io = HandleTable::file(info.fh).is_direct();
   info.keep_cache = 1;  // only this mount changes the data
   return info;
+}
+
+HotImages::Purpose purpose_of(int flags) {
+  return is_opened_for_writing(flags) || flags & O_TRUNC ? HotImages::Purpose::change : HotImages::Purpose::read;
 }
 
 void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* asked) {
   answer(req, "create", parent, [&](Context& context) -> Result<CreatedFile> {
     const int flags = engine_flags(context, asked->flags);
     RK_TRY_ASSIGN(auto created, context.engine.create(Ino{parent}, name, mode & 07777, flags, caller_of(req)));
+    const Ino ino = created.attributes.ino;
+    RK_TRY_ASSIGN(HotImages::Use use, context.hot.enter(ino, HotImages::Purpose::change));
     return CreatedFile{to_entry(created.attributes),
-                       register_file(context, created.attributes.ino, std::move(created.file), *asked, true)};
+                       register_file(context, ino, std::move(created.file), *asked, true, std::move(use))};
   });
 }
 
 void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* asked) {
   answer(req, "open", ino, [&](Context& context) -> Result<OpenedFile> {
     const int flags = engine_flags(context, asked->flags);
+    RK_TRY_ASSIGN(HotImages::Use use, context.hot.enter(Ino{ino}, purpose_of(asked->flags)));
     RK_TRY_ASSIGN(OpenFilePtr file, context.engine.open_file(Ino{ino}, flags, caller_of(req)));
     if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
-    return OpenedFile{register_file(context, Ino{ino}, std::move(file), *asked, asked->flags & O_TRUNC)};
+    use.note_opened();
+    const auto backing = use.backing();
+    return OpenedFile{register_file(context, Ino{ino}, std::move(file), *asked, asked->flags & O_TRUNC, std::move(use)),
+                      backing};
   });
 }
 

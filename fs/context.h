@@ -5,18 +5,22 @@
 #include "fs/device.h"
 #include "fs/error_log.h"
 #include "fs/handles.h"
+#include "fs/hot_images.h"
 #include "fs/mount.h"
 #include "fs/notifier.h"
+#include "fs/retirement.h"
 
 namespace rekeyfs::fs {
 
 struct Context {
   Engine& engine;
   const MountOptions& options;
-  Device device{};
+  Device device{options.hot_memory > 0 ? Device::Passthrough::wanted : Device::Passthrough::unwanted};
   ErrorLog errors{};
-  HandleTable handles{};
-  Notifier notifier{};
+  Retirement retirement{};
+  HotImages hot{engine, options, device, retirement};
+  HandleTable handles{};  // its handles are uses of the images above
+  Notifier notifier{hot};
 };
 
 }  // namespace rekeyfs::fs

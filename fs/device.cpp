@@ -1,16 +1,24 @@
 #include "fs/device.h"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include <linux/fuse.h>
 #include <unistd.h>
+
+#include "engine/base/log.h"
 
 namespace rekeyfs::fs {
 namespace {
 
 // Set on receiving a request, read while serving it. Per thread because libfuse leaves no place in a request for it.
 thread_local bool current_request_kills_privileges = false;
+
+// Of file systems above one another: the files that reads are passed to lie in one that is above no other. The headers
+// of Debian 12 have no name for its place in the answer yet.
+constexpr std::uint32_t kStackDepth = 1;
+constexpr std::size_t kStackDepthOffset = offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);
 
 template <typename T>
 bool load(T& out, const std::byte* request, std::size_t size) {
@@ -82,14 +90,17 @@ void Device::extend_init_reply(iovec* pieces, int count) {
   if (count != 2 || pieces[0].iov_len != sizeof(header) || pieces[1].iov_len != sizeof(out)) return;
   std::memcpy(&header, pieces[0].iov_base, sizeof(header));
   if (header.unique != init_request_ || header.error != 0) return;
-  const std::uint64_t granted = offered_ & kWanted;
+  const std::uint64_t granted = offered_ & wanted_;
   std::memcpy(&out, pieces[1].iov_base, sizeof(out));
   out.flags |= static_cast<std::uint32_t>(granted);
   if (offered_ & FUSE_INIT_EXT) {
     out.flags |= FUSE_INIT_EXT;
     out.flags2 |= static_cast<std::uint32_t>(granted >> 32);
   }
+  if (wanted_ & ~granted & kPassthrough) log::warn("no image will be hot: this kernel passes no reads through");
   std::memcpy(pieces[1].iov_base, &out, sizeof(out));
+  if (granted & kPassthrough)
+    std::memcpy(static_cast<std::byte*>(pieces[1].iov_base) + kStackDepthOffset, &kStackDepth, sizeof(kStackDepth));
   granted_.store(granted, std::memory_order_relaxed);
   awaiting_init_reply_.store(false, std::memory_order_release);
 }

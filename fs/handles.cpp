@@ -33,7 +33,7 @@ void HandleTable::await_release(OpenImage& image) {
   }
 }
 
-std::uint64_t HandleTable::add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes) {
+std::uint64_t HandleTable::add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes, HotImages::Use use) {
   Lock lock(mutex_);
   std::shared_ptr<OpenImage>& kept = images_[ino];
   if (!kept) kept = std::make_shared<OpenImage>();
@@ -42,7 +42,7 @@ std::uint64_t HandleTable::add_file(Ino ino, OpenFilePtr file, Caching caching, 
   await_release(*image);
   const bool direct = image->direct_writers > 0 || (caching == Caching::import && image->handles == 1);
   if (direct && writes) ++image->direct_writers;
-  auto handle = std::make_unique<FileHandle>(ino, std::move(file), image, direct, writes);
+  auto handle = std::make_unique<FileHandle>(ino, std::move(file), image, direct, writes, std::move(use));
   const auto number = reinterpret_cast<std::uint64_t>(handle.get());
   files_.emplace(number, std::move(handle));
   return number;

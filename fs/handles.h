@@ -13,6 +13,7 @@
 
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
+#include "fs/hot_images.h"
 
 namespace rekeyfs::fs {
 
@@ -41,8 +42,13 @@ struct OpenImage {
 // An open image. A `direct` handle bypasses the kernel's page cache.
 class FileHandle {
  public:
-  FileHandle(Ino ino, OpenFilePtr file, std::shared_ptr<OpenImage> image, bool direct, bool writes)
-      : ino_(ino), direct_(direct), writes_(writes), file_(std::move(file)), image_(std::move(image)) {}
+  FileHandle(Ino ino, OpenFilePtr file, std::shared_ptr<OpenImage> image, bool direct, bool writes, HotImages::Use use)
+      : ino_(ino),
+        direct_(direct),
+        writes_(writes),
+        use_(std::move(use)),
+        file_(std::move(file)),
+        image_(std::move(image)) {}
 
   Ino ino() const { return ino_; }
   OpenFile& file() const { return *file_; }
@@ -54,6 +60,7 @@ class FileHandle {
     if (direct_) image_->looks_closed.store(false, std::memory_order_relaxed);
   }
   void note_closed() const {
+    use_.note_closed();
     if (direct_) image_->looks_closed.store(true, std::memory_order_relaxed);
   }
 
@@ -62,6 +69,7 @@ class FileHandle {
   const Ino ino_;
   const bool direct_;
   const bool writes_;
+  const HotImages::Use use_;
   const OpenFilePtr file_;
   const std::shared_ptr<OpenImage> image_;
   KeptAnswer answer_;
@@ -81,7 +89,7 @@ class HandleTable {
   enum class Caching { usual, import };
   // An import bypasses the page cache, unless the image is open already; and while it is written so, everybody else who
   // opens it does too. So cached pages never see a write that passes them by.
-  std::uint64_t add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes) EXCLUDES(mutex_);
+  std::uint64_t add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes, HotImages::Use use) EXCLUDES(mutex_);
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);

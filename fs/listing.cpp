@@ -22,7 +22,8 @@ constexpr std::size_t kUsualName = 32, kUsualWithAttributes = 184;
 
 Listing::Listing(fuse_req_t req, std::size_t size, Detail detail) : req_(req), detail_(detail), buffer_(size) {}
 
-Status Listing::fill(Engine& engine, Ino directory, off_t offset) {
+Status Listing::fill(Context& context, Ino directory, off_t offset) {
+  Engine& engine = context.engine;
   if (offset == 0) {
     if (!add_dot(".", directory, kAfterDot)) return {};
     offset = kAfterDot;
@@ -37,7 +38,7 @@ Status Listing::fill(Engine& engine, Ino directory, off_t offset) {
     RK_TRY_ASSIGN(const auto entries, engine.read_directory(directory, cookie, (buffer_.size() - used_) / usual + 1));
     if (entries.empty()) return {};
     for (const DirectoryEntry& entry : entries)
-      if (!add(engine, entry)) return {};
+      if (!add(context, entry)) return {};
     cookie = entries.back().next;
   }
 }
@@ -48,11 +49,12 @@ bool Listing::add_dot(const char* name, Ino ino, off_t next) {
   return put(name, entry, next);
 }
 
-bool Listing::add(Engine& engine, const DirectoryEntry& entry) {
+bool Listing::add(Context& context, const DirectoryEntry& entry) {
   fuse_entry_param param{};
   if (detail_ == Detail::attributes) {
     // Removed since: then the name alone, as for the dots.
-    if (auto attributes = engine.get_attributes(entry.ino)) param = to_entry(*attributes);
+    if (auto attributes = context.engine.get_attributes(entry.ino)) param = to_entry(*attributes);
+    param.generation = context.retirement.generation_of(entry.ino);
   }
   if (param.ino == 0) param.attr = to_stat(entry);
   return put(entry.name.c_str(), param, to_offset(entry.next));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "fs/context.h"
 #include "fs/fuse_api.h"
 
 namespace rekeyfs::fs {
@@ -14,12 +15,12 @@ class Listing {
   Listing(fuse_req_t req, std::size_t size, Detail detail);
 
   // Fills the reply with what comes after `offset`, which is 0 or was given to the kernel in an earlier one.
-  Status fill(Engine& engine, Ino directory, off_t offset);
+  Status fill(Context& context, Ino directory, off_t offset);
   ByteView bytes() const { return {buffer_.data(), used_}; }
 
  private:
   bool add_dot(const char* name, Ino ino, off_t next);
-  bool add(Engine& engine, const DirectoryEntry& entry);
+  bool add(Context& context, const DirectoryEntry& entry);
   bool put(const char* name, const fuse_entry_param& entry, off_t next);
 
   const fuse_req_t req_;

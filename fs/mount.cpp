@@ -147,6 +147,7 @@ class Attendant {
     if (loop_ended_.load()) return;              // somebody else was faster
     log::warn("{} is in use: detaching it, what still uses it gets errors", mountpoint_);
     write_back(mountpoint_);
+    context_.hot.withdraw_all();
     context_.notifier.stop();  // one that waits for a request would wait for ever once nothing is served
     fuse_session_exit(session_);
     while (!loop_ended_.load()) {  // again and again: the first may come just before the loop falls asleep
@@ -207,9 +208,12 @@ Status serve(Engine& engine, const MountOptions& options, std::function<void()> 
   context.notifier.start(session.get());
   const Observing observing(engine, context.notifier);
   RK_TRY_ASSIGN(auto mounted, Mounted::create(session.get(), mountpoint));
+  context.retirement.start(session.get(), mountpoint);
+  context.hot.start(fuse_session_fd(session.get()));
   Attendant attendant(context, session.get(), mountpoint, std::move(ready));
   const int ended = loop(session.get(), options.threads);
-  context.notifier.stop();  // before its descriptor is closed, whose number may then mean another file
+  context.notifier.stop();  // these before its descriptor is closed, whose number may then mean another file
+  context.hot.stop();
   attendant.loop_has_ended();
   mounted.reset();  // before the attendant is waited for: it may itself be waiting for an answer
   if (ended < 0) return fail(error_from_errno(-ended, "serve the mount at " + mountpoint));

@@ -14,6 +14,8 @@ constexpr mode_t kPermissions = 07777;
 
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   answer(req, "lookup", parent, [&](Context& context) -> Result<fuse_entry_param> {
+    if (const Ino retired = context.retirement.image_called(Ino{parent}, name))
+      return context.engine.get_attributes(retired).map(to_passing_entry);
     auto found = context.engine.lookup(Ino{parent}, name);
     if (!found && found.error().code == Errc::not_found) return absent_entry();
     return found.map(to_entry);
@@ -108,7 +110,7 @@ void sync_directory(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
 void list(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, Listing::Detail detail) {
   Listing listing(req, size, detail);
   answer(req, "readdir", ino, [&](Context& context) -> Result<Bytes> {
-    RK_TRY(listing.fill(context.engine, Ino{ino}, offset));
+    RK_TRY(listing.fill(context, Ino{ino}, offset));
     return Bytes{listing.bytes()};
   });
 }

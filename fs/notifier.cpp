@@ -87,6 +87,7 @@ void Notifier::deliver(const Batch& batch) {
     fuse_lowlevel_notify_inval_entry(session_, parent.value(), name.c_str(), name.size());
   for (Ino ino : batch.changed_attributes) fuse_lowlevel_notify_inval_inode(session_, ino.value(), -1, 0);
   for (Ino ino : batch.changed) fuse_lowlevel_notify_inval_inode(session_, ino.value(), 0, 0);
+  hot_.withdraw(batch.changed);
 }
 
 }  // namespace rekeyfs::fs

@@ -1,4 +1,5 @@
-// Notifier: tells the kernel what its caches cannot see coming, on a thread of its own.
+// Notifier: tells the kernel what its caches cannot see coming, and withdraws hot images that are concerned, on a
+// thread of its own.
 //
 // A notification takes locks in the kernel that the request being served may hold (its parent directory, its pages),
 // so one sent by a thread that serves requests can wait for itself. Here they are queued, and a request that must not
@@ -15,6 +16,7 @@
 
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
+#include "fs/hot_images.h"
 
 struct fuse_session;
 
@@ -22,7 +24,7 @@ namespace rekeyfs::fs {
 
 class Notifier final : public Observer {
  public:
-  Notifier() = default;
+  explicit Notifier(HotImages& hot) : hot_(hot) {}
   ~Notifier() override;
   Notifier(const Notifier&) = delete;
   Notifier& operator=(const Notifier&) = delete;
@@ -51,6 +53,7 @@ class Notifier final : public Observer {
   void run() EXCLUDES(mutex_);
   void deliver(const Batch& batch);
 
+  HotImages& hot_;
   fuse_session* session_ = nullptr;
   std::thread thread_;
   Mutex stop_mutex_;  // taken before mutex_: two may stop it at once

@@ -86,6 +86,12 @@ fuse_entry_param to_entry(const Attributes& attributes) {
   return out;
 }
 
+fuse_entry_param to_passing_entry(const Attributes& attributes) {
+  fuse_entry_param out = to_entry(attributes);
+  out.attr_timeout = out.entry_timeout = 0;
+  return out;
+}
+
 fuse_entry_param absent_entry() {
   fuse_entry_param out{};
   out.entry_timeout = kCacheSeconds;

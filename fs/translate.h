@@ -26,6 +26,8 @@ Stat to_stat(const Attributes& attributes);
 Stat to_stat(const DirectoryEntry& entry);
 Stat directory_stat(Ino ino);
 fuse_entry_param to_entry(const Attributes& attributes);
+// One that is looked up again whenever it is used.
+fuse_entry_param to_passing_entry(const Attributes& attributes);
 // "There is no such name", for the kernel to keep.
 fuse_entry_param absent_entry();
 struct statvfs to_statvfs(const Space& space);

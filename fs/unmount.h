@@ -1,7 +1,6 @@
 // Unmount: taking a mount away in order, which fails while somebody uses it.
 //
-// Both wait for answers of this very process, so other processes do them: a thread that waits for an answer of its own
-// process cannot be killed, and would keep the store. When this one is killed, the kernel ends the wait of the others.
+// Both wait for answers of this very process, so other programs do them.
 #pragma once
 
 #include <string>

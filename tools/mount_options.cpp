@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <system_error>
 #include <vector>
 
 namespace rekeyfs::tools {
@@ -15,6 +17,8 @@ constexpr std::array<std::string_view, 31> kIgnored{
     "relatime",   "norelatime", "strictatime", "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
     "async",      "sync",       "dirsync",     "silent",        "loud",     "mand",       "nomand"};
 constexpr std::array<std::string_view, 5> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper=", "user="};
+
+constexpr std::uint64_t kMostIdleSeconds = 24 * 3600;
 
 struct Switch {
   std::string_view name;
@@ -41,7 +45,8 @@ constexpr std::array kValues{
 };
 
 constexpr std::string_view kKnown =
-    "known are ro, rw, exec, noexec, allow_other, key_file=FILE, passphrase_file=FILE, writeback_cache, log=FILE";
+    "known are ro, rw, exec, noexec, allow_other, key_file=FILE, passphrase_file=FILE, writeback_cache, hot=SIZE, "
+    "hot_idle=SECONDS, log=FILE";
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> parts(1);
@@ -87,6 +92,37 @@ Outcome<bool> set_value(MountOptionList& list, std::string_view option) {
   return false;
 }
 
+// A number with one of the letters in `units` after it or none; each letter counts 1024 times the one before.
+std::optional<std::uint64_t> number(std::string_view text, std::string_view units) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || value == 0) return std::nullopt;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  if (text.empty()) return value;
+  const std::size_t unit = units.find(text);
+  const std::size_t shift = 10 * (unit + 1);
+  if (text.size() != 1 || unit == units.npos || value > (std::uint64_t{1} << (63 - shift))) return std::nullopt;
+  return value << shift;
+}
+
+// True if `option` is about hot images.
+Outcome<bool> set_hot(MountOptionList& list, std::string_view option) {
+  const std::size_t equals = std::min(option.find('='), option.size());
+  const std::string_view name = option.substr(0, equals), value = option.substr(std::min(option.size(), equals + 1));
+  if (name == "hot") {
+    const auto bytes = number(value, "KMGT");
+    if (!bytes) return fail(ExitCode::usage, "the mount option hot needs a size: hot=512M or hot=2G");
+    list.hot_memory = *bytes;
+    return true;
+  }
+  if (name != "hot_idle") return false;
+  const auto seconds = number(value, "");
+  if (!seconds || *seconds > kMostIdleSeconds)
+    return fail(ExitCode::usage, "the mount option hot_idle needs seconds, a day's at most: hot_idle=60");
+  list.hot_idle = std::chrono::seconds(*seconds);
+  return true;
+}
+
 }  // namespace
 
 Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOption unknown) {
@@ -94,12 +130,18 @@ Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOptio
   for (const std::string& option : split(text)) {
     if (set_switch(list, option)) continue;
     RK_TRY_ASSIGN(bool done, set_value(list, option));
+    if (!done) {
+      RK_TRY_ASSIGN(done, set_hot(list, option));
+    }
     if (!done && !is_ignored(option) && unknown == UnknownOption::refuse)
       return fail(ExitCode::usage, "unknown mount option " + option + "; " + std::string(kKnown));
   }
   if (list.key_file && list.passphrase_file)
     return fail(ExitCode::usage,
                 "key_file and passphrase_file exclude each other; a store is unlocked with one of them");
+  if (list.hot_memory > 0 && list.writeback_cache)
+    return fail(ExitCode::usage,
+                "hot and writeback_cache exclude each other; the kernel passes no reads through with both");
   return list;
 }
 

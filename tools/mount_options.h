@@ -1,6 +1,8 @@
 // MountOptionList: the comma-separated list after -o, as mount(8), fstab and `rekeyfs mount` give it.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +16,8 @@ struct MountOptionList {
   bool allow_other = false;
   bool no_exec = false;
   bool writeback_cache = false;
+  std::uint64_t hot_memory = 0;  // bytes; 0: no hot images
+  std::chrono::seconds hot_idle{60};
   std::optional<std::string> key_file, passphrase_file, log;
 };
 

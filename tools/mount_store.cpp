@@ -83,6 +83,8 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   mount.read_only = request.options.read_only;
   mount.no_exec = request.options.no_exec;
   mount.writeback_cache = request.options.writeback_cache;
+  mount.hot_memory = request.options.hot_memory;
+  mount.hot_idle = request.options.hot_idle;
   mount.allow_other = request.options.allow_other || geteuid() == 0;
   bool mounted = false;
   Status served = fs::serve(*engine, mount, [&] {
@@ -115,6 +117,8 @@ Outcome<ExitCode> mount_store(MountRequest request) {
   RK_TRY(enter_namespace(request));
   RK_TRY(merge_unlock(request));
   RK_TRY(check_places(request));
+  if (request.options.hot_memory > 0 && geteuid() != 0)
+    return fail(ExitCode::usage, "hot images need root: mount as root, or without the option hot");
   RK_TRY_ASSIGN(Credential unlocked, credential_for(request.store, request.unlock));
   if (request.only_check) return ExitCode::ok;
   std::error_code ignored;  // only an unreadable working directory has no absolute form, and opening then says so

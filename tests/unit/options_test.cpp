@@ -69,6 +69,17 @@ TEST(MountOptionsTest, AValueMustBeThere) {
   }
 }
 
+TEST(MountOptionsTest, HotImagesTakeASizeAndASpan) {
+  EXPECT_EQ(parse_mount_options("").value().hot_memory, 0U);
+  EXPECT_EQ(parse_mount_options("hot=4096").value().hot_memory, 4096U);
+  EXPECT_EQ(parse_mount_options("hot=3M").value().hot_memory, 3U << 20);
+  EXPECT_EQ(parse_mount_options("hot=2T,hot_idle=5").value().hot_memory, std::uint64_t{2} << 40);
+  EXPECT_EQ(parse_mount_options("hot=2G,hot_idle=5").value().hot_idle, std::chrono::seconds(5));
+  for (const char* text : {"hot", "hot=", "hot=0", "hot=G", "hot=2X", "hot=2GB", "hot=-1", "hot=9999999999T",
+                           "hot_idle", "hot_idle=1m", "hot_idle=86401", "hot=1G,writeback_cache"})
+    EXPECT_FALSE(parse_mount_options(text)) << text;
+}
+
 TEST(MountOptionsTest, TwoSecretsExcludeEachOther) {
   EXPECT_FALSE(parse_mount_options("key_file=/a,passphrase_file=/b"));
 }

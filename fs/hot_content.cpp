@@ -1,0 +1,60 @@
+#include "fs/hot_content.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace rekeyfs::fs {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::size_t kPiece = 1 << 20;
+
+struct Extent {
+  std::uint64_t begin = 0, end = 0;
+};
+
+// The next run of data at or after `offset`; an empty one at the end.
+Result<Extent> next_data(Engine& engine, OpenFile& image, std::uint64_t offset) {
+  const auto begin = engine.seek(image, offset, Seek::data);
+  if (!begin && begin.error().code == Errc::beyond_end) return Extent{};
+  RK_TRY(begin);
+  RK_TRY_ASSIGN(const std::uint64_t end, engine.seek(image, *begin, Seek::hole));
+  return Extent{*begin, end};
+}
+
+Status for_all_data(Engine& engine, OpenFile& image, const std::function<Status(const Extent&)>& use) {
+  for (std::uint64_t offset = 0;;) {
+    RK_TRY_ASSIGN(const Extent extent, next_data(engine, image, offset));
+    if (extent.end <= extent.begin) return {};
+    RK_TRY(use(extent));
+    offset = extent.end;
+  }
+}
+
+}  // namespace
+
+Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image) {
+  std::uint64_t pages = 0;
+  RK_TRY(for_all_data(engine, image, [&](const Extent& extent) -> Status {
+    pages += (extent.end + kPage - 1) / kPage - extent.begin / kPage;
+    return {};
+  }));
+  return pages * kPage;
+}
+
+Status copy_content(Engine& engine, OpenFile& image, HotFile& out, const std::function<bool()>& goes_on) {
+  std::vector<std::byte> buffer(kPiece);
+  return for_all_data(engine, image, [&](const Extent& extent) -> Status {
+    for (std::uint64_t offset = extent.begin; offset < extent.end;) {
+      if (!goes_on()) return fail(Errc::busy, "the image is being changed");
+      const ByteSpan piece(buffer.data(), std::min<std::uint64_t>(kPiece, extent.end - offset));
+      RK_TRY_ASSIGN(const std::size_t got, engine.read(image, offset, piece));
+      if (got == 0) return fail(Errc::busy, "the image became shorter");
+      RK_TRY(out.write(offset, piece.first(got)));
+      offset += got;
+    }
+    return {};
+  });
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,312 @@
+#include "fs/hot_images.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+#include "fs/hot_content.h"
+
+namespace rekeyfs::fs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kLately = 10min;             // within which a second opening counts as such
+constexpr auto kRetry = 2s;                 // after an image could not be made hot
+constexpr auto kReleaseDelay = 20ms;        // the kernel sends a release some time after close(2) has returned
+constexpr auto kReadsUnderWay = 20ms;       // what has begun to read a copy that is withdrawn, ends within
+constexpr auto kLookAround = 1s;            // for what is idle
+constexpr std::uint64_t kMostCopies = 128;  // each keeps a descriptor
+constexpr int kNice = 10;                   // as the filler of replicas
+
+}  // namespace
+
+// An image's content in memory. Goes in the order that ends its use: the kernel's number, then the bytes.
+struct HotImages::Copy {
+  std::uint64_t bytes;  // of memory
+  HotFile file;
+  BackingFile backing;
+};
+
+// What is known of an image that is, or lately was, open. Guarded by HotImages::mutex_.
+struct HotImages::Image {
+  unsigned hot = 0;     // uses that read the copy
+  unsigned usual = 0;   // the others
+  unsigned closed = 0;  // of all: a descriptor was closed
+  CopyPtr copy;
+  bool popular = false;                          // opened twice within a short time
+  bool awaited = false;                          // a copy is going to be made, or being made
+  bool spoiled = false;                          // and of no use: the content has changed since
+  std::optional<Clock::time_point> last_opened;  // for reading
+  Clock::time_point idle_since;                  // that nobody has the copy open
+  Clock::time_point not_before;                  // it could not be made hot
+
+  unsigned uses() const { return hot + usual; }
+  bool is_to_be_hot() const { return popular && uses() == 0 && !copy && !awaited && Clock::now() >= not_before; }
+  bool looks_closed() const { return closed >= uses(); }
+};
+
+HotImages::Use::~Use() {
+  if (image_) owner_->leave(*this);
+}
+
+void HotImages::Use::note_opened() const {
+  if (image_ && purpose_ == Purpose::read && !backing_) owner_->note_opened(*this);
+}
+
+void HotImages::Use::note_closed() const {
+  if (image_) owner_->note_closed(*this);
+}
+
+HotImages::~HotImages() {
+  stop();
+}
+
+void HotImages::start(int session) {
+  if (options_.hot_memory == 0) return;
+  auto memory = HotMemory::create(options_.hot_memory);
+  if (!memory) return log::warn("no image will be hot: {}", describe(memory.error()));
+  session_ = session;
+  memory_.emplace(std::move(*memory));
+  thread_ = std::thread([this] { run(); });
+}
+
+void HotImages::stop() {
+  {
+    Lock lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  Lock lock(mutex_);
+  for (auto& [ino, image] : images_) image->copy.reset();
+  images_.clear();
+}
+
+// --- who has it open ---------------------------------------------------------------------------------------------
+
+HotImages::ImagePtr HotImages::image_for(Ino ino) {
+  ImagePtr& image = images_[ino];
+  if (!image) {
+    image = std::make_shared<Image>();
+    if (images_.size() == 1) work_.notify_one();  // there was nothing to look after
+  }
+  return image;
+}
+
+HotImages::CopyPtr HotImages::take_copy(Image& image) {
+  if (image.copy) used_ -= image.copy->bytes;
+  return std::exchange(image.copy, nullptr);
+}
+
+Result<HotImages::Use> HotImages::enter(Ino ino, Purpose purpose) {
+  Use use;
+  if (!is_enabled()) return use;
+  CopyPtr outdated;  // its memory is given back without the lock
+  const auto deadline = Clock::now() + kReleaseDelay;
+  Lock lock(mutex_);
+  ImagePtr image = image_for(ino);
+  const auto in_the_way = [&] { return purpose == Purpose::change ? image->hot > 0 : image->copy && image->usual > 0; };
+  while (in_the_way() && image->looks_closed()) {
+    const auto left = deadline - Clock::now();
+    if (left <= left.zero()) break;
+    released_.wait_for(mutex_, left);
+    image = image_for(ino);  // another one if the copy was withdrawn meanwhile
+  }
+  if (purpose == Purpose::change) {
+    if (image->hot > 0)
+      return fail(Errc::busy, "the image is hot and open: it can be changed when those who read it have closed it");
+    outdated = take_copy(*image);
+    image->spoiled = true;
+  } else if (image->copy && image->usual == 0) {
+    use.backing_ = image->copy->backing.number();
+  }
+  ++(use.backing_ ? image->hot : image->usual);
+  use.owner_ = this;
+  use.ino_ = ino;
+  use.purpose_ = purpose;
+  use.image_ = std::move(image);
+  return use;
+}
+
+void HotImages::leave(const Use& use) {
+  Lock lock(mutex_);
+  Image& image = *use.image_;
+  --(use.backing_ ? image.hot : image.usual);
+  if (use.looks_closed_) --image.closed;
+  if (use.backing_) image.idle_since = Clock::now();
+  released_.notify_all();
+  if (image.is_to_be_hot()) {
+    image.awaited = true;
+    image.spoiled = false;
+    wanted_.emplace_back(use.ino_, use.image_);
+    work_.notify_one();
+  }
+  if (image.uses() > 0 || image.copy || image.awaited || image.last_opened) return;
+  const auto found = images_.find(use.ino_);
+  if (found != images_.end() && found->second == use.image_) images_.erase(found);
+}
+
+void HotImages::note_opened(const Use& use) {
+  Lock lock(mutex_);
+  Image& image = *use.image_;
+  const auto now = Clock::now();
+  image.popular = image.last_opened && now - *image.last_opened < kLately;
+  image.last_opened = now;
+}
+
+void HotImages::note_closed(const Use& use) {
+  Lock lock(mutex_);
+  if (!std::exchange(use.looks_closed_, true)) ++use.image_->closed;
+}
+
+// The copy if somebody reads it, to be kept until he cannot any more. Those who open the image from now on share
+// nothing with him.
+HotImages::CopyPtr HotImages::take_back(Ino ino) {
+  CopyPtr copy;  // its memory is given back without the lock
+  Lock lock(mutex_);
+  const auto found = images_.find(ino);
+  if (found == images_.end()) return nullptr;
+  Image& image = *found->second;
+  image.spoiled = true;
+  copy = take_copy(image);
+  if (!copy || image.hot == 0) return nullptr;
+  images_.erase(found);
+  return copy;
+}
+
+void HotImages::withdraw(const std::set<Ino>& images) {
+  std::vector<CopyPtr> read;
+  for (const Ino ino : images) {
+    CopyPtr copy = take_back(ino);
+    if (!copy) continue;
+    read.push_back(std::move(copy));
+    if (!retirement_.retire(ino))
+      log::warn("node {} was hot and open: those who read it find its end, not an error", ino.value());
+  }
+  if (!read.empty()) std::this_thread::sleep_for(kReadsUnderWay);
+}
+
+void HotImages::withdraw_all() {
+  std::set<Ino> hot;
+  {
+    Lock lock(mutex_);
+    for (const auto& [ino, image] : images_)
+      if (image->copy) hot.insert(ino);
+  }
+  withdraw(hot);
+}
+
+// --- making copies, and forgetting them --------------------------------------------------------------------------
+
+void HotImages::run() {
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice);
+  Lock lock(mutex_);
+  while (!stopping_) {
+    if (!wanted_.empty()) {
+      const auto [ino, image] = wanted_.front();
+      wanted_.pop_front();
+      mutex_.unlock();
+      make_hot(ino, image);
+      mutex_.lock();
+    } else if (images_.empty()) {
+      work_.wait(mutex_);
+    } else {
+      std::vector<CopyPtr> idle = forget_idle();
+      mutex_.unlock();
+      idle.clear();
+      mutex_.lock();
+      if (wanted_.empty() && !stopping_) work_.wait_for(mutex_, kLookAround);
+    }
+  }
+}
+
+void HotImages::make_hot(Ino ino, const ImagePtr& image) {
+  Result<CopyPtr> made = copy_of(ino, image);
+  CopyPtr useless;  // its memory is given back without the lock
+  Lock lock(mutex_);
+  image->awaited = false;
+  if (!made) {
+    log::debug("node {} is not made hot: {}", ino.value(), describe(made.error()));
+    image->not_before = Clock::now() + kRetry;
+    return;
+  }
+  image->copy = std::move(*made);
+  if (image->spoiled) {
+    useless = take_copy(*image);
+    return;
+  }
+  image->idle_since = Clock::now();
+  log::info("node {} is hot: {} bytes in memory", ino.value(), image->copy->bytes);
+}
+
+Result<HotImages::CopyPtr> HotImages::copy_of(Ino ino, const ImagePtr& image) {
+  RK_TRY_ASSIGN(const std::string status, engine_.get_attribute(ino, "user.rekeyfs.status"));
+  if (status != name_of(ImageState::normal)) return fail(Errc::busy, "its status is " + status);
+  RK_TRY_ASSIGN(const OpenFilePtr file, engine_.open_file(ino, O_RDONLY, Caller{}));
+  RK_TRY_ASSIGN(const std::uint64_t bytes, memory_needed(engine_, *file));
+  RK_TRY(reserve(bytes));
+  Result<CopyPtr> filled = fill(ino, *file, bytes, image);
+  if (!filled) {
+    Lock lock(mutex_);
+    used_ -= bytes;
+  }
+  return filled;
+}
+
+Result<HotImages::CopyPtr> HotImages::fill(Ino ino, OpenFile& file, std::uint64_t bytes, const ImagePtr& image) {
+  const auto goes_on = [&] {
+    Lock lock(mutex_);
+    return !image->spoiled && !stopping_;
+  };
+  RK_TRY_ASSIGN(const Attributes attributes, engine_.get_attributes(ino));
+  RK_TRY_ASSIGN(HotFile memory, memory_->make_file(attributes.size));
+  // Before anything is decrypted: the kernel may refuse it.
+  RK_TRY_ASSIGN(BackingFile backing, BackingFile::create(session_, memory.descriptor()));
+  RK_TRY(copy_content(engine_, file, memory, goes_on));
+  return CopyPtr(new Copy{bytes, std::move(memory), std::move(backing)});
+}
+
+// Those longest out of use make room.
+Status HotImages::reserve(std::uint64_t bytes) {
+  std::vector<CopyPtr> dropped;  // given back without the lock
+  Lock lock(mutex_);
+  std::vector<Image*> idle;
+  std::uint64_t copies = 0, idle_bytes = 0;
+  for (const auto& [ino, image] : images_) {
+    if (!image->copy) continue;
+    ++copies;
+    if (image->hot > 0) continue;
+    idle.push_back(image.get());
+    idle_bytes += image->copy->bytes;
+  }
+  const std::uint64_t in_use = used_ - idle_bytes, most = options_.hot_memory;
+  if (bytes > most || in_use > most - bytes || copies - idle.size() >= kMostCopies)
+    return fail(Errc::no_memory, "its " + std::to_string(bytes) + " bytes do not fit beside what is in use");
+  std::sort(idle.begin(), idle.end(), [](const Image* a, const Image* b) { return a->idle_since < b->idle_since; });
+  for (auto next = idle.begin(); used_ > most - bytes || copies >= kMostCopies; ++next, --copies)
+    dropped.push_back(take_copy(**next));
+  used_ += bytes;
+  return {};
+}
+
+std::vector<HotImages::CopyPtr> HotImages::forget_idle() {
+  std::vector<CopyPtr> dropped;
+  const auto now = Clock::now();
+  for (auto next = images_.begin(); next != images_.end();) {
+    const auto current = next++;
+    Image& image = *current->second;
+    if (image.copy && image.hot == 0 && now - image.idle_since >= options_.hot_idle) {
+      log::info("node {} is not hot any more: nobody has it open", current->first.value());
+      dropped.push_back(take_copy(image));
+    }
+    const bool is_in_use = image.copy || image.awaited || image.uses() > 0;
+    if (!is_in_use && now - image.last_opened.value_or(now) >= kLately) images_.erase(current);
+  }
+  return dropped;
+}
+
+}  // namespace rekeyfs::fs

@@ -1,0 +1,46 @@
+// HotMemory: where the plaintext of hot images is: a file system in memory that is mounted nowhere.
+//
+// It never goes to swap, holds no more than it was made for, is reachable by no path, and goes with the daemon. Needs
+// CAP_SYS_ADMIN while it is made, and Linux 6.4 (the kernels that can pass reads through to it are younger).
+// Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "engine/base/bytes.h"
+#include "engine/base/result.h"
+
+namespace rekeyfs::fs {
+
+// A file without a name. Gives its memory back when it goes, even if the kernel still has it open elsewhere: that then
+// reads nothing, and what is mapped of it raises SIGBUS.
+class HotFile {
+ public:
+  explicit HotFile(int descriptor) : descriptor_(descriptor) {}
+  HotFile(HotFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  HotFile& operator=(HotFile&&) = delete;
+  ~HotFile();
+
+  int descriptor() const { return descriptor_; }
+  Status write(std::uint64_t offset, ByteView bytes);
+
+ private:
+  int descriptor_;
+};
+
+class HotMemory {
+ public:
+  static Result<HotMemory> create(std::uint64_t bytes);
+  HotMemory(HotMemory&& other) noexcept : root_(std::exchange(other.root_, -1)) {}
+  HotMemory& operator=(HotMemory&&) = delete;
+  ~HotMemory();
+
+  Result<HotFile> make_file(std::uint64_t size) const;  // all of it a hole
+
+ private:
+  explicit HotMemory(int root) : root_(root) {}
+  int root_;
+};
+
+}  // namespace rekeyfs::fs
