@@ -43,6 +43,16 @@ with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
     sys.stdin.read()
 """
 
+# Reads all of a mapped file, and again after a line of input.
+MAPPED_READER = """import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+view = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+view[:]
+print("mapped", flush=True)
+sys.stdin.readline()
+view[:]
+"""
+
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
 
 

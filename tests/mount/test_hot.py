@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from harness import NOBODY, REKEYFS, MountedStore, TestCase, needs_root, rekeyfs, run, wait_until
+from harness import MAPPED_READER, NOBODY, REKEYFS, MountedStore, TestCase, needs_root, rekeyfs, run, wait_until
 from images import KIB, MIB
 
 KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
@@ -21,14 +21,6 @@ needs_hot_images = unittest.skipUnless(os.geteuid() == 0 and KERNEL >= (6, 9), "
 
 SIZE = 12 * MIB + 5 * KIB + 7  # of which four fifths are data
 EXIT_USAGE = 2
-MAPPED_READER = """import mmap, os, sys
-fd = os.open(sys.argv[1], os.O_RDONLY)
-view = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-view[:]
-print("mapped", flush=True)
-sys.stdin.readline()
-view[:]
-"""
 
 
 class HotTest(TestCase):

@@ -9,19 +9,11 @@ import sys
 import time
 import unittest
 
-from harness import NOBODY, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
+from harness import MAPPED_READER, NOBODY, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
 from images import KIB, MIB
 
 EXIT_BUSY, EXIT_NO_KEY, EXIT_DENIED = 8, 10, 16
 LARGE = 256 * MIB  # the filler is still busy with it when the next command runs
-MAPPED_READER = """import mmap, os, sys
-fd = os.open(sys.argv[1], os.O_RDONLY)
-view = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-view[:]
-print("mapped", flush=True)
-sys.stdin.readline()
-view[:]
-"""
 
 
 class Keys(TestCase):
