@@ -8,9 +8,11 @@
 #include <algorithm>
 
 #include "engine/audit/audit_log.h"
+#include "engine/boot/boot_profiles.h"
 #include "engine/check/check.h"
 #include "engine/images/attributes.h"
 #include "engine/images/images.h"
+#include "engine/images/prefetcher.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
 #include "engine/replication/copy_on_read.h"
@@ -128,11 +130,13 @@ class LocalEngine final : public Engine {
         store_(std::move(store)),
         tree_(std::move(tree)),
         audit_(store_->catalog()),
-        filler_(*store_, tree_, audit_),
+        profiles_(*store_),
+        filler_(*store_, tree_, profiles_, audit_),
+        prefetcher_(copy_on_read_),
         initializer_(*store_, tree_),
         key_uses_(*store_, tree_, filler_),
         key_life_(*store_, key_uses_, audit_),
-        images_(*store_, tree_, filler_, copy_on_read_, initializer_, audit_),
+        images_(*store_, tree_, filler_, copy_on_read_, initializer_, profiles_, prefetcher_, audit_),
         rotator_(*store_, tree_, images_, audit_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
@@ -152,6 +156,7 @@ class LocalEngine final : public Engine {
     RK_TRY(key_life_.start());
     RK_TRY(filler_.start(options.filler_workers));
     RK_TRY(initializer_.start());
+    RK_TRY(prefetcher_.start());
     return rotator_.start();
   }
 
@@ -335,8 +340,24 @@ class LocalEngine final : public Engine {
       const auto value = get_attribute(ino, name);
       if (value) info.others.push_back({name, *value});
     }
-    if (info.attributes.kind == NodeKind::image) RK_TRY(describe_layers(ino, info));
+    if (info.attributes.kind != NodeKind::image) return info;
+    RK_TRY(describe_layers(ino, info));
+    info.boot = boot_reads_of(info.layers.front().id);
     return info;
+  }
+
+  Status clear_boot_profile(Ino image, const Caller& caller) override {
+    RK_TRY(may_change());
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
+    if (inode.kind != NodeKind::image) return fail(Errc::invalid, "only images have a boot profile");
+    const auto found = profiles_.find(inode.image.layer);
+    if (!found) return fail(Errc::no_attribute, "the image has no boot profile: its first boot is still to come");
+    RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_->layers().record_of(found->layer));
+    const Ino holder = layer.owner ? layer.owner : image;
+    RK_TRY_ASSIGN(const InodeRecord held, tree_.get(holder));
+    if (caller.uid != 0 && caller.uid != held.uid)
+      return fail(Errc::not_permitted, "the boot profile is that of " + tree_.path_of(holder) + ": only its owner or root clears it");
+    return profiles_.erase(found->layer);
   }
 
   Result<std::vector<Replication>> replications(Ino under) override {
@@ -419,6 +440,7 @@ class LocalEngine final : public Engine {
     key_life_.stop();
     initializer_.stop();
     filler_.stop();
+    prefetcher_.stop();
     copy_on_read_.stop();
     store_->checkpointer().stop();
   }
@@ -484,6 +506,17 @@ class LocalEngine final : public Engine {
   }
   std::string alias_of(const Result<blocks::LayerRecord>& layer) { return layer ? alias_of(layer->key) : ""; }
 
+  std::optional<BootReads> boot_reads_of(LayerId top) {
+    const auto found = profiles_.find(top);
+    if (!found) return std::nullopt;
+    BootReads reads;
+    reads.recorded = found->profile.recorded;
+    reads.bytes = found->profile.bytes();
+    for (const boot::Run& run : found->profile.runs)
+      reads.ranges.push_back({run.first * boot::BootProfile::kUnit, run.count * boot::BootProfile::kUnit});
+    return reads;
+  }
+
   Status describe_layers(Ino ino, NodeInfo& info) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
     if (const auto& lineage = inode.image.lineage)
@@ -511,8 +544,10 @@ class LocalEngine final : public Engine {
   std::unique_ptr<store::Store> store_;
   Tree tree_;
   audit::AuditLog audit_;
+  const boot::BootProfiles profiles_;
   replication::Filler filler_;
   replication::CopyOnRead copy_on_read_;
+  images::Prefetcher prefetcher_;
   images::Initializer initializer_;
   keys::KeyUses key_uses_;
   keys::KeyLife key_life_;

@@ -184,6 +184,16 @@ struct Origin {
   Timestamp completed = 0;  // since when it needs its source no more; 0: it still does
 };
 
+// What the first boot from an image read of it.
+struct BootReads {
+  struct Range {
+    std::uint64_t offset = 0, size = 0;  // bytes
+  };
+  Timestamp recorded = 0;
+  std::vector<Range> ranges;  // in the order in which they were read, none of them twice
+  std::uint64_t bytes = 0;    // of all together
+};
+
 struct NodeInfo {
   Attributes attributes;
   std::string path;
@@ -192,6 +202,7 @@ struct NodeInfo {
   std::optional<Origin> origin;
   std::vector<LayerInfo> layers;
   std::vector<KeyNeed> keys_needed;
+  std::optional<BootReads> boot;  // absent: nobody has booted from it
 };
 
 struct KeyFacts {
@@ -412,6 +423,9 @@ class Engine {
   // in the background, readable and writable meanwhile. How many. For its owner and root.
   virtual Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
   virtual Result<std::vector<KeyUse>> key_uses(std::string_view alias_or_id) = 0;
+  // Forgets what the first boot from an image read: the next boot is recorded. Clones share it with their source, whose
+  // owner it belongs to; for that owner and root. Errc::no_attribute if there is none.
+  virtual Status clear_boot_profile(Ino image, const Caller& caller) = 0;
 };
 
 }  // namespace rekeyfs

@@ -183,6 +183,13 @@ json facts_of(const LayerInfo& layer) {
           {"stored", layer.stored}};
 }
 
+// Offsets and sizes only, for there may be thousands.
+json facts_of(const BootReads& boot) {
+  json ranges = json::array();
+  for (const BootReads::Range& range : boot.ranges) ranges.push_back({range.offset, range.size});
+  return {{"recorded", time_text(boot.recorded)}, {"bytes", boot.bytes}, {"ranges", std::move(ranges)}};
+}
+
 template <typename Range>
 json array_of(const Range& range) {
   json array = json::array();
@@ -274,7 +281,8 @@ json facts_of(const NodeInfo& info) {
           {"user_attributes", object_of(info.others)},
           {"lineage", info.origin ? facts_of(*info.origin) : json(nullptr)},
           {"layers", array_of(info.layers)},
-          {"keys_needed", std::move(keys)}};
+          {"keys_needed", std::move(keys)},
+          {"boot", info.boot ? json{{"recorded", time_text(info.boot->recorded)}, {"bytes", info.boot->bytes}} : json(nullptr)}};
 }
 
 Result<json> info(const Call& call) {
@@ -363,6 +371,20 @@ Result<json> rotate(const Call& call) {
   return json{{"images", images}, {"path", text(info.path)}};
 }
 
+Result<json> profile_show(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
+  if (info.attributes.kind != NodeKind::image) return fail(Errc::invalid, info.path + " is no image: only images have a boot profile");
+  return json{{"path", text(info.path)}, {"profile", info.boot ? facts_of(*info.boot) : json(nullptr)}};
+}
+
+Result<json> profile_clear(const Call& call) {
+  RK_TRY_ASSIGN(Attributes node, requested_node(call));
+  RK_TRY(call.engine.clear_boot_profile(node.ino, is_operator(call.caller) ? Caller{} : call.caller));
+  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
+  return json{{"path", text(info.path)}};
+}
+
 // Others than an operator see what they did themselves.
 Result<json> log(const Call& call) {
   EventQuery query;
@@ -442,6 +464,8 @@ constexpr std::array kRows{
     Row{"refusal", refusal},
     Row{"plan", plan},
     Row{"rotate", rotate},
+    Row{"profile-show", profile_show},
+    Row{"profile-clear", profile_clear},
     Row{"key-create", key_create},
     Row{"key-list", key_list},
     Row{"key-show", key_show},

@@ -41,7 +41,7 @@ Outcome<ExitCode> run_command(int count, char** arguments) {
   app.get_formatter()->column_width(34);
   app.failure_message(CLI::FailureMessage::simple);
   Chosen chosen;
-  for (auto add : {add_init, add_mount, add_umount, add_key, add_replicate, add_rotate, add_status, add_info, add_log, add_check})
+  for (auto add : {add_init, add_mount, add_umount, add_key, add_replicate, add_rotate, add_status, add_info, add_profile, add_log, add_check})
     add(app, chosen);
   app.footer(exit_code_footer());
   try {

@@ -28,7 +28,7 @@ _rekeyfs() {
       *)
         if [[ -z $command ]]; then
           command=${words[i]}
-        elif [[ $command == key && -z $sub ]]; then
+        elif [[ ($command == key || $command == profile) && -z $sub ]]; then
           sub=${words[i]}
         else
           ((++given))
@@ -69,6 +69,7 @@ _rekeyfs() {
     info) options+=" --json $unlock" ;;
     check) options+=" --read-data --repair --anchor --json $unlock" ;;
     rotate) options+=" --key --json $unlock" ;;
+    profile) [[ -n $sub ]] && options+=" --json $unlock" ;;
     key)
       [[ -n $sub ]] && options+=" --json $unlock"
       [[ $sub == disable || $sub == delete ]] && options+=' --force'
@@ -81,8 +82,9 @@ _rekeyfs() {
     return
   fi
   case $command/$sub in
-    /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info log check' -- "$cur")) ;;
+    /) COMPREPLY=($(compgen -W 'init mount umount key replicate rotate status info profile log check' -- "$cur")) ;;
     key/) COMPREPLY=($(compgen -W 'create list show rotate disable enable grant revoke delete cancel-deletion' -- "$cur")) ;;
+    profile/) COMPREPLY=($(compgen -W 'show clear' -- "$cur")) ;;
     key/create) ((given == 0)) || _filedir ;;
     key/list) _filedir ;;
     key/*)

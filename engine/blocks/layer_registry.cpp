@@ -183,6 +183,7 @@ Result<std::vector<LayerRegistry::Released>> LayerRegistry::detach(catalog::Writ
 Status LayerRegistry::bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out) {
   txn.erase(make_key(Table::layer, id.value()));
   txn.erase(make_key(Table::layer_table, id.value()));
+  txn.erase(make_key(Table::profile, id.value()));
   txn.put(make_key(Table::garbage, id.value()), "");
   out.push_back({id, record.base});
   return record.base ? release_base(txn, record.base, id, out) : Status{};

@@ -423,6 +423,12 @@ void RecordCheck::check_dependents() {
                          "the mark is removed");
     records_.erase_orphan(ino);
   }
+  const std::set<LayerId> profiles = records_.profiles;
+  for (LayerId id : profiles) {
+    if (records_.layers.contains(id)) continue;
+    findings_.add_record(text_of(id), "a boot profile of a layer that is missing", "it is removed");
+    records_.erase_profile(id);
+  }
   const std::set<Ino> rotations = records_.rotations;
   for (Ino ino : rotations) {
     const auto inode = records_.inodes.find(ino);

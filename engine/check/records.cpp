@@ -1,6 +1,7 @@
 #include "engine/check/records.h"
 
 #include "engine/audit/event_record.h"
+#include "engine/boot/boot_profile.h"
 #include "engine/namespace/attribute_record.h"
 
 namespace rekeyfs::check {
@@ -29,7 +30,7 @@ std::size_t key_size_of(Table table) {
   }
 }
 
-bool is_known(char letter) { return std::string_view("ESIDXOLTCGRKWA").find(letter) != std::string_view::npos; }
+bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWA").find(letter) != std::string_view::npos; }
 
 std::string name_of_record(std::string_view key) {
   std::string text = "record " + std::string(key.substr(0, 1));
@@ -90,6 +91,10 @@ Status Records::decode(std::string_view key, std::string_view value) {
       replications.emplace(ino, std::move(record));
       break;
     }
+    case Table::profile:
+      RK_TRY(boot::BootProfile::decode(value));
+      profiles.insert(layer);
+      break;
     case Table::audit: RK_TRY(audit::decode(ino.value(), value)); break;
     case Table::rotation:
       if (value.size() != kRotationRecord) return fail(Errc::corrupt, "a rotation's record is malformed");
@@ -165,6 +170,7 @@ void Records::erase_layer(LayerId id) {
     layers.erase(found);
   }
   if (tables.erase(id) > 0) change(make_key(Table::layer_table, id.value()), std::nullopt);
+  if (profiles.contains(id)) erase_profile(id);
   change(make_key(Table::garbage, id.value()), "");
   garbage.insert(id);
 }
@@ -174,6 +180,10 @@ void Records::erase_child(LayerId base, LayerId layer) {
 void Records::erase_garbage(LayerId id) {
   change(make_key(Table::garbage, id.value()), std::nullopt);
   garbage.erase(id);
+}
+void Records::erase_profile(LayerId id) {
+  change(make_key(Table::profile, id.value()), std::nullopt);
+  profiles.erase(id);
 }
 void Records::erase_replication(Ino ino) {
   change(make_key(Table::replication, ino.value()), std::nullopt);

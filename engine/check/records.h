@@ -34,7 +34,7 @@ class Records {
   std::map<LayerId, blocks::LayerRecord> layers;
   std::map<LayerId, blocks::LayerTableRecord> tables;
   std::set<std::pair<LayerId, LayerId>> children;  // base, layer
-  std::set<LayerId> garbage;
+  std::set<LayerId> garbage, profiles;
   std::map<Ino, replication::ReplicationRecord> replications;
   std::set<Ino> orphans, rotations;
 
@@ -46,9 +46,10 @@ class Records {
   void erase(Ino ino);  // the inode with its attributes and all that depends on it; not its names
   void erase_entry(const std::string& key);
   void erase_attribute(const std::string& key);
-  void erase_layer(LayerId id);  // both records, and that it is a child; its files become garbage
+  void erase_layer(LayerId id);  // its records, and that it is a child; its files become garbage
   void erase_child(LayerId base, LayerId layer);
   void erase_garbage(LayerId id);
+  void erase_profile(LayerId id);
   void erase_replication(Ino ino);
   void erase_orphan(Ino ino);
   void erase_rotation(Ino ino);

@@ -240,6 +240,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   // Asked before the transaction: within one, nobody asks a layer.
   const bool is_whole = plan.from_base && !wrapped && plan.size == base->size();
 
+  const std::optional<boot::BootProfile> profile = profile_to_carry(fresh.record, *base);
   Event event = copy_event(ino, stitch.source, fresh.record, base->made_as(), copy.caller.uid);
   store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
   std::vector<LayerRegistry::Released> released;
@@ -252,6 +253,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
     LayerRegistry::put(txn, fresh);
+    if (profile) boot::BootProfiles::put(txn, fresh.id, *profile);
     inode.image.layer = fresh.id;
     inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
     // A copy of all of it has the same bytes; of a part, others (further pieces: end_stitch).

@@ -7,6 +7,7 @@
 
 #include "engine/base/mutex.h"
 #include "engine/blocks/layer.h"
+#include "engine/boot/recording.h"
 #include "engine/engine.h"
 #include "engine/formats/format.h"
 #include "engine/namespace/inode_record.h"
@@ -37,6 +38,8 @@ struct Image {
   // Guarded by Images::opening().
   unsigned opens = 0;
   bool unlinked = false;
+  bool is_booting = false;  // was opened as a machine's disk
+  std::shared_ptr<boot::Recording> recording;  // of that, if it is recorded
 };
 
 // What fast create found in an image: the disk in a file of that format, and its size; raw: the file is the disk.
@@ -70,6 +73,7 @@ class OpenFile {
   std::atomic<bool> fast_create{false};  // what it creates is to be a disk as a VM sees it
   Ino parent;
   std::string name;
+  std::shared_ptr<boot::Recording> recording;  // the image's, of what a virtual machine reads through this
 
   // A descriptor may be used by several threads at once.
   Mutex mutex;

@@ -74,9 +74,10 @@ Result<OpenFilePtr> Images::create(Ino parent, std::string_view name, mode_t mod
 
 Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
   const bool truncate = (flags & O_TRUNC) != 0;
+  InodeRecord inode;
   if ((flags & O_ACCMODE) != O_RDONLY || truncate) {
     RK_TRY(store_.health().may_write());
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+    RK_TRY_ASSIGN(inode, tree_.get(ino));
     if (inode.image.is_protected)
       return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
   }
@@ -93,6 +94,8 @@ Result<OpenFilePtr> Images::open(Ino ino, int flags, const Caller& caller) {
     image->truncating = image->truncating || image->top->size() > 0 || differs;
     file->fast_create = policy.fast_create;
     mark_unflushed(*file);
+  } else if ((flags & O_ACCMODE) == O_RDWR) {
+    begin_boot(*file, inode);
   }
   return file;
 }
@@ -149,17 +152,24 @@ Images::ImagePtr Images::find_open(Ino ino) {
 
 void Images::release(OpenFile* raw) {
   const std::unique_ptr<OpenFile> file(raw);
+  if (const auto recording = close(*file)) keep_profile(*recording);
+}
+
+// What was recorded while the image was open, if nobody has it open any more.
+std::shared_ptr<boot::Recording> Images::close(OpenFile& closed) {
   // FLUSH comes before: this is for those who never flush.
   {
-    Lock lock(file->mutex);
-    if (file->unflushed) file->image->unflushed.fetch_sub(1);
-    if (file->unflushed) initializer_.touched(file->image->ino);
-    if (file->stitch) filler_.let_go(file->image->ino);
+    Lock lock(closed.mutex);
+    if (closed.unflushed) closed.image->unflushed.fetch_sub(1);
+    if (closed.unflushed) initializer_.touched(closed.image->ino);
+    if (closed.stitch) filler_.let_go(closed.image->ino);
   }
   Lock opening(opening_);
-  Image& image = *file->image;
-  if (file->created) image.creators.fetch_sub(1);
-  if (--image.opens > 0) return;
+  Image& image = *closed.image;
+  if (closed.created) image.creators.fetch_sub(1);
+  if (--image.opens > 0) return nullptr;
+  if (image.is_booting) prefetcher_.forget(image.ino);
+  auto recording = std::move(image.recording);
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
     const Status reaped = caught([&]() -> Status {
@@ -172,6 +182,7 @@ void Images::release(OpenFile* raw) {
     if (reaped) forget(image.ino, released);
   }
   open_.erase(image.ino);
+  return recording;
 }
 
 // --- deleting --------------------------------------------------------------------------------------------------
@@ -284,6 +295,7 @@ Status Images::put_overlay(Image& image, const Overlay& overlay) {
   RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   const blocks::LayerRecord& below = image.top->made_as();
   const bool transforms = fresh.record.transforms(below);
+  const std::optional<boot::BootProfile> profile = profile_to_carry(fresh.record, *image.top);
   Event event;  // of an overlay with the same content and key nobody is told
   if (transforms) event = copy_event(image.ino, image.ino, fresh.record, below, overlay.asker);
   store_.checkpointer().must_precede_sync(image.top);
@@ -292,6 +304,7 @@ Status Images::put_overlay(Image& image, const Overlay& overlay) {
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
     RK_TRY(store_.layers().disown(txn, image.top->id()));
     LayerRegistry::put(txn, fresh);
+    if (profile) boot::BootProfiles::put(txn, fresh.id, *profile);
     inode.image.layer = fresh.id;
     if (overlay.inside.is_wrapped()) {
       inode.image.disk = names::DiskState::disk;
@@ -419,9 +432,11 @@ Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan 
   const std::uint64_t size = layer->size();
   if (offset >= size) return 0;
   out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
+  const Prefetcher::Reader goes_first(prefetcher_);
   std::vector<blocks::Taken> taken;
   RK_TRY(layer->read(offset, out, store_.health().is_sound() ? &taken : nullptr));
-  for (const blocks::Taken& part : taken) copy_on_read_.offer(part.layer, part.offset, out.subspan(part.offset - offset, part.size));
+  copy_on_read_.offer(taken, offset, out);
+  if (file.recording && file.recording->note(*layer, offset, out.size())) keep_profile(*file.recording);
   return out.size();
 }
 

@@ -8,6 +8,7 @@
 #include "engine/audit/audit_log.h"
 #include "engine/images/image.h"
 #include "engine/images/initializer.h"
+#include "engine/images/prefetcher.h"
 #include "engine/keys/key_access.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/copy_on_read.h"
@@ -24,8 +25,15 @@ class Images final : public names::ImageReaper {
  public:
   // All outlive it.
   Images(store::Store& store, names::Tree& tree, replication::Filler& filler, replication::CopyOnRead& copy_on_read,
-         Initializer& initializer, audit::AuditLog& audit)
-      : store_(store), tree_(tree), filler_(filler), copy_on_read_(copy_on_read), initializer_(initializer), audit_(audit) {}
+         Initializer& initializer, const boot::BootProfiles& profiles, Prefetcher& prefetcher, audit::AuditLog& audit)
+      : store_(store),
+        tree_(tree),
+        filler_(filler),
+        copy_on_read_(copy_on_read),
+        initializer_(initializer),
+        profiles_(profiles),
+        prefetcher_(prefetcher),
+        audit_(audit) {}
   void set_observer(Observer* observer) { observer_ = observer; }
 
   // Deletes images that were unlinked and open when the store was last left. Before any traffic.
@@ -70,6 +78,7 @@ class Images final : public names::ImageReaper {
   using Plan = blocks::LayerRegistry::Plan;
 
   Result<ImagePtr> open_image(Ino ino) EXCLUDES(opening_);
+  std::shared_ptr<boot::Recording> close(OpenFile& closed) EXCLUDES(opening_);
   ImagePtr find_open(Ino ino) EXCLUDES(opening_);
   Status reap(catalog::WriteTxn& txn, Ino ino, std::vector<blocks::LayerRegistry::Released>& released);
   void forget(Ino ino, const std::vector<blocks::LayerRegistry::Released>& released);
@@ -110,6 +119,12 @@ class Images final : public names::ImageReaper {
   Status become(Image& image, const DiskInside& inside, uid_t asker) REQUIRES(image.mutex);
   Status record_disk_state(Ino ino, names::DiskState state);
 
+  // boot.cpp
+  void begin_boot(OpenFile& file, const names::InodeRecord& inode) EXCLUDES(opening_);
+  void keep_profile(boot::Recording& recording) EXCLUDES(opening_);
+  // What a new layer is given a copy of.
+  std::optional<boot::BootProfile> profile_to_carry(const blocks::LayerRecord& layer, const blocks::Layer& base) const;
+
   // plan.cpp
   Result<std::optional<kms::KeyId>> key_of(const TargetChoice& choice, Ino directory) const;
   Result<std::uint64_t> stored_of(LayerId top) const;
@@ -139,6 +154,8 @@ class Images final : public names::ImageReaper {
   replication::Filler& filler_;
   replication::CopyOnRead& copy_on_read_;
   Initializer& initializer_;
+  const boot::BootProfiles& profiles_;
+  Prefetcher& prefetcher_;
   audit::AuditLog& audit_;
   Observer* observer_ = nullptr;
 

@@ -22,6 +22,15 @@ bool CopyOnRead::has_room_for(std::size_t bytes) const {
   return background_.is_running() && queued_bytes_ + bytes <= kMostQueued;
 }
 
+bool CopyOnRead::is_idle() const {
+  Lock lock(mutex_);
+  return queue_.empty();
+}
+
+void CopyOnRead::offer(const std::vector<blocks::Taken>& taken, std::uint64_t offset, ByteView bytes) {
+  for (const blocks::Taken& part : taken) offer(part.layer, part.offset, bytes.subspan(part.offset - offset, part.size));
+}
+
 void CopyOnRead::offer(const std::shared_ptr<blocks::Layer>& layer, std::uint64_t offset, ByteView bytes) {
   {
     Lock lock(mutex_);

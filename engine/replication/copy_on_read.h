@@ -15,8 +15,9 @@ class CopyOnRead {
  public:
   Status start();
   void stop();  // what is queued is dropped
-  // `bytes` is what the layer reads at `offset`; copied if there is room.
-  void offer(const std::shared_ptr<blocks::Layer>& layer, std::uint64_t offset, ByteView bytes);
+  // `bytes` is what was read at `offset`; the parts of it that layers want to keep are copied if there is room.
+  void offer(const std::vector<blocks::Taken>& taken, std::uint64_t offset, ByteView bytes);
+  bool is_idle() const EXCLUDES(mutex_);  // nothing is queued
 
  private:
   struct Kept {
@@ -25,9 +26,10 @@ class CopyOnRead {
     std::vector<std::byte> bytes;
   };
   Background::Duration step();
+  void offer(const std::shared_ptr<blocks::Layer>& layer, std::uint64_t offset, ByteView bytes) EXCLUDES(mutex_);
   bool has_room_for(std::size_t bytes) const REQUIRES(mutex_);
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<Kept> queue_ GUARDED_BY(mutex_);
   std::size_t queued_bytes_ GUARDED_BY(mutex_) = 0;
   Background background_{"copy-on-read"};

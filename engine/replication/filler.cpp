@@ -22,8 +22,8 @@ constexpr int kNice = 10;  // readers and writers go first
 
 }  // namespace
 
-Filler::Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit)
-    : store_(store), tree_(tree), audit_(audit), background_("filler", kNice) {}
+Filler::Filler(store::Store& store, const names::Tree& tree, const boot::BootProfiles& profiles, audit::AuditLog& audit)
+    : store_(store), tree_(tree), profiles_(profiles), audit_(audit), background_("filler", kNice) {}
 
 // --- jobs ------------------------------------------------------------------------------------------------------
 
@@ -112,6 +112,7 @@ void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held
     job->held = held;
     job->error = error;
     job->next = layer->filled();
+    job->boot = boot_pieces(*layer);
     job->done_before = job->next * layer->block_size();
     job->stored_before = layer->stored();
     Lock lock(mutex_);
@@ -121,6 +122,18 @@ void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held
     must_resume_.store(true);
   }
   background_.wake();
+}
+
+std::deque<Filler::Piece> Filler::boot_pieces(const blocks::Layer& layer) const {
+  std::deque<Piece> pieces;
+  const auto found = profiles_.find(layer.id());
+  if (!found) return pieces;
+  for (const boot::Run& run : found->profile.runs) {
+    const BlockIndex end = run.end() * boot::BootProfile::kUnit / layer.block_size();
+    for (BlockIndex first = run.first * boot::BootProfile::kUnit / layer.block_size(); first < end; first += kStep)
+      pieces.push_back({first, std::min(first + kStep, end), false});
+  }
+  return pieces;
 }
 
 Filler::JobPtr Filler::job_of(Ino ino) const {
@@ -224,39 +237,46 @@ Filler::JobPtr Filler::next_job() {
 Background::Duration Filler::step() {
   resume_forgotten();
   JobPtr job;
-  BlockIndex first = 0;
+  Piece piece;
   bool last = false;
   {
     Lock lock(mutex_);
     job = next_job();
     if (!job) return jobs_.empty() && !must_resume_.load() ? Background::kUntilWoken : kLook;
-    first = job->next;
-    last = first >= end_of(*job);
-    if (last) {
-      job->finishing = true;
-    } else {
-      job->in_hand.insert(first);
-      job->next += kStep;
-    }
+    last = job->next >= end_of(*job);
+    if (last) job->finishing = true;
+    else piece = take_piece(*job);
   }
   if (last) finish(job);
-  else fill_some(job, first);
+  else fill_some(job, piece);
   return Background::Duration::zero();
 }
 
-void Filler::fill_some(const JobPtr& job, BlockIndex first) {
-  BlockIndex index = first;
+Filler::Piece Filler::take_piece(Job& job) {
+  Piece piece{job.next, job.next + kStep};
+  if (!job.boot.empty()) {
+    piece = job.boot.front();
+    job.boot.pop_front();
+  } else {
+    job.next = piece.end;
+  }
+  job.in_hand.insert(piece.first);
+  return piece;
+}
+
+void Filler::fill_some(const JobPtr& job, const Piece& piece) {
+  BlockIndex index = piece.first;
   const Status status = caught([&]() -> Status {
     RK_TRY(store_.health().is_sound());
-    return fill_from(*job, index, first + kStep);
+    return fill_from(*job, index, piece.end);
   });
-  if (status) recovered(job, first, first + kStep);
-  else failed(job, first, status.error());
+  if (status) recovered(job, piece.first, piece.end);
+  else failed(job, piece.first, status.error());
   {
     Lock lock(mutex_);
-    job->in_hand.erase(job->in_hand.find(first));
-    if (status) job->next = std::max(job->next, index);  // a run of holes is passed at once
-    else job->next = std::min(job->next, first);
+    job->in_hand.erase(job->in_hand.find(piece.first));
+    if (!status) job->next = std::min(job->next, piece.first);
+    else if (piece.is_in_order) job->next = std::max(job->next, index);  // a run of holes is passed at once
     const BlockIndex filled = job->in_hand.empty() ? job->next : std::min(job->next, *job->in_hand.begin());
     const Status noted = caught([&] { return job->layer->set_filled(std::min(filled, end_of(*job))); });
     if (!noted) log::debug("{}", noted.error().message);  // how far it was only saves time after a mount

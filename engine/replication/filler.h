@@ -1,13 +1,14 @@
 // Filler: the background workers that make replicas independent of their sources.
 //
-// A job is one layer that a replication made: its blocks are transformed in the image's order by all workers side by
-// side; when none is left "from base" the layer is made durable, lets go of its base, and its image becomes `normal`. A
+// A job is one layer that a replication made: its blocks are transformed by all workers side by side, first what its boot
+// profile names, then the others in the image's order; when none is left "from base" the layer is made durable, lets go of its base, and its image becomes `normal`. A
 // job that fails says why in the image's `error` and is tried again every second until its cause has gone. It goes on
 // without its image when that was deleted, or its content replaced, and clones still read from the layer. Thread-safe.
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -15,6 +16,7 @@
 
 #include "engine/audit/audit_log.h"
 #include "engine/base/background.h"
+#include "engine/boot/boot_profiles.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/replication_record.h"
 #include "engine/store/store.h"
@@ -24,7 +26,7 @@ namespace rekeyfs::replication {
 class Filler {
  public:
   // All outlive it.
-  Filler(store::Store& store, const names::Tree& tree, audit::AuditLog& audit);
+  Filler(store::Store& store, const names::Tree& tree, const boot::BootProfiles& profiles, audit::AuditLog& audit);
 
   // Called, without a lock held, for each image that has become normal. Before start().
   void set_completed(std::function<void(Ino)> completed) { completed_ = std::move(completed); }
@@ -54,12 +56,17 @@ class Filler {
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Piece {
+    BlockIndex first = 0, end = 0;
+    bool is_in_order = true;  // else of the boot profile
+  };
   struct Job {
     Ino ino;  // the image it makes normal; none if that has gone on without the layer. Guarded by mutex_.
     std::shared_ptr<blocks::Layer> layer;
     bool held = false;
     bool finishing = false;
-    BlockIndex next = 0;              // nobody has been given blocks from here on
+    std::deque<Piece> boot;           // of the boot profile, those nobody has been given
+    BlockIndex next = 0;              // and in the image's order nobody has been given blocks from here on
     std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
     std::string error;
     BlockIndex failed_at = 0;  // with an error, which is over when this block is done, whatever others do meanwhile
@@ -80,7 +87,9 @@ class Filler {
   Ino image_of(const Job& job) const EXCLUDES(mutex_);
   void drop(const JobPtr& job) EXCLUDES(mutex_);
   JobPtr next_job() REQUIRES(mutex_);
-  void fill_some(const JobPtr& job, BlockIndex first);
+  void fill_some(const JobPtr& job, const Piece& piece);
+  std::deque<Piece> boot_pieces(const blocks::Layer& layer) const;
+  static Piece take_piece(Job& job);  // with mutex_ held
   Status fill_from(const Job& job, BlockIndex& index, BlockIndex end);
   void finish(const JobPtr& job);
   Status fill_rest(const Job& job);
@@ -99,6 +108,7 @@ class Filler {
 
   store::Store& store_;
   const names::Tree& tree_;
+  const boot::BootProfiles& profiles_;
   std::function<void(Ino)> completed_;
   audit::AuditLog& audit_;
   mutable Mutex mutex_;

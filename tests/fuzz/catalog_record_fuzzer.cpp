@@ -2,6 +2,7 @@
 // rekeyfs, but maybe not by this one.
 #include "engine/audit/event_record.h"
 #include "engine/blocks/layer_record.h"
+#include "engine/boot/boot_profile.h"
 #include "engine/catalog/catalog.h"
 #include "engine/namespace/attribute_record.h"
 #include "engine/namespace/entry_record.h"
@@ -58,6 +59,8 @@ void try_input(ByteView input) {
       return round_trip<blocks::LayerRecord>(bytes, Form::canonical);
     case 'T':
       return round_trip<blocks::LayerTableRecord>(bytes, Form::canonical);
+    case 'P':
+      return round_trip<boot::BootProfile>(bytes, Form::canonical);
     case 'R':
       return round_trip<replication::ReplicationRecord>(bytes, Form::canonical);
     case 'S':

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """A virtual machine boots from a replica the moment it was copied, whatever QEMU's cache mode."""
+import json
 import os
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import debian_image
-from harness import TestCase, attribute, run
+from harness import TestCase, attribute, rekeyfs, run
+from images import MIB
 
 INSTANCES = int(os.environ.get("REKEYFS_INSTANCES", "3"))  # how many boot at once
 
@@ -62,6 +64,9 @@ class Boot(TestCase):
             self.assertEqual(self.store.status(disk), "replicating")
         for console in consoles:
             self.assertIn(debian_image.MARKER, console)
+        profile = json.loads(rekeyfs("profile", "show", disk, "--json").stdout)["profile"]
+        self.assertGreater(profile["bytes"], 4 * MIB)
+        self.assertLess(profile["bytes"], disk.stat().st_size)
         source.unlink()
         self.store.wait_normal(disk)
         self.assertSame(debian_image.raw(), disk)

@@ -69,9 +69,9 @@ class StoreUser {
   // Modification times up to this one were set by somebody, and are compared; later ones are those of the run.
   static constexpr Timestamp kLongAgo = 1'000'000'000'000'000'000;
 
-  static Result<std::unique_ptr<StoreUser>> open(const std::string& store) {
+  static Result<std::unique_ptr<StoreUser>> open(const std::string& store, unsigned filler_workers = 1) {
     OpenOptions options;
-    options.filler_workers = 1;
+    options.filler_workers = filler_workers;
     RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(store, test_credential(), options));
     return std::unique_ptr<StoreUser>(new StoreUser(std::move(engine)));
   }

@@ -35,6 +35,7 @@ void add_status(CLI::App& parent, Chosen& chosen);
 void add_log(CLI::App& parent, Chosen& chosen);
 void add_info(CLI::App& parent, Chosen& chosen);
 void add_rotate(CLI::App& parent, Chosen& chosen);
+void add_profile(CLI::App& parent, Chosen& chosen);
 void add_check(CLI::App& parent, Chosen& chosen);
 
 }  // namespace rekeyfs::tools

@@ -85,12 +85,18 @@ std::string lineage_text(const json& lineage, const std::string& id) {
   return text + (lineage.at("completed").is_null() ? "; still needs its source" : "");
 }
 
+std::string boot_text(const json& boot) {
+  if (boot.is_null()) return "none";
+  return bytes_text(boot.at("bytes").get<std::uint64_t>()) + ", recorded " + moment_text(boot.value("recorded", ""));
+}
+
 void print_info(const json& info) {
   print_facts(info);
   if (info.contains("space")) print_store(info);
   if (info.value("kind", "") == "image") {
     print_fact("lineage", lineage_text(info.at("lineage"), info.at("attributes").value("user.rekeyfs.id", "")));
     print_fact("keys needed", keys_text(info.at("keys_needed")));
+    print_fact("boot profile", boot_text(info.at("boot")));
   }
   if (!info.at("attributes").empty() || !info.at("user_attributes").empty()) print_attributes(info);
   if (!info.at("layers").empty()) print_layers(info);

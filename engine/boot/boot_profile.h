@@ -1,0 +1,37 @@
+// BootProfile: which parts of an image its first boot read, in that order (Table::profile, by layer), and its bytes.
+//
+// A hint, never more: what it names may be read earlier than it would have been.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/bytes.h"
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+
+namespace rekeyfs::boot {
+
+// In units of 16 KiB, the usual size of a block.
+struct Run {
+  std::uint32_t first = 0, count = 0;
+  std::uint64_t end() const { return std::uint64_t{first} + count; }
+  friend bool operator==(const Run&, const Run&) = default;
+};
+
+struct BootProfile {
+  static constexpr std::uint64_t kUnit = 16384;               // bytes
+  static constexpr std::uint64_t kUnits = std::uint64_t{1} << 30;  // of the largest image, 16 TiB
+  static constexpr std::size_t kMostRuns = 8192;              // 64 KiB on disk
+
+  Timestamp recorded = 0;
+  std::vector<Run> runs;  // not empty, none of them twice
+
+  std::uint64_t bytes() const;
+  std::string encode() const;
+  static Result<BootProfile> decode(std::string_view bytes);
+};
+
+}  // namespace rekeyfs::boot
