@@ -110,9 +110,10 @@ class Mounted {
 // Beside the loop: says when the mount answers, then waits for the order to stop.
 class Attendant {
  public:
-  Attendant(Context& context, fuse_session* session, std::string mountpoint, std::function<void()> ready)
+  Attendant(Context& context, fuse_session* session, StopSignals& signals, std::string mountpoint, std::function<void()> ready)
       : context_(context),
         session_(session),
+        signals_(signals),
         mountpoint_(std::move(mountpoint)),
         ready_(std::move(ready)),
         loop_thread_(::pthread_self()),
@@ -158,11 +159,11 @@ class Attendant {
 
   Context& context_;
   fuse_session* const session_;
+  StopSignals& signals_;
   const std::string mountpoint_;
   const std::function<void()> ready_;
   const pthread_t loop_thread_;
   std::atomic<bool> loop_ended_{false};
-  StopSignals signals_;
   std::thread thread_;  // last: it uses the members above
 };
 
@@ -207,10 +208,11 @@ Status serve(Engine& engine, const MountOptions& options, std::function<void()> 
   if (!session) return fail(Errc::invalid, "libfuse refused the mount options; the lines above say which");
   context.notifier.start(session.get());
   const Observing observing(engine, context.notifier);
+  StopSignals signals;  // before the mount: there is no moment at which one would leave it behind, dead
   RK_TRY_ASSIGN(auto mounted, Mounted::create(session.get(), mountpoint));
   context.retirement.start(session.get(), mountpoint);
   context.hot.start(fuse_session_fd(session.get()));
-  Attendant attendant(context, session.get(), mountpoint, std::move(ready));
+  Attendant attendant(context, session.get(), signals, mountpoint, std::move(ready));
   const int ended = loop(session.get(), options.threads);
   context.notifier.stop();  // these before its descriptor is closed, whose number may then mean another file
   context.hot.stop();

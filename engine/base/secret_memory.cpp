@@ -80,6 +80,11 @@ struct alignas(std::max_align_t) Header {
   std::size_t size;  // of what the caller asked for
 };
 
+// Whole headers: libstdc++'s pool has blocks of 24 bytes, which it hands out for any alignment (gcc bug 118681).
+constexpr std::size_t with_header(std::size_t size) {
+  return (sizeof(Header) + size + sizeof(Header) - 1) / sizeof(Header) * sizeof(Header);
+}
+
 class Heap {
  public:
   static Heap& instance() {
@@ -89,7 +94,7 @@ class Heap {
 
   void* allocate(std::size_t size) EXCLUDES(mutex_) {
     const Lock lock(mutex_);
-    void* const memory = resource_for(size).allocate(sizeof(Header) + size, alignof(Header));
+    void* const memory = resource_for(size).allocate(with_header(size), alignof(Header));
     return new (memory) Header{size} + 1;
   }
 
@@ -97,7 +102,7 @@ class Heap {
     const std::size_t size = header->size;
     ::explicit_bzero(header, sizeof(Header) + size);
     const Lock lock(mutex_);
-    resource_for(size).deallocate(header, sizeof(Header) + size, alignof(Header));
+    resource_for(size).deallocate(header, with_header(size), alignof(Header));
   }
 
  private:
@@ -114,7 +119,7 @@ class Heap {
   }
 
   std::pmr::memory_resource& resource_for(std::size_t size) REQUIRES(mutex_) {
-    if (sizeof(Header) + size > kLargestPooled) return pieces_;
+    if (with_header(size) > kLargestPooled) return pieces_;
     return pool_;
   }
 

@@ -66,6 +66,21 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
     below_.disk = formats::open_disk(below_.base, record.base_format, record.disk_size);
 }
 
+// Bases that nobody else holds go one after the other, each when the layer above it has gone: a chain of clones may be
+// longer than a stack is deep.
+Layer::~Layer() {
+  thread_local std::shared_ptr<Layer>* next = nullptr;  // where the layer that goes leaves its base
+  below_.disk.reset();
+  if (next) {
+    *next = std::move(below_.base);
+    return;
+  }
+  std::shared_ptr<Layer> base = std::move(below_.base);
+  next = &base;
+  while (base) std::exchange(base, nullptr).reset();
+  next = nullptr;
+}
+
 Layer::Below Layer::below() const {
   SharedLock lock(mutex_);
   return below_;
@@ -136,7 +151,19 @@ Result<std::vector<BlockTable::Run>> Layer::runs_of(BlockIndex first, BlockIndex
   return runs;
 }
 
+// Down the bases in a loop, as ~Layer() goes.
 Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken) {
+  std::vector<Piece> pieces;
+  RK_TRY(read_here(offset, out, taken, pieces));
+  while (!pieces.empty()) {
+    const Piece piece = std::move(pieces.back());
+    pieces.pop_back();
+    RK_TRY(piece.layer->read_here(piece.offset, piece.out, piece.taken, pieces));
+  }
+  return {};
+}
+
+Status Layer::read_here(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken, std::vector<Piece>& left) {
   const std::uint64_t content = size();
   const std::size_t inside = offset < content ? std::min<std::uint64_t>(out.size(), content - offset) : 0;
   fill_zero(out.subspan(inside));
@@ -168,7 +195,7 @@ Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken
       return fail(lost(index));
     } else {
       RK_TRY_ASSIGN(const Below below, below_for(index));
-      RK_TRY(below.base ? read_below(below, from, part, taken) : read(from, part, taken));
+      RK_TRY(below.base ? read_below(below, from, part, taken, left) : read_here(from, part, taken, left));
     }
     index = piece_end;
   }
@@ -181,9 +208,11 @@ Error Layer::lost(BlockIndex index) const {
 }
 
 // Of a chain of layers that want to keep what they get, the topmost one does.
-Status Layer::read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken) {
+Status Layer::read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken,
+                         std::vector<Piece>& left) {
   const bool keeps = taken && keeps_reads();
-  RK_TRY(below.disk ? below.disk->read(offset, out) : below.base->read(offset, out, keeps ? nullptr : taken));
+  if (below.disk) RK_TRY(below.disk->read(offset, out));
+  else left.push_back({below.base, offset, out, keeps ? nullptr : taken});
   if (keeps) taken->push_back({shared_from_this(), offset, out.size()});
   return {};
 }
@@ -248,17 +277,27 @@ Status Layer::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset,
 }
 
 Result<std::uint64_t> Layer::zeros_at(std::uint64_t offset) {
-  if (offset >= size()) return RangeLock::kEnd - offset;
+  RK_TRY_ASSIGN(Zeros zeros, zeros_here(offset));
+  while (zeros.below.base && !zeros.below.disk) {
+    RK_TRY_ASSIGN(Zeros below, zeros.below.base->zeros_here(offset));
+    zeros = {std::min(zeros.bytes, below.bytes), std::move(below.below)};
+  }
+  if (!zeros.below.disk) return zeros.bytes;
+  RK_TRY_ASSIGN(const std::uint64_t below, zeros.below.disk->zeros_at(offset));
+  return std::min(zeros.bytes, below);
+}
+
+Result<Layer::Zeros> Layer::zeros_here(std::uint64_t offset) {
+  if (offset >= size()) return Zeros{RangeLock::kEnd - offset, {}};
   const BlockIndex index = block_of(offset);
   RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
-  if (run.entry.state == BlockState::data || run.entry.state == BlockState::lost) return 0;
+  if (run.entry.state == BlockState::data || run.entry.state == BlockState::lost) return Zeros{0, {}};
   const BlockIndex end = std::min(run.length, (RangeLock::kEnd >> record_.block_shift) - index) + index;
   const std::uint64_t bytes = offset_of(end) - offset;
-  if (run.entry.state == BlockState::hole) return bytes;
-  RK_TRY_ASSIGN(const Below below, below_for(index));
-  if (!below.base) return zeros_at(offset);
-  RK_TRY_ASSIGN(const std::uint64_t zeros, below.content()->zeros_at(offset));
-  return std::min(bytes, zeros);
+  if (run.entry.state == BlockState::hole) return Zeros{bytes, {}};
+  RK_TRY_ASSIGN(Below below, below_for(index));
+  if (!below.base) return zeros_here(offset);
+  return Zeros{bytes, std::move(below)};
 }
 
 Result<std::uint64_t> Layer::find_data(std::uint64_t offset) {

@@ -49,6 +49,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
         std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children);
+  ~Layer() override;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
 
   LayerId id() const { return id_; }
   const LayerRecord& made_as() const { return record_; }  // `base` and `owner` of it may be out of date
@@ -153,7 +156,20 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   };
   Below below() const;
   Result<Below> below_for(BlockIndex index);
-  Status read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken);
+  // What of a read is left to a layer further down.
+  struct Piece {
+    std::shared_ptr<Layer> layer;
+    std::uint64_t offset;
+    ByteSpan out;
+    std::vector<Taken>* taken;
+  };
+  Status read_here(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken, std::vector<Piece>& left);
+  Status read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken, std::vector<Piece>& left);
+  struct Zeros {
+    std::uint64_t bytes;  // that read zero if what is below does, too; 0 for data
+    Below below;          // none if this layer knows
+  };
+  Result<Zeros> zeros_here(std::uint64_t offset);
   std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
   void wait_for_relief() EXCLUDES(mutex_);
   // All with the range lock held.

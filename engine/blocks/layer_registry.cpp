@@ -31,16 +31,31 @@ Result<std::shared_ptr<Layer>> LayerRegistry::get(LayerId id) {
   return get_locked(id);
 }
 
-Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId id) {
-  if (std::shared_ptr<Layer> layer = find_open(id)) return layer;
-  RK_TRY_ASSIGN(std::shared_ptr<Layer> layer, load(id));
-  remember(layer);
+// The layer and those of its bases that are not open. In a loop: a chain of clones may be longer than a stack is deep.
+Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId top) {
+  std::vector<NewLayer> closed;  // each the base of the one before
+  std::shared_ptr<Layer> layer;
+  for (LayerId id = top; !(layer = find_open(id));) {
+    RK_TRY_ASSIGN(NewLayer next, load(id));
+    id = next.record.base;
+    closed.push_back(std::move(next));
+    if (!id) break;
+  }
+  for (; !closed.empty(); closed.pop_back()) {
+    RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(closed.back().id));
+    layer = assemble(closed.back(), std::move(layer), children.size());
+    remember(layer);
+  }
   return layer;
 }
 
 Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
   Lock loading(loading_);
-  RK_TRY_ASSIGN(std::shared_ptr<Layer> made, assemble(layer.id, layer.record, layer.table, 0));
+  std::shared_ptr<Layer> base;
+  if (layer.record.base) {
+    RK_TRY_ASSIGN(base, get_locked(layer.record.base));
+  }
+  const std::shared_ptr<Layer> made = assemble(layer, std::move(base), 0);
   remember(made);
   return made;
 }
@@ -53,28 +68,25 @@ void LayerRegistry::remember(const std::shared_ptr<Layer>& layer) {
   if (recent_.size() > kMostRecent) recent_.pop_back();
 }
 
-Result<std::shared_ptr<Layer>> LayerRegistry::load(LayerId id) {
-  RK_TRY_ASSIGN(const LayerRecord record, record_of(id));
+Result<LayerRegistry::NewLayer> LayerRegistry::load(LayerId id) const {
+  NewLayer layer;
+  layer.id = id;
+  RK_TRY_ASSIGN(layer.record, record_of(id));
+  if (layer.record.base >= id)
+    return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " names layer " + std::to_string(layer.record.base.value()) +
+                                   " as its base, which is not older: run 'rekeyfs check' on the store");
   RK_TRY_ASSIGN(const auto table_bytes, catalog_.get(make_key(Table::layer_table, id.value())));
   if (!table_bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
-  RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*table_bytes));
-  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
-  return assemble(id, record, table, children.size());
+  RK_TRY_ASSIGN(layer.table, LayerTableRecord::decode(*table_bytes));
+  return layer;
 }
 
-Result<std::shared_ptr<Layer>> LayerRegistry::assemble(LayerId id, const LayerRecord& record, const LayerTableRecord& table,
-                                                       std::size_t children) {
-  auto cipher = std::make_unique<LayerCipher>(record.suite, store_, id, [this, id, record] { return data_key_of(id, record); },
+std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children) {
+  const LayerRecord& record = layer.record;
+  auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
-  std::shared_ptr<Layer> base;
-  if (record.base >= id)
-    return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " names layer " + std::to_string(record.base.value()) +
-                                   " as its base, which is not older: run 'rekeyfs check' on the store");
-  if (record.base) {
-    RK_TRY_ASSIGN(base, get_locked(record.base));
-  }
   const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this};
-  return std::make_shared<Layer>(parts, id, record, table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
+  return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
 }
 
 void LayerRegistry::forget_keys_of(const kms::KeyId& key) {
@@ -157,7 +169,8 @@ Result<std::vector<LayerRegistry::Released>> LayerRegistry::release(catalog::Wri
   RK_TRY_ASSIGN(LayerRecord record, record_of(id));
   RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(id));
   if (children.empty()) {
-    RK_TRY(bury(txn, id, record, out));
+    bury(txn, id, record, out);
+    RK_TRY(release_base(txn, record.base, id, out));
   } else {
     RK_TRY(disown(txn, id));
   }
@@ -180,22 +193,25 @@ Result<std::vector<LayerRegistry::Released>> LayerRegistry::detach(catalog::Writ
   return out;
 }
 
-Status LayerRegistry::bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out) {
+void LayerRegistry::bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out) {
   txn.erase(make_key(Table::layer, id.value()));
   txn.erase(make_key(Table::layer_table, id.value()));
   txn.erase(make_key(Table::profile, id.value()));
   txn.put(make_key(Table::garbage, id.value()), "");
   out.push_back({id, record.base});
-  return record.base ? release_base(txn, record.base, id, out) : Status{};
 }
 
-// `child` does not read from `base` any more.
+// `child` does not read from `base`, if there is one, any more.
 Status LayerRegistry::release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out) {
-  txn.erase(make_key(Table::child, base.value(), child.value()));
-  RK_TRY_ASSIGN(const LayerRecord record, record_of(base));
-  RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(base));
-  const bool needed = record.owner || std::any_of(children.begin(), children.end(), [&](LayerId other) { return other != child; });
-  return needed ? Status{} : bury(txn, base, record, out);
+  while (base) {
+    txn.erase(make_key(Table::child, base.value(), child.value()));
+    RK_TRY_ASSIGN(const LayerRecord record, record_of(base));
+    RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(base));
+    if (record.owner || std::any_of(children.begin(), children.end(), [&](LayerId other) { return other != child; })) return {};
+    bury(txn, base, record, out);
+    child = std::exchange(base, record.base);
+  }
+  return {};
 }
 
 void LayerRegistry::forget(const std::vector<Released>& released) {

@@ -86,14 +86,13 @@ class LayerRegistry final : public DirtyObserver {
       : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store), table_mac_(std::move(table_mac)) {}
   Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
   std::string wrap_context(LayerId id) const;
-  Result<std::shared_ptr<Layer>> load(LayerId id) REQUIRES(loading_);
-  Result<std::shared_ptr<Layer>> assemble(LayerId id, const LayerRecord& record, const LayerTableRecord& table, std::size_t children)
-      REQUIRES(loading_);
+  Result<NewLayer> load(LayerId id) const;
+  std::shared_ptr<Layer> assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children);
   void remember(const std::shared_ptr<Layer>& layer) EXCLUDES(mutex_);
-  Result<std::shared_ptr<Layer>> get_locked(LayerId id) REQUIRES(loading_);
+  Result<std::shared_ptr<Layer>> get_locked(LayerId top) REQUIRES(loading_);
   std::shared_ptr<Layer> find_open(LayerId id) EXCLUDES(mutex_);
   Status release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out);
-  Status bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out);
+  static void bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& record, std::vector<Released>& out);
 
   io::Storage& storage_;
   catalog::Catalog& catalog_;

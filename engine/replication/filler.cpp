@@ -68,15 +68,20 @@ Status Filler::resume_orphans() {
       Lock lock(mutex_);
       if (jobs_.contains(id)) continue;
     }
-    RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
-    RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
-    if (!record.transforms(base)) continue;
-    RK_TRY_ASSIGN(const bool cloned, has_clones(id));
-    if (!cloned) continue;  // what reads from it transforms, and will not need it long
-    const auto layer = store_.layers().get(id);
-    if (layer) add(Ino{}, *layer, false);
-    else log::error("layer {} cannot be filled: {}", id.value(), describe(layer.error()));
+    if (const Status resumed = resume_orphan(id); !resumed)
+      log::error("layer {} cannot be filled: {}", id.value(), describe(resumed.error()));
   }
+  return {};
+}
+
+Status Filler::resume_orphan(LayerId id) {
+  RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
+  RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
+  if (!record.transforms(base)) return {};
+  RK_TRY_ASSIGN(const bool cloned, has_clones(id));
+  if (!cloned) return {};  // what reads from it transforms, and will not need it long
+  RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(id));
+  add(Ino{}, layer, false);
   return {};
 }
 

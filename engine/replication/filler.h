@@ -81,6 +81,7 @@ class Filler {
   Background::Duration step();
   void resume_forgotten();
   Status resume_orphans();
+  Status resume_orphan(LayerId id);
   Result<LayerId> layer_to_fill(LayerId top) const;
   Result<bool> has_clones(LayerId layer) const;
   JobPtr job_of(Ino ino) const REQUIRES(mutex_);

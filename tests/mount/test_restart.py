@@ -9,9 +9,10 @@ import time
 import unittest
 from contextlib import suppress
 
-from harness import TestCase, attribute, needs_root, rekeyfs, run
+from harness import ROOT, TestCase, attribute, is_mounted, needs_root, rekeyfs, run
 from images import KIB, MIB
 
+SIGNAL_AT_MOUNT = os.environ.get("REKEYFS_SIGNAL_AT_MOUNT") or str(ROOT / "build/release/tests/signal_at_mount.so")
 STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
 
 
@@ -101,6 +102,13 @@ class Terminated(TestCase):
             self.store.process.wait(timeout=60)
             self.store.process = None
             run("umount", "-l", self.mnt, check=False)
+
+    def test_sigterm_the_moment_it_is_mounted_unmounts_it(self):
+        self.store.umount()
+        done = rekeyfs("mount", self.store.store, self.mnt, "-f", "--key-file", self.store.key_file, check=False,
+                       env=os.environ | {"LD_PRELOAD": SIGNAL_AT_MOUNT})
+        self.assertFalse(is_mounted(self.mnt), "a dead mount is left")
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_what_an_open_image_was_given_is_there_after_sigterm(self):
         with suppress(OSError), open(self.mnt / "image", "wb", buffering=0) as file:  # closing it fails

@@ -67,6 +67,14 @@ class CheckTest : public test::TempDirectory {
     EXPECT_TRUE(engine_->flush(*created->file));
     return bytes;
   }
+  // Without workers a replica stays as the copy has left it.
+  void copy(const std::string& from, Ino directory, const std::string& name) {
+    const auto source = engine_->open_file(*engine_->resolve(from), O_RDONLY, Caller{});
+    const auto target = engine_->create(directory, name, 0644, O_RDWR, Caller{});
+    ASSERT_TRUE(source && target);
+    ASSERT_TRUE(engine_->copy_range(**source, 0, *target->file, 0, contents_.at(from).size(), Caller{}));
+    ASSERT_TRUE(engine_->flush(*target->file));
+  }
   Result<std::string> read(const std::string& name, std::uint64_t offset, std::size_t size) {
     RK_TRY_ASSIGN(const Ino ino, engine_->resolve(name));
     RK_TRY_ASSIGN(const OpenFilePtr file, engine_->open_file(ino, O_RDONLY, Caller{}));
@@ -261,6 +269,26 @@ TEST_F(CheckTest, AnImageWhoseLayerIsGoneIsRemovedAndTheOthersStay) {
   expect_whole("plain");
   expect_whole("folder/secret");
   EXPECT_EQ(engine_->resolve("other").error().code, Errc::not_found);
+  close();
+}
+
+// A layer that was being filled when its image went has lost its source.
+TEST_F(CheckTest, ALayerThatCannotBeFilledKeepsNothingElseFromWorking) {
+  open();
+  copy("plain", folder_, "replica");
+  close();
+  change([this](check::Records& records) {
+    const LayerId source = layer_of(records, "plain"), filled = layer_of(records, "replica");
+    auto layer = records.layers.at(filled);
+    layer.owner = Ino{};
+    records.put(filled, layer);
+    records.erase(ino_of(records, "replica"));
+    records.erase_entry(records.entry_key(folder_, "replica"));
+    records.erase_layer(source);
+  });
+  open();
+  expect_whole("other");
+  expect_whole("folder/secret");
   close();
 }
 

@@ -2,6 +2,7 @@
 #include "engine/blocks/layer.h"
 
 #include <gmock/gmock.h>
+#include <pthread.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
@@ -46,6 +47,21 @@ class LayerTest : public test::FaultyStore {
   // In slots, up to the end of the file.
   std::uint64_t spill_slots(LayerId id) const {
     return std::filesystem::exists(file_of(id, ".spill0")) ? (std::filesystem::file_size(file_of(id, ".spill0")) + kBlock - 1) / kBlock : 0;
+  }
+  // Runs `work` on a stack that a function that calls itself some hundred times does not fit in.
+  static void on_small_stack(std::function<void()> work) {
+    constexpr std::size_t kStack = 256 << 10;
+    pthread_attr_t attributes;
+    ASSERT_EQ(::pthread_attr_init(&attributes), 0);
+    ASSERT_EQ(::pthread_attr_setstacksize(&attributes, kStack), 0);
+    const auto start = [](void* function) -> void* {
+      (*static_cast<std::function<void()>*>(function))();
+      return nullptr;
+    };
+    pthread_t thread;
+    ASSERT_EQ(::pthread_create(&thread, &attributes, start, &work), 0);
+    ASSERT_EQ(::pthread_join(thread, nullptr), 0);
+    ::pthread_attr_destroy(&attributes);
   }
   // While the hook says `when` for the first time, `meanwhile` runs.
   void during(Operation operation, std::string_view kind, std::function<void()> meanwhile) {
@@ -207,6 +223,31 @@ TEST_F(LayerTest, WhatAReaderGotIsKeptOnlyWhereTheBaseIsStillRead) {
   EXPECT_EQ(block(top, 0), "n");
   EXPECT_EQ(block(top, 1), "a");
   EXPECT_EQ(layer(top)->stored(), 2 * kBlock);
+}
+
+// As a disk gets that is cloned every night and goes on being written.
+TEST_F(LayerTest, AChainOfBasesMayBeLongerThanAStackIsDeep) {
+  constexpr int kLength = 2000;
+  const LayerId bottom = make_layer();
+  ASSERT_TRUE(write(bottom, 0, 'a'));
+  LayerId top = bottom;
+  for (int i = 0; i < kLength; ++i) {
+    const LayerId below = top;
+    top = make_over(below, 2 * kBlock);
+    catalog::WriteTxn txn(*parts_->catalog);
+    ASSERT_TRUE(parts_->layers->disown(txn, below) && txn.commit());
+  }
+  kill();
+  on_small_stack([&] {
+    EXPECT_EQ(block(top, 0), "a");
+    EXPECT_GE(layer(top)->zeros_at(kBlock).value_or(0), kBlock);
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->release(txn, top);
+    ASSERT_TRUE(released && txn.commit());
+    EXPECT_EQ(released->size(), kLength + 1u);
+    parts_->layers->forget(*released);
+    parts_->layers->close_all();
+  });
 }
 
 // The end of a range to be zeroed was taken for the image's end, while a writer was just making the image longer.
