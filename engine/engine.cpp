@@ -131,12 +131,12 @@ class LocalEngine final : public Engine {
         tree_(std::move(tree)),
         audit_(store_->catalog()),
         profiles_(*store_),
-        filler_(*store_, tree_, profiles_, audit_),
-        prefetcher_(copy_on_read_),
+        filler_(*store_, tree_, readers_, profiles_, audit_),
+        prefetcher_(readers_, copy_on_read_),
         initializer_(*store_, tree_),
         key_uses_(*store_, tree_, filler_),
         key_life_(*store_, key_uses_, audit_),
-        images_(*store_, tree_, filler_, copy_on_read_, initializer_, profiles_, prefetcher_, audit_),
+        images_(*store_, tree_, filler_, copy_on_read_, readers_, initializer_, profiles_, prefetcher_, audit_),
         rotator_(*store_, tree_, images_, audit_),
         attributes_(*store_, tree_, images_, filler_) {
     tree_.set_reaper(&images_);
@@ -545,6 +545,7 @@ class LocalEngine final : public Engine {
   Tree tree_;
   audit::AuditLog audit_;
   const boot::BootProfiles profiles_;
+  replication::Readers readers_;
   replication::Filler filler_;
   replication::CopyOnRead copy_on_read_;
   images::Prefetcher prefetcher_;

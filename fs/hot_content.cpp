@@ -6,8 +6,9 @@
 namespace rekeyfs::fs {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 constexpr std::size_t kPiece = 1 << 20;
+
+std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 struct Extent {
   std::uint64_t begin = 0, end = 0;
@@ -33,13 +34,22 @@ Status for_all_data(Engine& engine, OpenFile& image, const std::function<Status(
 
 }  // namespace
 
-Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image) {
-  std::uint64_t pages = 0;
+Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image, std::uint64_t size, std::uint64_t page) {
+  constexpr std::uint64_t kSmall = HotMemory::kSmallPage;
+  const std::uint64_t large_end = round_up(size, kSmall) / page * page;
+  std::uint64_t bytes = 0, counted_to = 0;
+  const auto count = [&](std::uint64_t begin, std::uint64_t end, std::uint64_t unit) {
+    if (begin >= end) return;
+    begin = std::max(begin / unit * unit, counted_to);
+    counted_to = std::max(counted_to, round_up(end, unit));
+    bytes += counted_to - std::min(begin, counted_to);
+  };
   RK_TRY(for_all_data(engine, image, [&](const Extent& extent) -> Status {
-    pages += (extent.end + kPage - 1) / kPage - extent.begin / kPage;
+    count(extent.begin, std::min(extent.end, large_end), page);
+    count(std::max(extent.begin, large_end), extent.end, kSmall);
     return {};
   }));
-  return pages * kPage;
+  return bytes;
 }
 
 Status copy_content(Engine& engine, OpenFile& image, HotFile& out, const std::function<bool()>& goes_on) {

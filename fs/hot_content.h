@@ -9,8 +9,8 @@
 
 namespace rekeyfs::fs {
 
-// Bytes of memory that the content takes: holes take none.
-Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image);
+// Bytes of memory that the content, `size` bytes of it, takes in a file of such pages: holes take none.
+Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image, std::uint64_t size, std::uint64_t page);
 
 // Copies what is no hole into `out`, which is one hole. Between two pieces `goes_on` is asked; Errc::busy if it says
 // no.

@@ -247,9 +247,10 @@ Result<HotImages::CopyPtr> HotImages::copy_of(Ino ino, const ImagePtr& image) {
   RK_TRY_ASSIGN(const std::string status, engine_.get_attribute(ino, "user.rekeyfs.status"));
   if (status != name_of(ImageState::normal)) return fail(Errc::busy, "its status is " + status);
   RK_TRY_ASSIGN(const OpenFilePtr file, engine_.open_file(ino, O_RDONLY, Caller{}));
-  RK_TRY_ASSIGN(const std::uint64_t bytes, memory_needed(engine_, *file));
+  RK_TRY_ASSIGN(const Attributes attributes, engine_.get_attributes(ino));
+  RK_TRY_ASSIGN(const std::uint64_t bytes, memory_needed(engine_, *file, attributes.size, memory_->page()));
   RK_TRY(reserve(bytes));
-  Result<CopyPtr> filled = fill(ino, *file, bytes, image);
+  Result<CopyPtr> filled = fill(*file, attributes.size, bytes, image);
   if (!filled) {
     Lock lock(mutex_);
     used_ -= bytes;
@@ -257,13 +258,12 @@ Result<HotImages::CopyPtr> HotImages::copy_of(Ino ino, const ImagePtr& image) {
   return filled;
 }
 
-Result<HotImages::CopyPtr> HotImages::fill(Ino ino, OpenFile& file, std::uint64_t bytes, const ImagePtr& image) {
+Result<HotImages::CopyPtr> HotImages::fill(OpenFile& file, std::uint64_t size, std::uint64_t bytes, const ImagePtr& image) {
   const auto goes_on = [&] {
     Lock lock(mutex_);
     return !image->spoiled && !stopping_;
   };
-  RK_TRY_ASSIGN(const Attributes attributes, engine_.get_attributes(ino));
-  RK_TRY_ASSIGN(HotFile memory, memory_->make_file(attributes.size));
+  RK_TRY_ASSIGN(HotFile memory, memory_->make_file(size));
   // Before anything is decrypted: the kernel may refuse it.
   RK_TRY_ASSIGN(BackingFile backing, BackingFile::create(session_, memory.descriptor()));
   RK_TRY(copy_content(engine_, file, memory, goes_on));

@@ -95,7 +95,7 @@ class HotImages {
   void run() EXCLUDES(mutex_);
   void make_hot(Ino ino, const ImagePtr& image) EXCLUDES(mutex_);
   Result<CopyPtr> copy_of(Ino ino, const ImagePtr& image) EXCLUDES(mutex_);
-  Result<CopyPtr> fill(Ino ino, OpenFile& file, std::uint64_t bytes, const ImagePtr& image) EXCLUDES(mutex_);
+  Result<CopyPtr> fill(OpenFile& file, std::uint64_t size, std::uint64_t bytes, const ImagePtr& image) EXCLUDES(mutex_);
   Status reserve(std::uint64_t bytes) EXCLUDES(mutex_);
   std::vector<CopyPtr> forget_idle() REQUIRES(mutex_);
 

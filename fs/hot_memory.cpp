@@ -10,6 +10,7 @@
 namespace rekeyfs::fs {
 namespace {
 
+constexpr std::uint64_t kHugePage = 2u << 20;  // x86-64
 constexpr char kDoing[] = "make a file system in memory";
 
 }  // namespace
@@ -35,6 +36,7 @@ Status HotFile::write(std::uint64_t offset, ByteView bytes) {
 Result<HotMemory> HotMemory::create(std::uint64_t bytes) {
   const int context = ::fsopen("tmpfs", FSOPEN_CLOEXEC);
   if (context < 0) return fail(error_from_errno(errno, kDoing));
+  const bool has_huge = ::fsconfig(context, FSCONFIG_SET_STRING, "huge", "within_size", 0) == 0;
   const bool configured = ::fsconfig(context, FSCONFIG_SET_STRING, "size", std::to_string(bytes).c_str(), 0) == 0 &&
                           ::fsconfig(context, FSCONFIG_SET_FLAG, "noswap", nullptr, 0) == 0 &&
                           ::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
@@ -42,7 +44,7 @@ Result<HotMemory> HotMemory::create(std::uint64_t bytes) {
   const int error = errno;
   ::close(context);
   if (root < 0) return fail(error_from_errno(error, kDoing));
-  return HotMemory(root);
+  return HotMemory(root, has_huge ? kHugePage : kSmallPage);
 }
 
 HotMemory::~HotMemory() {

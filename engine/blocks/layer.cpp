@@ -63,7 +63,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       filled_(table.filled),
       next_spill_(table.next_spill) {
   if (record.base_format != formats::Format::raw)
-    below_.disk = formats::open_disk(below_.base, record.base_format, record.disk_size);
+    below_.disk = formats::open_disk(below_.base, record.base_format, record.disk_size, parts.format_readers);
 }
 
 // Bases that nobody else holds go one after the other, each when the layer above it has gone: a chain of clones may be

@@ -20,6 +20,7 @@
 #include "engine/blocks/slot_files.h"
 #include "engine/catalog/catalog.h"
 #include "engine/formats/content.h"
+#include "engine/formats/format_readers.h"
 
 namespace rekeyfs::blocks {
 
@@ -46,6 +47,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     const crypto::Mac& table_mac;
     PageBudget& budget;
     DirtyObserver& observer;
+    formats::FormatReaders& format_readers;
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
         std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children);

@@ -85,7 +85,7 @@ std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::share
   const LayerRecord& record = layer.record;
   auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
-  const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this};
+  const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this, format_readers_};
   return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
 }
 

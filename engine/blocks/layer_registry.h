@@ -101,6 +101,7 @@ class LayerRegistry final : public DirtyObserver {
   const Uuid store_;
   const crypto::Mac table_mac_;
   PageBudget budget_;
+  formats::FormatReaders format_readers_;
 
   Mutex loading_;  // taken before mutex_; held while a layer is opened
   mutable Mutex mutex_;

@@ -17,8 +17,13 @@ constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // bytes looked t
 
 class DiskView final : public Content {
  public:
-  DiskView(std::shared_ptr<Content> image, Format format, std::uint64_t size, const Patience& patience)
-      : image_(std::move(image)), format_(format), size_(size), patience_(patience), pause_(patience.first_pause) {}
+  DiskView(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers, const Patience& patience)
+      : image_(std::move(image)),
+        format_(format),
+        size_(size),
+        readers_(readers),
+        patience_(patience),
+        pause_(patience.first_pause) {}
 
   std::uint64_t size() const override { return size_; }
   Status read(std::uint64_t offset, ByteSpan out) override;
@@ -41,6 +46,7 @@ class DiskView final : public Content {
   const std::shared_ptr<Content> image_;
   const Format format_;
   const std::uint64_t size_;
+  FormatReaders& readers_;
   const Patience patience_;
   Mutex mutex_;  // held while a reader starts, so that there is one
   std::shared_ptr<FormatReader> reader_ GUARDED_BY(mutex_);
@@ -111,7 +117,7 @@ Result<std::shared_ptr<FormatReader>> DiskView::running_reader() {
 Result<std::shared_ptr<FormatReader>> DiskView::start_reader() {
   reader_.reset();
   not_before_ = {};
-  auto started = FormatReader::start(image_, format_, patience_);
+  auto started = readers_.start(image_, format_, patience_);
   if (started && (*started)->size() != size_)
     started = fail(Errc::io, "the format reader shows a disk of " + std::to_string((*started)->size()) + " bytes, not of " +
                                  std::to_string(size_));
@@ -133,10 +139,10 @@ void DiskView::note_failure(const Error& error) {
 
 }  // namespace
 
-std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size,
-                                           const Patience& patience) {
+std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers,
+                                   const Patience& patience) {
   if (format == Format::raw) return image;  // the disk is the image
-  return std::make_shared<DiskView>(std::move(image), format, size, patience);
+  return std::make_shared<DiskView>(std::move(image), format, size, readers, patience);
 }
 
 }  // namespace rekeyfs::formats

@@ -10,7 +10,7 @@
 #include "engine/base/result.h"
 #include "engine/formats/content.h"
 #include "engine/formats/format.h"
-#include "engine/formats/format_reader.h"
+#include "engine/formats/format_readers.h"
 
 namespace rekeyfs::formats {
 
@@ -25,9 +25,9 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
 
 // The disk of `size` bytes, as probe_disk() told, inside an image whose bytes do not change. Starts no process before
 // the first read. A process that died or hangs makes reads fail with Errc::io in bounded time; a later read starts
-// another one, after a pause. It ends when nobody has read for some time, and with the view, which waits for reads of
-// the image that are under way.
-std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size,
-                                           const Patience& patience = {});
+// another one, after a pause. It ends when nobody has read for some time, or others need its place among `readers`, which
+// outlive the view, and with the view, which waits for reads of the image that are under way.
+std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers,
+                                   const Patience& patience = {});
 
 }  // namespace rekeyfs::formats

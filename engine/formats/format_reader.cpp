@@ -156,6 +156,7 @@ Result<FormatReader::Connection> FormatReader::borrow(Clock::time_point deadline
 void FormatReader::give_back(Connection connection) {
   Lock lock(mutex_);
   idle_.push_back(std::move(connection));
+  last_used_ = Clock::now();
   returned_.notify_one();
 }
 
@@ -166,8 +167,28 @@ void FormatReader::end(State state) {
     idle_.clear();
     returned_.notify_all();
   }
+  stop();
+}
+
+void FormatReader::stop() {
   if (process_) process_->kill();
   if (server_) server_->stop();
+}
+
+FormatReader::Clock::time_point FormatReader::last_used() const {
+  Lock lock(mutex_);
+  return last_used_;
+}
+
+void FormatReader::end_if_idle_for(Clock::duration least) {
+  {
+    Lock lock(mutex_);
+    const bool is_idle = idle_.size() == kConnections && Clock::now() - last_used_ >= least;
+    if (!is_idle || state_ != State::running) return;
+    state_ = State::ended;
+    idle_.clear();
+  }
+  stop();
 }
 
 FormatReader::State FormatReader::state() const {

@@ -1,6 +1,6 @@
 // FormatReader: one sandboxed process of QEMU's block layer (qemu-storage-daemon) that shows an image as its disk, from
 // its start to its end. It holds no key: it gets the image's bytes from an ImageServer over one pair of sockets and
-// gives the disk's over others, none of which anybody else can reach. For DiskView. Thread-safe.
+// gives the disk's over others, none of which anybody else can reach. For FormatReaders and DiskView. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -44,6 +44,9 @@ class FormatReader {
   Status read(std::uint64_t offset, ByteSpan out);  // within the size
   Result<Extent> extent_at(std::uint64_t offset, std::uint64_t length);
   State state() const EXCLUDES(mutex_);
+  std::chrono::steady_clock::time_point last_used() const EXCLUDES(mutex_);
+  // Unless a read is under way, or was less than that ago.
+  void end_if_idle_for(std::chrono::steady_clock::duration least) EXCLUDES(mutex_);
   // After its end: whether by then no read of the image is under way any more.
   bool is_done_by(std::chrono::steady_clock::time_point deadline) { return server_->is_done_by(deadline); }
 
@@ -58,6 +61,7 @@ class FormatReader {
   Result<Connection> borrow(Clock::time_point deadline) EXCLUDES(mutex_);
   void give_back(Connection connection) EXCLUDES(mutex_);
   void end(State state) EXCLUDES(mutex_);
+  void stop();
   Error explain(const Error& error, std::uint64_t failures_before) const;
 
   const Patience patience_;
@@ -67,6 +71,7 @@ class FormatReader {
   mutable Mutex mutex_;
   CondVar returned_;
   std::vector<Connection> idle_ GUARDED_BY(mutex_);
+  Clock::time_point last_used_ GUARDED_BY(mutex_) = Clock::now();
   State state_ GUARDED_BY(mutex_) = State::running;
 };
 

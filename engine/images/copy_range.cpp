@@ -221,25 +221,48 @@ Result<bool> Images::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
   return true;
 }
 
+// From the start on the layer is the source's; else it begins as what the target is, and takes the piece's range.
+LayerRegistry::Plan Images::plan_over(const Image& image, const Copy& copy, const Stitch& stitch) {
+  const bool wrapped = stitch.inside.is_wrapped();
+  const std::uint64_t size_now = image.truncating ? 0 : image.top->size();
+  LayerRegistry::Plan plan;
+  plan.key = copy.terms.key;
+  plan.base = stitch.base->id();
+  plan.base_format = stitch.inside.format;
+  plan.disk_size = stitch.inside.size;
+  plan.owner = image.ino;
+  plan.from_base = wrapped || (copy.offset_out == 0 && size_now == 0);
+  plan.size = wrapped ? stitch.inside.size : plan.from_base ? copy.size : size_now;
+  return plan;
+}
+
+// What the copy makes of the target's record. A copy of all of the source has its bytes; of a part, others (further
+// pieces: end_stitch).
+void Images::become_copy(InodeRecord& inode, const InodeRecord& from, const Copy& copy, const Stitch& stitch,
+                         const LayerRegistry::NewLayer& fresh, bool is_whole) {
+  const blocks::LayerRecord& base = stitch.base->made_as();
+  const bool transforms = fresh.record.transforms(base);
+  names::ImageRecord& image = inode.image;
+  image.layer = fresh.id;
+  image.state = transforms ? ImageState::replicating : ImageState::normal;
+  image.findings = is_whole ? stitch.findings : std::nullopt;
+  image.error.clear();
+  image.lineage = names::Lineage{from.image.id, base.key, now(), transforms ? 0 : now()};
+  if (from.image.type != names::ImageType::none) image.type = from.image.type;
+  const bool is_disk = copy.terms.fast_create || from.image.disk == names::DiskState::disk;
+  image.disk = is_disk ? names::DiskState::disk : names::DiskState::as_stored;
+  inode.modified = inode.changed = now();
+}
+
 Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch) {
   const Ino ino = image.ino;
   const std::shared_ptr<blocks::Layer>& base = stitch.base;
-  const bool wrapped = stitch.inside.is_wrapped();
-  const bool from_start = wrapped || (copy.offset_out == 0 && (image.truncating || image.top->size() == 0));
-  LayerRegistry::Plan plan;
-  plan.key = copy.terms.key;
-  plan.base = base->id();
-  plan.base_format = stitch.inside.format;
-  plan.disk_size = stitch.inside.size;
-  plan.owner = ino;
-  plan.from_base = from_start;
-  plan.size = wrapped ? stitch.inside.size : from_start ? copy.size : image.truncating ? 0 : image.top->size();
+  const LayerRegistry::Plan plan = plan_over(image, copy, stitch);
   RK_TRY_ASSIGN(const LayerRegistry::NewLayer fresh, store_.layers().make(plan));
   RK_TRY_ASSIGN(std::shared_ptr<blocks::Layer> top, store_.layers().open_new(fresh));
   const bool transforms = fresh.record.transforms(base->made_as());
   // Asked before the transaction: within one, nobody asks a layer.
-  const bool is_whole = plan.from_base && !wrapped && plan.size == base->size();
-
+  const bool is_whole = plan.from_base && !stitch.inside.is_wrapped() && plan.size == base->size();
   const std::optional<boot::BootProfile> profile = profile_to_carry(fresh.record, *base);
   Event event = copy_event(ino, stitch.source, fresh.record, base->made_as(), copy.caller.uid);
   store_.checkpointer().must_precede_sync(base);  // before the record is where a sync makes it durable
@@ -247,24 +270,15 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   {
     WriteTxn txn(store_.catalog());
     RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
-    if (source.image.layer != stitch.base->id()) return false;
-    if (!wrapped) stitch.findings = source.image.findings;
+    if (source.image.layer != base->id()) return false;
+    if (!stitch.inside.is_wrapped()) stitch.findings = source.image.findings;
     stitch.changes = image.changes.load();
     RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
     RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
     LayerRegistry::put(txn, fresh);
     if (profile) boot::BootProfiles::put(txn, fresh.id, *profile);
-    inode.image.layer = fresh.id;
-    inode.image.state = transforms ? ImageState::replicating : ImageState::normal;
-    // A copy of all of it has the same bytes; of a part, others (further pieces: end_stitch).
-    inode.image.findings = is_whole ? stitch.findings : std::nullopt;
-    inode.image.error.clear();
-    inode.image.lineage = names::Lineage{from.image.id, base->made_as().key, now(), transforms ? 0 : now()};
-    inode.image.type = from.image.type != names::ImageType::none ? from.image.type : inode.image.type;
-    const bool is_disk = copy.terms.fast_create || from.image.disk == names::DiskState::disk;
-    inode.image.disk = is_disk ? names::DiskState::disk : names::DiskState::as_stored;
+    become_copy(inode, from, copy, stitch, fresh, is_whole);
     if (plan.key) take_sharing_away(image, inode);
-    inode.modified = inode.changed = now();
     Tree::put(txn, ino, inode);
     RK_TRY(tree_.inherit_attribute(txn, stitch.source, ino, kDescription));
     const replication::ReplicationRecord record{now(), event.source, event.uid};
@@ -278,7 +292,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
   image.truncating = false;
   image.top = std::move(top);
   if (transforms) filler_.add(ino, image.top, true);
-  copy.placed = from_start;
+  copy.placed = plan.from_base;
   return true;
 }
 

@@ -432,7 +432,7 @@ Result<std::size_t> Images::read(OpenFile& file, std::uint64_t offset, ByteSpan 
   const std::uint64_t size = layer->size();
   if (offset >= size) return 0;
   out = out.first(std::min<std::uint64_t>(out.size(), size - offset));
-  const Prefetcher::Reader goes_first(prefetcher_);
+  const replication::Readers::Read goes_first(readers_);
   std::vector<blocks::Taken> taken;
   RK_TRY(layer->read(offset, out, store_.health().is_sound() ? &taken : nullptr));
   copy_on_read_.offer(taken, offset, out);

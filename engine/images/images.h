@@ -25,11 +25,13 @@ class Images final : public names::ImageReaper {
  public:
   // All outlive it.
   Images(store::Store& store, names::Tree& tree, replication::Filler& filler, replication::CopyOnRead& copy_on_read,
-         Initializer& initializer, const boot::BootProfiles& profiles, Prefetcher& prefetcher, audit::AuditLog& audit)
+         replication::Readers& readers, Initializer& initializer, const boot::BootProfiles& profiles, Prefetcher& prefetcher,
+         audit::AuditLog& audit)
       : store_(store),
         tree_(tree),
         filler_(filler),
         copy_on_read_(copy_on_read),
+        readers_(readers),
         initializer_(initializer),
         profiles_(profiles),
         prefetcher_(prefetcher),
@@ -139,6 +141,9 @@ class Images final : public names::ImageReaper {
   Status settle_terms(Copy& copy);
   Result<bool> start_stitch(Copy& copy);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
+  static Plan plan_over(const Image& image, const Copy& copy, const Stitch& stitch) REQUIRES_SHARED(image.mutex);
+  static void become_copy(names::InodeRecord& inode, const names::InodeRecord& from, const Copy& copy, const Stitch& stitch,
+                          const blocks::LayerRegistry::NewLayer& fresh, bool is_whole);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch) REQUIRES(image.mutex);
   Status continue_stitch(Copy& copy, const Stitch& stitch);
   static void note_copied(const Copy& copy);
@@ -153,6 +158,7 @@ class Images final : public names::ImageReaper {
   names::Tree& tree_;
   replication::Filler& filler_;
   replication::CopyOnRead& copy_on_read_;
+  replication::Readers& readers_;
   Initializer& initializer_;
   const boot::BootProfiles& profiles_;
   Prefetcher& prefetcher_;

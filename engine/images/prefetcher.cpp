@@ -16,7 +16,8 @@ constexpr int kNice = 10;
 
 }  // namespace
 
-Prefetcher::Prefetcher(replication::CopyOnRead& copy_on_read) : copy_on_read_(copy_on_read), background_("prefetcher", kNice) {}
+Prefetcher::Prefetcher(const replication::Readers& readers, replication::CopyOnRead& copy_on_read)
+    : readers_(readers), copy_on_read_(copy_on_read), background_("prefetcher", kNice) {}
 
 Status Prefetcher::start() {
   return background_.start([this] { return step(); });
@@ -30,7 +31,6 @@ void Prefetcher::prefetch(Ino ino, const std::shared_ptr<blocks::Layer>& layer, 
     if (!prefetched_.emplace(found.layer, begun).second) return;
     const std::vector<boot::Run>& runs = found.profile.runs;
     jobs_.push_back({ino, layer, found.layer, {runs.begin(), runs.end()}, begun + kLongest});
-    note_work();
   }
   background_.wake();
 }
@@ -41,14 +41,18 @@ void Prefetcher::forget(Ino ino) {
     if (job.ino == ino) prefetched_.erase(job.profile_of);  // not to its end
     return job.ino == ino;
   });
-  note_work();
 }
 
 // Those who wait for their bytes go first, and then what they got is stored.
-bool Prefetcher::may_work() const { return readers_.load(std::memory_order_relaxed) == 0 && copy_on_read_.is_idle(); }
+bool Prefetcher::may_work() const { return !readers_.are_busy() && copy_on_read_.is_idle(); }
+
+bool Prefetcher::has_work() const {
+  Lock lock(mutex_);
+  return !jobs_.empty();
+}
 
 Background::Duration Prefetcher::step() {
-  if (!has_work_.load()) return Background::kUntilWoken;
+  if (!has_work()) return Background::kUntilWoken;
   if (!may_work()) return kGiveWay;
   const Piece piece = next_piece();
   if (!piece.layer) return Background::Duration::zero();
@@ -62,7 +66,6 @@ Prefetcher::Piece Prefetcher::next_piece() {
   Piece piece;
   Lock lock(mutex_);
   while (!jobs_.empty() && (jobs_.front().left.empty() || Clock::now() > jobs_.front().until)) jobs_.pop_front();
-  note_work();
   if (jobs_.empty()) return piece;
   Job& job = jobs_.front();
   boot::Run& run = job.left.front();

@@ -6,7 +6,6 @@
 // all the time gets no help, for it needs none. Thread-safe; one background thread.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <deque>
 #include <map>
@@ -14,12 +13,13 @@
 #include "engine/base/background.h"
 #include "engine/boot/boot_profiles.h"
 #include "engine/replication/copy_on_read.h"
+#include "engine/replication/readers.h"
 
 namespace rekeyfs::images {
 
 class Prefetcher {
  public:
-  explicit Prefetcher(replication::CopyOnRead& copy_on_read);  // outlives it
+  Prefetcher(const replication::Readers& readers, replication::CopyOnRead& copy_on_read);  // both outlive it
   Status start();
   void stop() { background_.stop(); }
 
@@ -27,22 +27,6 @@ class Prefetcher {
   // prefetched a short time ago, for another one.
   void prefetch(Ino ino, const std::shared_ptr<blocks::Layer>& layer, boot::BootProfiles::Found found) EXCLUDES(mutex_);
   void forget(Ino ino) EXCLUDES(mutex_);  // closed
-
-  // A reader that goes first, while it lives.
-  class Reader {
-   public:
-    explicit Reader(Prefetcher& prefetcher) : readers_(prefetcher.has_work_.load(std::memory_order_relaxed) ? &prefetcher.readers_ : nullptr) {
-      if (readers_) readers_->fetch_add(1, std::memory_order_relaxed);
-    }
-    ~Reader() {
-      if (readers_) readers_->fetch_sub(1, std::memory_order_relaxed);
-    }
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
-
-   private:
-    std::atomic<int>* const readers_;
-  };
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -54,6 +38,7 @@ class Prefetcher {
     Clock::time_point until;
   };
   Background::Duration step();
+  bool has_work() const EXCLUDES(mutex_);
   bool may_work() const;
   // What to read next, in bytes; nothing if no job has anything left.
   struct Piece {
@@ -62,12 +47,10 @@ class Prefetcher {
   };
   Piece next_piece() EXCLUDES(mutex_);
   Status read(const Piece& piece);
-  void note_work() REQUIRES(mutex_) { has_work_.store(!jobs_.empty()); }
 
+  const replication::Readers& readers_;
   replication::CopyOnRead& copy_on_read_;
-  std::atomic<bool> has_work_{false};
-  std::atomic<int> readers_{0};
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::deque<Job> jobs_ GUARDED_BY(mutex_);                          // the first is at work
   std::map<LayerId, Clock::time_point> prefetched_ GUARDED_BY(mutex_);  // whose profile, when
   Background background_;

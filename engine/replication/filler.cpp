@@ -1,6 +1,7 @@
 #include "engine/replication/filler.h"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 
 #include "engine/base/exceptions.h"
@@ -18,12 +19,17 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t kStep = 64;  // blocks a worker takes at a time: 1 MiB
 constexpr auto kRetry = 1s;
 constexpr Background::Duration kLook = 20ms;  // for jobs whose time has come
+constexpr std::size_t kMostWrapped = 8;
 constexpr int kNice = 10;  // readers and writers go first
+constexpr auto kGiveWay = 1ms;
+constexpr int kMostTurns = 20;  // that readers are given for 1 MiB: they slow it down, and never stop it
+
+bool is_wrapped(const blocks::Layer& layer) { return layer.made_as().base_format != formats::Format::raw; }
 
 }  // namespace
 
-Filler::Filler(store::Store& store, const names::Tree& tree, const boot::BootProfiles& profiles, audit::AuditLog& audit)
-    : store_(store), tree_(tree), profiles_(profiles), audit_(audit), background_("filler", kNice) {}
+Filler::Filler(store::Store& store, const names::Tree& tree, const Readers& readers, const boot::BootProfiles& profiles, audit::AuditLog& audit)
+    : store_(store), tree_(tree), readers_(readers), profiles_(profiles), audit_(audit), background_("filler", kNice) {}
 
 // --- jobs ------------------------------------------------------------------------------------------------------
 
@@ -224,19 +230,37 @@ std::optional<std::string> Filler::error_of(Ino ino) const {
 
 // --- working ---------------------------------------------------------------------------------------------------
 
+// Reading a foreign format takes a process: of these jobs only the oldest few are at work at a time. Those that fail, or
+// wait for the rest of their copy, hold up nobody.
+LayerId Filler::last_wrapped_at_work() const {
+  std::size_t wrapped = 0;
+  for (const auto& [layer, job] : jobs_) {
+    const bool waits = job->held && job->next >= end_of(*job);
+    if (is_wrapped(*job->layer) && job->error.empty() && !waits && ++wrapped == kMostWrapped) return layer;
+  }
+  return LayerId{std::numeric_limits<std::uint64_t>::max()};
+}
+
 // The job after the last one served that has something to do now.
 Filler::JobPtr Filler::next_job() {
+  const LayerId last_wrapped = last_wrapped_at_work();
   auto at = jobs_.upper_bound(last_);
   for (std::size_t i = 0; i < jobs_.size(); ++i, ++at) {
     if (at == jobs_.end()) at = jobs_.begin();
     const JobPtr& job = at->second;
     if (job->finishing || job->retry_at > Clock::now()) continue;
+    if (at->first > last_wrapped && is_wrapped(*job->layer)) continue;
     if (job->next < end_of(*job) || (!job->held && job->in_hand.empty())) {
       last_ = job->layer->id();
       return job;
     }
   }
   return nullptr;
+}
+
+// What makes readers wait is not only the processor: the disk, and the process that reads a foreign format.
+void Filler::give_way() const {
+  for (int turn = 0; turn < kMostTurns && readers_.are_busy() && background_.is_running(); ++turn) std::this_thread::sleep_for(kGiveWay);
 }
 
 Background::Duration Filler::step() {
@@ -252,8 +276,12 @@ Background::Duration Filler::step() {
     if (last) job->finishing = true;
     else piece = take_piece(*job);
   }
-  if (last) finish(job);
-  else fill_some(job, piece);
+  if (last) {
+    finish(job);
+  } else {
+    give_way();
+    fill_some(job, piece);
+  }
   return Background::Duration::zero();
 }
 

@@ -18,6 +18,7 @@
 #include "engine/base/background.h"
 #include "engine/boot/boot_profiles.h"
 #include "engine/namespace/tree.h"
+#include "engine/replication/readers.h"
 #include "engine/replication/replication_record.h"
 #include "engine/store/store.h"
 
@@ -26,7 +27,7 @@ namespace rekeyfs::replication {
 class Filler {
  public:
   // All outlive it.
-  Filler(store::Store& store, const names::Tree& tree, const boot::BootProfiles& profiles, audit::AuditLog& audit);
+  Filler(store::Store& store, const names::Tree& tree, const Readers& readers, const boot::BootProfiles& profiles, audit::AuditLog& audit);
 
   // Called, without a lock held, for each image that has become normal. Before start().
   void set_completed(std::function<void(Ino)> completed) { completed_ = std::move(completed); }
@@ -79,6 +80,7 @@ class Filler {
   using JobPtr = std::shared_ptr<Job>;
 
   Background::Duration step();
+  void give_way() const;
   void resume_forgotten();
   Status resume_orphans();
   Status resume_orphan(LayerId id);
@@ -88,6 +90,7 @@ class Filler {
   Ino image_of(const Job& job) const EXCLUDES(mutex_);
   void drop(const JobPtr& job) EXCLUDES(mutex_);
   JobPtr next_job() REQUIRES(mutex_);
+  LayerId last_wrapped_at_work() const REQUIRES(mutex_);
   void fill_some(const JobPtr& job, const Piece& piece);
   std::deque<Piece> boot_pieces(const blocks::Layer& layer) const;
   static Piece take_piece(Job& job);  // with mutex_ held
@@ -109,6 +112,7 @@ class Filler {
 
   store::Store& store_;
   const names::Tree& tree_;
+  const Readers& readers_;
   const boot::BootProfiles& profiles_;
   std::function<void(Ino)> completed_;
   audit::AuditLog& audit_;

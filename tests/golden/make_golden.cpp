@@ -37,6 +37,7 @@ json facts_of(const test::SeenNode& node) {
   facts["id"] = node.id;
   facts["size"] = node.size;
   facts["sha256"] = digest_of(node.content);
+  if (node.boot_bytes > 0) facts["boot"] = node.boot_bytes;
   return facts;
 }
 

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 import unittest
+from pathlib import Path
 
 from harness import TestCase, attribute, attribute_or_none, rekeyfs, run, wait_until
 from images import KIB, MIB
@@ -88,6 +89,32 @@ class Disks(FastCreateCase):
         self.assertSame(expected, self.fast / "disk")
         self.store.wait_normal(self.fast / "disk")
         self.assertSame(expected, self.fast / "disk")
+
+    def test_many_at_once_are_read_by_a_few_processes(self):
+        image = self.converted("image", FORMATS["qcow2"])
+        expected = self.expected(image, "qcow2")
+        source = self.imported(image)
+        targets = [self.fast / f"disk{n}" for n in range(20)]
+        for target in targets:
+            run("cp", source, target)
+        most, left = 0, set(targets)
+        while left:
+            most = max(most, self.format_readers())
+            left = {target for target in left if self.store.status(target) == "replicating"}
+        self.assertLessEqual(most, 10)  # 8 are filled, and the last of those before may still be there
+        for target in targets:
+            self.assertSame(expected, target)
+
+    def format_readers(self):
+        """How many processes of QEMU's the daemon has."""
+        found = 0
+        for task in Path(f"/proc/{self.store.process.pid}/task").iterdir():
+            try:
+                children = (task / "children").read_text().split()
+                found += sum(b"qemu-storage-daemon" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+            except (FileNotFoundError, ProcessLookupError):  # it has just ended
+                pass
+        return found
 
     def test_a_terabyte_that_is_nearly_empty(self):
         image = self.store.scratch / "huge"

@@ -72,6 +72,8 @@ class Golden(unittest.TestCase):
         self.assertEqual(hashlib.sha256(path.read_bytes()).hexdigest(), facts["sha256"])
         self.store.wait_normal(path)
         self.assertEqual(attribute(path, "digest"), facts["sha256"])
+        boot = json.loads(rekeyfs("profile", "show", path, "--json").stdout)["profile"]
+        self.assertEqual(boot and boot["bytes"], facts.get("boot"))
 
     def verify_keys(self, keys):
         listed = json.loads(rekeyfs("key", "list", self.mnt, "--json").stdout)

@@ -167,6 +167,15 @@ TEST_F(BootTest, WhatTheFirstInstanceReadsIsItsSourcesProfile) {
   EXPECT_EQ(profile("vms/two"), boot_);
 }
 
+TEST_F(BootTest, TheFirstOfTwoAtOnceCounts) {
+  copy("fast/disk", "vms/one");
+  copy("fast/disk", "vms/two");
+  must(user_->read("vms/two", 2 * kMiB, 4 * kMiB));
+  boot("vms/one", boot_);
+  must(user_->close_file("vms/two"));
+  EXPECT_EQ(profile("fast/disk"), boot_);
+}
+
 TEST_F(BootTest, TheDiskItselfMayBeBootedFrom) {
   boot("fast/disk", boot_);
   EXPECT_EQ(profile("fast/disk"), boot_);

@@ -147,6 +147,8 @@ bool comes_true(Condition condition) {
 
 class FormatsTest : public test::TempDirectory {
  protected:
+  FormatReaders format_readers_;
+
   void run(const std::string& command) {
     const std::string line = "cd " + directory() + " && " + command + " >/dev/null";
     ASSERT_EQ(std::system(line.c_str()), 0) << command;
@@ -186,7 +188,7 @@ class FormatsTest : public test::TempDirectory {
     const auto facts = probe_disk(image(), format);
     ASSERT_TRUE(facts) << facts.error().message;
     ASSERT_EQ(facts->size, expected.size());
-    const auto view = open_disk(image(), format, facts->size);
+    const auto view = open_disk(image(), format, facts->size, format_readers_);
     Bytes seen(expected.size());
     const std::size_t piece = 3 * kMiB - 512;
     for (std::size_t offset = 0; offset < seen.size(); offset += piece) {
@@ -276,7 +278,7 @@ TEST_F(FormatsTest, RawIsItsOwnDisk) {
   make_disk(kMiB * 12 + 77);
   const auto disk = image("disk");
   EXPECT_EQ(probe_disk(disk, Format::raw)->size, 12 * kMiB + 77);
-  EXPECT_EQ(open_disk(disk, Format::raw, disk->size()), disk);
+  EXPECT_EQ(open_disk(disk, Format::raw, disk->size(), format_readers_), disk);
 }
 
 TEST_F(FormatsTest, SizeIsRoundedToSectorsAsQemuDoes) {
@@ -306,7 +308,7 @@ TEST_F(FormatsTest, SnapshotsInsideAreNotTheDisk) {
 
 TEST_F(FormatsTest, NearlyEmptyTebibyteIsSkippedQuickly) {
   run("qemu-img create -q -f qcow2 image 1T && qemu-io -f qcow2 -c 'write -P 9 700G 64k' image");
-  const auto view = open_disk(image(), Format::qcow2, 1024 * kGiB);
+  const auto view = open_disk(image(), Format::qcow2, 1024 * kGiB, format_readers_);
   const auto begin = Clock::now();
   std::uint64_t offset = 0, data = 0;
   while (offset < view->size()) {
@@ -335,7 +337,7 @@ TEST_F(FormatsTest, Throughput) {
       size = probe_disk(image(name), Format::qcow2)->size;
       return 1e6;
      });
-    const auto view = open_disk(image(name), Format::qcow2, size);
+    const auto view = open_disk(image(name), Format::qcow2, size, format_readers_);
     Bytes part(kMiB);
     const double starts = megabytes_per_second([&] { 
       EXPECT_TRUE(view->read(0, part));
@@ -358,7 +360,7 @@ TEST_F(FormatsTest, ManyReadersAtOnce) {
   make_disk();
   run("qemu-img convert -c -f raw -O qcow2 disk image");
   const Bytes expected = bytes_of("disk");
-  const auto view = open_disk(image(), Format::qcow2, expected.size());
+  const auto view = open_disk(image(), Format::qcow2, expected.size(), format_readers_);
   std::vector<std::thread> threads;
   std::atomic<int> wrong = 0;
   for (unsigned seed = 0; seed < 8; ++seed)
@@ -443,7 +445,7 @@ class ReaderFailures : public FormatsTest {
     make_disk();
     run("qemu-img convert -f raw -O qcow2 disk image");
     source_ = image();
-    view_ = open_disk(source_, Format::qcow2, source_size(), patience_);
+    view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, patience_);
   }
   std::uint64_t source_size() { return bytes_of("disk").size(); }
   Status read(std::uint64_t offset = 0) { return view_->read(offset, part_); }
@@ -474,7 +476,7 @@ TEST_F(ReaderFailures, KilledReaderIsReplaced) {
 
 TEST_F(ReaderFailures, ReadersThatAreKilledAgainAndAgainAreAnErrorAndFewAreStarted) {
   const Patience pausing{.start = 20s, .answer = 3s, .idle = 10s, .first_pause = 500ms, .longest_pause = 1s};
-  view_ = open_disk(source_, Format::qcow2, source_size(), pausing);
+  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, pausing);
   std::atomic<bool> done = false;
   std::set<pid_t> killed;
   std::thread killer([&] {
@@ -537,10 +539,50 @@ TEST_F(ReaderFailures, ImageThatHangsIsAnErrorInBoundedTimeAndRecovers) {
 
 TEST_F(ReaderFailures, IdleReaderEndsAndTheNextReadFindsAnother) {
   const Patience impatient{.start = 5s, .answer = 1s, .idle = 1500ms, .first_pause = 20s, .longest_pause = 20s};
-  view_ = open_disk(source_, Format::qcow2, source_size(), impatient);
+  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, impatient);
   ASSERT_TRUE(read());
   EXPECT_TRUE(comes_true([] { return readers().empty(); }));
   EXPECT_TRUE(read());
+}
+
+TEST_F(ReaderFailures, FewRunHoweverManyImagesAreRead) {
+  FormatReaders few(2);
+  std::vector<std::shared_ptr<Content>> views;
+  for (int i = 0; i < 5; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), few, patience_));
+  Bytes again(part_.size());
+  ASSERT_TRUE(read());
+  view_.reset();
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& view : views) {
+      const Status status = view->read(0, again);
+      ASSERT_TRUE(status) << status.error().message;
+      EXPECT_EQ(again, part_);
+      EXPECT_TRUE(comes_true([] { return readers().size() <= 2; }));
+    }
+  }
+}
+
+TEST_F(ReaderFailures, WhereAllAreAtWorkOneIsWaitedForAndNotForEver) {
+  FormatReaders one(1);
+  const Patience patience{.start = 2s, .answer = 4s, .idle = 10s, .first_pause = 100ms, .longest_pause = 1s};
+  const auto busy = open_disk(source_, Format::qcow2, source_size(), one, patience);
+  ASSERT_TRUE(busy->read(0, part_));
+  source_->set_hanging(true);
+  std::jthread reading([&] {
+    Bytes out(part_.size());
+    EXPECT_FALSE(busy->read(2 * kMiB + 512 * kKiB, out));
+  });
+  std::this_thread::sleep_for(200ms);
+  const auto waiting = open_disk(image(), Format::qcow2, source_size(), one, patience);
+  const auto begin = Clock::now();
+  const Status status = waiting->read(0, part_);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, Errc::io);
+  EXPECT_THAT(status.error().message, HasSubstr("too many images"));
+  EXPECT_LT(Clock::now() - begin, 4s);
+  reading.join();
+  source_->set_hanging(false);
+  EXPECT_TRUE(comes_true([&] { return waiting->read(0, part_).has_value(); }));
 }
 
 TEST_F(ReaderFailures, NobodyElseCanConnect) {
@@ -592,7 +634,7 @@ TEST_F(ReaderFailures, WorksForAnOrdinaryUser) {
 }
 
 TEST_F(ReaderFailures, AnotherSizeThanProbedIsAnError) {
-  view_ = open_disk(source_, Format::qcow2, source_size() + 512, patience_);
+  view_ = open_disk(source_, Format::qcow2, source_size() + 512, format_readers_, patience_);
   const Status status = read();
   ASSERT_FALSE(status);
   EXPECT_THAT(status.error().message, HasSubstr("shows a disk of"));
@@ -678,7 +720,7 @@ class DamagedImages : public FormatsTest, public ::testing::WithParamInterface<F
     const auto begin = Clock::now();
     const auto facts = probe_disk(image("damaged"), GetParam());
     if (facts) {
-      const auto view = open_disk(image("damaged"), GetParam(), facts->size);
+      const auto view = open_disk(image("damaged"), GetParam(), facts->size, format_readers_);
       Bytes part(256 * kKiB);
       for (const std::uint64_t offset : {std::uint64_t{0}, facts->size / 2, facts->size - std::min<std::uint64_t>(facts->size, part.size())}) {
         static_cast<void>(view->read(offset, part));

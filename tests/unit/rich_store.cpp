@@ -9,6 +9,7 @@ namespace rekeyfs::test {
 namespace {
 
 constexpr std::size_t kLine = 64;
+constexpr std::size_t kLeastBoot = 1 << 20;  // bytes that make a boot profile
 const Caller kRoot{0, 0};
 
 template <typename T>
@@ -73,6 +74,7 @@ SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
       if (const auto value = engine.get_attribute(ino, name)) node.attributes[name] = *value;
   if (node.kind == NodeKind::image) {
     node.size = attributes->size;
+    if (const auto info = engine.info(ino); info && info->boot) node.boot_bytes = info->boot->bytes;
     if (with_content) read_content(engine, ino, node);
   }
   return node;
@@ -145,6 +147,11 @@ void RichStore::first_mount() {
   create("gone.img", 700, false);
   create("vault/secret.img", kRichBlock + 700, true);
   create("vault/alone.img", 900, true);
+  make_directory("fast");
+  set_attribute("fast", "user.rekeyfs.fast_create", "1");
+  create("fast/disk.img", 300, false);
+  resize("fast/disk.img", kLeastBoot);
+  boot("fast/disk.img");
   need(engine_->make_symlink(kRootIno, "link", "vault/secret.img", kRoot), "make a link");
   set_attribute("plain.img", "user.comment", "kept");
   set_attribute("vault", "user.owner", "somebody");
@@ -250,6 +257,11 @@ void RichStore::write(const std::string& path, std::uint64_t offset, const std::
     need(engine_->flush(*file), "close " + path);
   }
   note();
+}
+
+void RichStore::boot(const std::string& path) {
+  std::vector<std::byte> bytes(kLeastBoot);
+  need(engine_->read(*open_image(path), 0, bytes), "boot from " + path);
 }
 
 void RichStore::copy(const std::string& from, const std::string& to) {

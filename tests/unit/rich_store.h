@@ -30,6 +30,7 @@ struct SeenNode {
   std::uint64_t size = 0;                         // bytes
   std::string content;                            // of an image; blocks that cannot be read are zeros
   std::map<std::string, std::string> attributes;  // user.*, without ours
+  std::uint64_t boot_bytes = 0;                   // of the boot profile
 
   std::string error;                   // if the node itself cannot be looked at: then the rest says nothing
   std::set<std::uint64_t> unreadable;  // blocks
@@ -69,6 +70,7 @@ class RichStore {
   void make_directory(const std::string& path, const std::string& key = "");
   void create(const std::string& path, std::size_t size, bool secret);
   void write(const std::string& path, std::uint64_t offset, const std::string& bytes);
+  void boot(const std::string& path);
   void copy(const std::string& from, const std::string& to);
   void resize(const std::string& path, std::uint64_t size);
   void set_attribute(const std::string& path, const std::string& name, const std::string& value);
