@@ -286,7 +286,7 @@ TEST_F(CheckTest, ALayerThatCannotBeFilledKeepsNothingElseFromWorking) {
     records.erase_entry(records.entry_key(folder_, "replica"));
     records.erase_layer(source);
   });
-  open();
+  ASSERT_NO_FATAL_FAILURE(open());
   expect_whole("other");
   expect_whole("folder/secret");
   close();

@@ -318,7 +318,7 @@ TEST_F(LayerTest, ReadersSeeWholeVersionsOfBlocksThatAreRewritten) {
 
 TEST_F(LayerTest, AppendsOfManyThreadsAllArrive) {
   const LayerId id = make_layer();
-  const std::shared_ptr<Layer> shared = layer(id);
+  std::shared_ptr<Layer> shared = layer(id);
   constexpr std::uint64_t kPieces = 400, kPiece = 100;  // in four threads, interleaved
   std::vector<std::thread> threads;
   for (std::uint64_t t = 0; t < 4; ++t)
@@ -327,6 +327,7 @@ TEST_F(LayerTest, AppendsOfManyThreadsAllArrive) {
         EXPECT_TRUE(shared->write(i * kPiece, as_bytes(std::string(kPiece, static_cast<char>('a' + i % 26))), {}));
     });
   for (std::thread& thread : threads) thread.join();
+  shared.reset();  // what it works with goes
   kill();
   const std::string got = read(id, 0, kPieces * kPiece);
   for (std::uint64_t i = 0; i < kPieces; ++i)
