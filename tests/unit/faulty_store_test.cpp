@@ -129,6 +129,23 @@ TEST_F(FaultyStoreTest, SyncAllTellsOfAFailingDisk) {
   EXPECT_EQ(parts_->checkpointer->sync_all().error().code, Errc::read_only) << "a retry could lie";
 }
 
+// The store stays writable then, so the next sync must not think that it was done: of the data, and of its file's name.
+TEST_F(FaultyStoreTest, ASyncThatMetAFullDiskIsDoneAgain) {
+  for (const bool of_names : {false, true}) {
+    const LayerId id = make_layer();
+    ASSERT_TRUE(write(id, 0, 'a'));
+    storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+      const bool meant = of_names ? path == blocks::layer_directory(id) : path.find(".data") != std::string::npos;
+      return operation == FaultyStorage::Operation::sync && meant ? fail(Errc::no_space) : Status{};
+    });
+    EXPECT_EQ(sync(id).error().code, Errc::no_space);
+    storage_->set_hook(nullptr);
+    ASSERT_TRUE(sync(id));
+    cut_power(1, 0);
+    EXPECT_EQ(block(id, 0), "a") << (of_names ? "names" : "data");
+  }
+}
+
 // A full disk while the journal starts a segment does not keep later checkpoints from starting one.
 TEST_F(FaultyStoreTest, CheckpointsGoOnAfterASegmentCouldNotBeMade) {
   const LayerId id = make_layer();
