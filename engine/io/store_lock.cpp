@@ -2,8 +2,10 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <string_view>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -14,9 +16,12 @@
 namespace rekeyfs::io {
 namespace {
 
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
 constexpr std::string_view kLockName = "lock";
 constexpr std::size_t kHolderSize = 64;  // "pid command\n" and spaces; one size, so that a full disk cannot refuse it
 constexpr std::size_t kMostShown = 200;  // characters of a command line in a message
+constexpr auto kMostWait = 1s;  // for what a holder that was killed has left
 
 struct Holder {
   std::string pid;
@@ -104,9 +109,12 @@ Result<StoreLock> StoreLock::acquire(const std::string& store_directory) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
-  if (::fcntl(fd.get(), F_OFD_SETLK, &whole) != 0) {
-    if (errno == EAGAIN || errno == EACCES) return fail(held(store_directory, fd.get()));
-    return fail(error_from_errno(errno, "locking `" + path + "`"));
+  const auto give_up = Clock::now() + kMostWait;
+  while (::fcntl(fd.get(), F_OFD_SETLK, &whole) != 0) {
+    if (errno != EAGAIN && errno != EACCES) return fail(error_from_errno(errno, "locking `" + path + "`"));
+    // Without its holder the lock is that of a child that the holder had just forked, and that is about to close it.
+    if (read_holder(fd.get()) || Clock::now() >= give_up) return fail(held(store_directory, fd.get()));
+    std::this_thread::sleep_for(10ms);
   }
   write_holder(fd.get());
   return StoreLock(std::move(fd));

@@ -15,7 +15,8 @@ namespace rekeyfs::io {
 
 class StoreLock {
  public:
-  // Errc::locked names the process that holds it; Errc::not_found if there is no such directory.
+  // Errc::locked names the process that holds it; Errc::not_found if there is no such directory. Where the holder is
+  // dead and a child of it has the lock still, waits for at most a second.
   static Result<StoreLock> acquire(const std::string& store_directory);
 
  private:

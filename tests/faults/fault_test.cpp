@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -279,7 +280,7 @@ struct Fault {
   const char* name;
   // Does it pass, so that the store goes on?
   bool passes() const { return error != EIO; }
-  bool is_failed_sync() const { return kind == Faults::sync && error == EIO; }
+  bool is_failed_sync() const { return (kind == Faults::sync || kind == Faults::commit) && error == EIO; }
 };
 constexpr Fault kFaults[] = {
     {Faults::read, EIO, 1, "ReadEioOnce"},          {Faults::read, EIO, kNever, "ReadEioForEver"},
@@ -292,8 +293,19 @@ constexpr Fault kFaults[] = {
     {Faults::space, ENOSPC, 1, "SpaceEnospcOnce"},  {Faults::space, ENOSPC, kNever, "SpaceEnospcForEver"},
     {Faults::names, EIO, 1, "NamesEioOnce"},        {Faults::names, ENOSPC, kNever, "NamesEnospcForEver"},
     {Faults::memory, ENOMEM, 1, "MemoryOnce"},      {Faults::memory, ENOMEM, 40, "MemoryFortyTimes"},
-    {Faults::memory, ENOMEM, kNever, "MemoryForEver"},
+    {Faults::memory, ENOMEM, kNever, "MemoryForEver"}, {Faults::commit, EIO, 1, "CommitEioOnce"},
+    {Faults::commit, ENOSPC, 1, "CommitEnospcOnce"},
 };
+
+void arm(const Fault& fault, std::int64_t first) {
+  Faults& faults = *test::rekeyfs_faults();
+  faults.kinds = 0;
+  faults.calls = faults.failed = 0;
+  faults.error = fault.error;
+  faults.first = first;
+  faults.last = first > kNever ? first : first + fault.many - 1;
+  faults.kinds = fault.kind;
+}
 
 class FaultTest : public test::TempDirectory, public ::testing::WithParamInterface<Fault> {
  protected:
@@ -331,16 +343,6 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     ASSERT_TRUE(killed.close());
     std::filesystem::remove_all(path("store"));
     before_ = *ledger_;
-  }
-
-  void arm(const Fault& fault, std::int64_t first) {
-    Faults& faults = *test::rekeyfs_faults();
-    faults.kinds = 0;
-    faults.calls = faults.failed = 0;
-    faults.error = fault.error;
-    faults.first = first;
-    faults.last = first > kNever ? first : first + fault.many - 1;
-    faults.kinds = fault.kind;
   }
 
   // Runs `work` in a child process over a fresh copy of the store; how it ended. How many calls there were is in Faults.
@@ -476,6 +478,34 @@ TEST_P(FaultTest, ACheckLosesNothing) {
     if (HasFailure()) return;
   }
   std::printf("%s, check: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
+}
+
+// A record in the journal and an error for an answer would be half of a change. Each allocation fails once.
+class ChangeWithoutMemoryTest : public test::TempDirectory {};
+
+TEST_F(ChangeWithoutMemoryTest, IsNotThereNorAfterAKill) {
+  spdlog::set_level(spdlog::level::off);
+  test::rekeyfs_faults_count_this_thread(false);
+  ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
+  auto engine = Engine::open(path("store"), test::test_credential());
+  ASSERT_TRUE(engine) << test::error_text(engine);
+  std::map<std::string, bool> made;
+  for (std::int64_t n = 0;; ++n) {
+    const std::string name = "directory-" + std::to_string(n);
+    arm(Fault{Faults::memory, ENOMEM, 1, ""}, n);
+    made[name] = counted([&]() -> Status {
+      RK_TRY((*engine)->make_directory(kRootIno, name, 0755, kUser));
+      return {};
+    }).has_value();
+    disarm();
+    EXPECT_EQ((*engine)->lookup(kRootIno, name).has_value(), made[name]) << name;
+    if (test::rekeyfs_faults()->failed == 0) break;
+  }
+  EXPECT_GT(made.size(), 10u);
+  test::copy_as_killed(path("store"), path("killed"));
+  const auto again = Engine::open(path("killed"), test::test_credential());
+  ASSERT_TRUE(again) << test::error_text(again);
+  for (const auto& [name, is_there] : made) EXPECT_EQ((*again)->lookup(kRootIno, name).has_value(), is_there) << name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, FaultTest, ::testing::ValuesIn(kFaults),

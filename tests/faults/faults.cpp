@@ -15,12 +15,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace {
 
 using rekeyfs::test::Faults;
 
 thread_local bool counts = true;
+thread_local bool commit_failed = false;  // just now
 
 template <typename Function>
 Function* next(const char* name) {
@@ -65,6 +67,9 @@ bool is_catalog(int fd) {
   target[std::max<ssize_t>(size, 0)] = '\0';
   return std::strstr(target, ".mdb") != nullptr;
 }
+
+// As LMDB's is that makes a commit count.
+bool is_synchronous(int fd) { return (::fcntl(fd, F_GETFL) & O_DSYNC) != 0; }
 
 // How much of a transfer takes place; 0: it is interrupted.
 std::size_t shortened(int fd, std::size_t size) {
@@ -117,7 +122,13 @@ ssize_t pread64(int fd, void* out, size_t size, off_t offset) { return pread(fd,
 
 ssize_t pwrite(int fd, const void* bytes, size_t size, off_t offset) {
   static auto* const real = next<ssize_t(int, const void*, size_t, off_t)>("pwrite");
-  return transfer(Faults::write, fd, size, [&](size_t part) { return real(fd, bytes, part, offset); });
+  const auto some = [&](size_t part) { return real(fd, bytes, part, offset); };
+  const bool takes_it_back = std::exchange(commit_failed, false) && is_catalog(fd);
+  if (!takes_it_back && is_synchronous(fd)) commit_failed = fails(Faults::commit);
+  if (commit_failed) some(size);  // what cannot be synced is there to be read
+  if (!takes_it_back && !commit_failed) return transfer(Faults::write, fd, size, some);
+  errno = faults().error.load();
+  return -1;
 }
 ssize_t pwrite64(int fd, const void* bytes, size_t size, off_t offset) { return pwrite(fd, bytes, size, offset); }
 

@@ -18,6 +18,7 @@ struct Faults {
     space = 16,   // fallocate
     names = 32,   // mkdirat, unlinkat, renameat
     memory = 64,  // operator new
+    commit = 128, // LMDB's last write, which takes place and fails all the same, and the one that would take it back
   };
   std::atomic<std::uint32_t> kinds;  // that fail; 0: none
   std::atomic<std::int32_t> error;   // errno

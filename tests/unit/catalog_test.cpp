@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "engine/catalog/lmdb.h"
+#include "engine/catalog/salvage.h"
 #include "tests/unit/storage_faults.h"
 #include "tests/unit/store_copies.h"
 #include "tests/unit/temp_directory.h"
@@ -179,6 +180,12 @@ TEST_F(CatalogTest, ARecordUnderAnotherKeyIsNoticed) {
   catalog_.reset();
   const std::string two = sealed(2);
   expect_refused_after([&](LmdbWriteTxn& txn) { ASSERT_TRUE(txn.put(key(1), two)); });
+  // A repair has no digest to go by.
+  const auto salvaged = salvage(*storage_, "catalog/data.mdb", root_, id_);
+  ASSERT_TRUE(salvaged) << test::error_text(salvaged);
+  EXPECT_TRUE(salvaged->records.contains(key(2)));
+  const auto one = salvaged->records.find(key(1));
+  EXPECT_TRUE(one == salvaged->records.end() || one->second != two) << "it must not be taken for another record";
 }
 
 TEST_F(CatalogTest, AnOlderFileWithANewerJournalIsRefused) {

@@ -310,6 +310,36 @@ TEST_F(CheckTest, ChildRecordsAndMarksOfGarbageAreCompared) {
   expect_repaired("a replication without an image");
 }
 
+TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
+  open();  // nothing is filled
+  {
+    const auto replica = engine_->create(folder_, "replica", 0600, O_RDWR, Caller{});
+    const auto source = engine_->open_file(*engine_->resolve("plain"), O_RDONLY, Caller{});
+    ASSERT_TRUE(replica && source);
+    ASSERT_TRUE(engine_->copy_range(**source, 0, *replica->file, 0, contents_["plain"].size(), Caller{}));
+    ASSERT_TRUE(engine_->flush(*replica->file));
+  }
+  close();
+  contents_["folder/replica"] = contents_["plain"];
+  change([](check::Records& records) { records.erase_replication(ino_of(records, "replica")); });
+  expect_repaired("its replication is not wholly on record");
+  change([](check::Records& records) {
+    names::InodeRecord normal = records.inodes.at(ino_of(records, "replica"));
+    normal.image.state = ImageState::normal;
+    records.put(ino_of(records, "replica"), normal);
+  });
+  expect_repaired("its replication is not wholly on record");
+  open();
+  EXPECT_EQ(engine_->replications(kRootIno)->size(), 1u);
+  expect_whole("folder/replica");
+  close();
+}
+
+TEST_F(CheckTest, AReplicationOfACompleteImageIsForgotten) {
+  change([](check::Records& records) { records.put(ino_of(records, "plain"), replication::ReplicationRecord{now(), "/other", 0}); });
+  expect_repaired("it is on record as being replicated and is complete");
+}
+
 TEST_F(CheckTest, FilesOfNoLayerAreRemoved) {
   std::ofstream(store() + "/layers/ff/00000000000000ff.data0") << "left over";
   expect_repaired("layers/ff/00000000000000ff.data0: belongs to no layer");
@@ -560,6 +590,24 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
     close();
   }
   EXPECT_EQ(check(false, false, after).problems.size(), 1u) << "its numbers have grown past the anchor's";
+}
+
+// A copy of the same mount, one checkpoint back; and mounted again, with as many checkpoints and mounts as there were.
+TEST_F(CheckTest, AnOlderStateOfTheAnchorsMountIsTold) {
+  open();
+  ASSERT_TRUE(engine_->make_directory(kRootIno, "one", 0755, Caller{}));
+  test::copy_as_killed(store(), path("old"));
+  ASSERT_TRUE(engine_->make_directory(kRootIno, "two", 0755, Caller{}));
+  ASSERT_TRUE(engine_->sync_all());
+  engine_.reset();
+  const std::string anchor = check().anchor;
+  ASSERT_FALSE(anchor.empty());
+  stdfs::remove_all(store());
+  stdfs::rename(path("old"), store());
+  EXPECT_EQ(check(false, false, anchor).problems.size(), 1u) << "one checkpoint back";
+  open();  // makes the checkpoint that has the anchor's number
+  engine_.reset();
+  EXPECT_EQ(check(false, false, anchor).problems.size(), 1u) << "of that number, and another one";
 }
 
 }  // namespace

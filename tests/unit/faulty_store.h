@@ -67,9 +67,13 @@ class FaultyStore : public TempDirectory {
     open();
   }
 
-  LayerId make_layer() {
+  // Over another one, if `base` is one: all of its blocks are that one's.
+  LayerId make_layer(LayerId base = {}) {
     blocks::LayerRegistry::Plan plan;
     plan.owner = Ino{7};
+    plan.base = base;
+    plan.from_base = static_cast<bool>(base);
+    if (base) plan.size = layer(base)->size();
     const auto made = parts_->layers->make(plan);
     EXPECT_TRUE(made);
     catalog::WriteTxn txn(*parts_->catalog);

@@ -28,6 +28,41 @@ TEST_F(FaultyStoreTest, WhatWasWrittenAfterALaterCheckpointSurvivesAKill) {
   }
 }
 
+// The segment it had begun is the second one that recovery reads.
+TEST_F(FaultyStoreTest, WhatWasWrittenDuringACheckpointThatFailedSurvivesAKill) {
+  const LayerId id = make_layer();
+  const LayerId other = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  bool written = false;
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation != FaultyStorage::Operation::write || !path.ends_with(".table")) return {};
+    if (!std::exchange(written, true)) EXPECT_TRUE(write(other, 0, 'b'));
+    return fail(Errc::no_space);
+  });
+  EXPECT_FALSE(parts_->checkpointer->run());
+  ASSERT_TRUE(written);
+  kill();
+  EXPECT_EQ(block(id, 0), "a");
+  EXPECT_EQ(block(other, 0), "b");
+}
+
+// Else a checkpoint between the two would trim the record and not know of the layer.
+TEST_F(FaultyStoreTest, AChangeIsKnownToCheckpointsBeforeItIsOnRecord) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_FALSE(parts_->layers->has_changed());
+  bool recorded = false, known = true;
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation != FaultyStorage::Operation::write || !path.starts_with("journal/")) return {};
+    recorded = true;
+    known = known && parts_->layers->has_changed();
+    return {};
+  });
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook(nullptr);
+  EXPECT_TRUE(recorded && known);
+}
+
 // A checkpoint that met a full disk leaves everything to the next one.
 TEST_F(FaultyStoreTest, NothingIsLostWhenACheckpointFailsAtAnyLayer) {
   for (int failing = 1; failing <= 3; ++failing) {
@@ -94,6 +129,23 @@ TEST_F(FaultyStoreTest, SyncAllTellsOfAFailingDisk) {
   EXPECT_EQ(parts_->checkpointer->sync_all().error().code, Errc::read_only) << "a retry could lie";
 }
 
+// The store stays writable then, so the next sync must not think that it was done: of the data, and of its file's name.
+TEST_F(FaultyStoreTest, ASyncThatMetAFullDiskIsDoneAgain) {
+  for (const bool of_names : {false, true}) {
+    const LayerId id = make_layer();
+    ASSERT_TRUE(write(id, 0, 'a'));
+    storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+      const bool meant = of_names ? path == blocks::layer_directory(id) : path.find(".data") != std::string::npos;
+      return operation == FaultyStorage::Operation::sync && meant ? fail(Errc::no_space) : Status{};
+    });
+    EXPECT_EQ(sync(id).error().code, Errc::no_space);
+    storage_->set_hook(nullptr);
+    ASSERT_TRUE(sync(id));
+    cut_power(1, 0);
+    EXPECT_EQ(block(id, 0), "a") << (of_names ? "names" : "data");
+  }
+}
+
 // A full disk while the journal starts a segment does not keep later checkpoints from starting one.
 TEST_F(FaultyStoreTest, CheckpointsGoOnAfterASegmentCouldNotBeMade) {
   const LayerId id = make_layer();
@@ -129,6 +181,55 @@ TEST_F(FaultyStoreTest, AWriteDuringASyncIsOldOrNewAfterAPowerCut) {
   cut_power(1, 0);
   EXPECT_EQ(block(id, 1), "b");
   EXPECT_THAT(block(id, 0), ::testing::AnyOf("a", "A"));
+}
+
+// Its record is in the journal's next segment, which a power cut may take back after the checkpoint.
+TEST_F(FaultyStoreTest, AWriteDuringACheckpointKeepsTheVersionBeforeIt) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_TRUE(write(id, 1, 'b'));
+  bool written = false;
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    const bool is_table = operation == FaultyStorage::Operation::write && path.ends_with(".table");
+    return is_table && !std::exchange(written, true) ? write(id, 0, 'A') : Status{};
+  });
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_TRUE(written);
+  ASSERT_TRUE(write(id, 0, 'B'));  // goes to a slot that is free
+  ASSERT_TRUE(layer(id)->sync_data());  // as the kernel may at any time
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "a");
+  EXPECT_EQ(block(id, 1), "b");
+}
+
+// Whatever it is: a rename, say, must not be there without what was written before it.
+TEST_F(FaultyStoreTest, NothingIsLeftOfWhatCameAfterABlockThatIsLost) {
+  const LayerId id = make_layer();
+  const LayerId other = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(sync(other));  // covers the record of the block, and not the block
+  const std::string key = catalog::make_key(catalog::Table::rotation, 1);
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    txn.put(key, "later");
+    ASSERT_TRUE(txn.commit());
+  }
+  ASSERT_TRUE(parts_->catalog->sync_journal());  // as the kernel may at any time
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "hole");
+  EXPECT_EQ(parts_->catalog->get(key).value(), std::nullopt);
+}
+
+TEST_F(FaultyStoreTest, ASyncMakesDurableWhatAnyReplicaReadsFrom) {
+  const LayerId source = make_layer();
+  ASSERT_TRUE(write(source, 0, 'a'));
+  parts_->checkpointer->must_precede_sync(layer(source));
+  const LayerId replica = make_layer(source);
+  const LayerId other = make_layer();
+  ASSERT_TRUE(sync(other));
+  cut_power(1, 0);
+  EXPECT_EQ(block(replica, 0), "a");
 }
 
 // Two who sync at once: neither returns before the data is durable.

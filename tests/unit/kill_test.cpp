@@ -88,6 +88,8 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
       states_.push_back(*(*user)->look());
     }
     ASSERT_TRUE((*user)->close());
+    user->reset();  // the store is free
+    images_at_end_ = check("reference").images;
   }
 
   // At one point after the other, or at some.
@@ -137,10 +139,14 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
     go_on(**user, acknowledged < steps_.size() && *found == next && *found != old ? acknowledged + 1 : acknowledged);
     ASSERT_TRUE((*user)->close());
     user->reset();  // the store is free
-    test::FoundText found_text;
-    const auto report = Engine::check(path("store"), test::test_credential(), {.read_data = true, .repair = false, .anchor = ""}, found_text);
-    ASSERT_TRUE(report) << test::error_text(report);
-    EXPECT_TRUE(report->complete && report->problems.empty()) << found_text.text;
+    EXPECT_EQ(check("store").images, images_at_end_) << "with those that have no name any more";
+  }
+  // Finds nothing wrong.
+  CheckReport check(const std::string& store) {
+    test::FoundText found;
+    const auto report = Engine::check(path(store), test::test_credential(), {.read_data = true, .repair = false, .anchor = ""}, found);
+    EXPECT_TRUE(report && report->complete && report->problems.empty()) << (report ? found.text : test::error_text(report));
+    return report.value_or(CheckReport{});
   }
   // The rest of the workload can be done, and all ends as if nothing had happened.
   void go_on(StoreUser& user, std::size_t done) {
@@ -207,6 +213,7 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
 
   Steps steps_;
   std::vector<StoreState> states_;  // before the first step, and after each
+  std::uint64_t images_at_end_ = 0;
   std::map<std::string, std::size_t> kills_;  // by the point's name
   std::string last_point_;
   Clock::duration longest_{};

@@ -273,14 +273,25 @@ Mutations mishandled_directories(const StoreImage& image) {
   return all;
 }
 
-Mutations forged_records(const StoreImage& image, const StoreImage& older, const StoreImage& foreign,
-                         const std::string& scratch) {
-  const auto records = records_in(image, scratch), old = records_in(older, scratch),
-             other_store = records_in(foreign, scratch);
+Mutations lost_records(const StoreImage& image, const StoreImage& older, const std::string& scratch) {
+  const auto records = records_in(image, scratch), old = records_in(older, scratch);
   Mutations all;
   for (const auto& [key, value] : records) {
     const std::string name = name_of_key(key);
     all.push_back(edited(name + " dropped", [key = key](LmdbEditor& editor) { editor.erase(key); }));
+    if (const auto before = old.find(key); before != old.end() && before->second != value)
+      all.push_back(put(name + " put back", key, before->second));
+  }
+  for (const auto& [key, value] : old)
+    if (!records.contains(key)) all.push_back(put(name_of_key(key) + " brought back", key, value));
+  return all;
+}
+
+Mutations forged_records(const StoreImage& image, const StoreImage& foreign, const std::string& scratch) {
+  const auto records = records_in(image, scratch), other_store = records_in(foreign, scratch);
+  Mutations all;
+  for (const auto& [key, value] : records) {
+    const std::string name = name_of_key(key);
     for (const auto& [from, bytes] : records) {
       if (from == key || bytes == value) continue;
       all.push_back(put(name_of_key(from) + " over " + name, key, bytes));
@@ -291,8 +302,6 @@ Mutations forged_records(const StoreImage& image, const StoreImage& older, const
                              editor.put(from, value);
                            }));
     }
-    if (const auto before = old.find(key); before != old.end() && before->second != value)
-      all.push_back(put(name + " put back", key, before->second));
     if (const auto theirs = other_store.find(key); theirs != other_store.end())
       all.push_back(put(name + " of another store", key, theirs->second));
     if (key.size() > 1) {
@@ -304,8 +313,6 @@ Mutations forged_records(const StoreImage& image, const StoreImage& older, const
     all.push_back(put(name + " emptied", key, ""));
     if (key[0] == 'L' || key[0] == 'I') all.push_back(put(name + " made up", key, made_up(key)));
   }
-  for (const auto& [key, value] : old)
-    if (!records.contains(key)) all.push_back(put(name_of_key(key) + " brought back", key, value));
   return all;
 }
 

@@ -31,9 +31,10 @@ Mutations old_pieces(const StoreImage& image, const StoreImage& older);
 Mutations mishandled_files(const StoreImage& image);
 // The same for directories, and files that nobody made.
 Mutations mishandled_directories(const StoreImage& image);
-// Records of the catalog exchanged, doubled, dropped, put back, or taken from another store. `scratch` is a directory.
-Mutations forged_records(const StoreImage& image, const StoreImage& older, const StoreImage& foreign,
-                         const std::string& scratch);
+// Records of the catalog dropped, or as they were in an older copy: each opens. `scratch` is a directory.
+Mutations lost_records(const StoreImage& image, const StoreImage& older, const std::string& scratch);
+// Others exchanged, doubled, made up, or taken from another store.
+Mutations forged_records(const StoreImage& image, const StoreImage& foreign, const std::string& scratch);
 // The same for records of the journal, and segments of other mounts and stores.
 Mutations forged_journals(const StoreImage& image, const StoreImage& older, const StoreImage& foreign);
 

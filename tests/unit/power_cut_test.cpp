@@ -493,5 +493,40 @@ TEST_F(PowerCutTest, AtAnySyncLeavesWhatWasSyncedAndNothingThatNeverWas) {
   }
 }
 
+// What was in the page cache only: no later sync covers it.
+TEST_F(PowerCutTest, AnOpeningMakesDurableWhatAKillLeft) {
+  const std::string directory = path("store");
+  ASSERT_TRUE(Engine::initialize(directory, test::test_credential()));
+  FaultyStorage storage(directory);
+  const auto open = [&]() -> std::unique_ptr<Engine> {
+    auto store = store::Store::open(directory, test::test_credential(), false, std::make_unique<test::BorrowedStorage>(storage));
+    EXPECT_TRUE(store) << test::error_text(store);
+    if (!store) return nullptr;
+    auto engine = make_engine(directory, std::move(*store), {});
+    EXPECT_TRUE(engine) << test::error_text(engine);
+    return engine ? std::move(*engine) : nullptr;
+  };
+  std::unique_ptr<Engine> engine = open();
+  ASSERT_TRUE(engine);
+  const std::string content(3 * kBlock, 'a');
+  {
+    auto created = engine->create(kRootIno, "image", 0600, O_RDWR, kRootUser);
+    ASSERT_TRUE(created) << test::error_text(created);
+    ASSERT_TRUE(engine->write(*created->file, 0, as_bytes(content)));
+    ASSERT_TRUE(engine->flush(*created->file));
+  }
+  engine.reset();  // without a close, as by a kill
+  engine = open();
+  ASSERT_TRUE(engine);
+  engine.reset();
+  storage.power_cut(1, 0);
+  engine = open();
+  ASSERT_TRUE(engine);
+  const auto image = engine->lookup(kRootIno, "image");
+  ASSERT_TRUE(image) << test::error_text(image);
+  std::string error;
+  EXPECT_TRUE(read_all(*engine, image->ino, error) == content) << error;
+}
+
 }  // namespace
 }  // namespace rekeyfs

@@ -1,9 +1,11 @@
 // StoreLock: one process at a time, and a message that names it.
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -26,8 +28,9 @@ class StoreLockTest : public test::TempDirectory {
   }
 
  protected:
-  // A process that holds the lock until it is killed, under a name of its own; returns once it holds it.
-  void start_holder() {
+  // A process that holds the lock until it is killed, under a name of its own, as does a child of it for so long after;
+  // returns once it holds it.
+  void start_holder(std::optional<std::chrono::milliseconds> child_keeps_it = {}) {
     int ready[2];
     ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
     child_ = ::fork();
@@ -35,7 +38,10 @@ class StoreLockTest : public test::TempDirectory {
     if (child_ == 0) {
       ::prctl(PR_SET_NAME, "lock holder");
       auto lock = StoreLock::acquire(directory());
-      (void)!::write(ready[1], lock ? "y" : "n", 1);
+      const bool in_child = child_keeps_it && ::fork() == 0;
+      if (!in_child) (void)!::write(ready[1], lock ? "y" : "n", 1);
+      if (in_child) std::this_thread::sleep_for(*child_keeps_it);
+      if (in_child) ::_exit(0);
       for (;;) ::pause();
     }
     char answer = 0;
@@ -99,6 +105,20 @@ TEST_F(StoreLockTest, DiesWithItsProcess) {
   auto lock = StoreLock::acquire(directory());
   ASSERT_TRUE(lock) << describe(lock.error());
   EXPECT_TRUE(lock_text().starts_with(std::to_string(::getpid()) + " "));
+}
+
+// One that is killed while it opens a store may just have forked.
+TEST_F(StoreLockTest, AChildOfADeadHolderIsWaitedFor) {
+  start_holder(std::chrono::milliseconds(200));
+  kill_child();
+  auto lock = StoreLock::acquire(directory());
+  EXPECT_TRUE(lock) << describe(lock.error());
+}
+
+TEST_F(StoreLockTest, AChildOfADeadHolderIsNotWaitedForForEver) {
+  start_holder(std::chrono::seconds(2));
+  kill_child();
+  EXPECT_EQ(StoreLock::acquire(directory()).error().code, Errc::locked);
 }
 
 TEST_F(StoreLockTest, IsFreedWithItsOwner) {

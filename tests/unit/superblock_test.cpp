@@ -10,6 +10,7 @@
 
 #include "engine/io/local_storage.h"
 #include "engine/store/superblock.h"
+#include "tests/unit/storage_faults.h"
 #include "tests/unit/temp_directory.h"
 
 namespace rekeyfs::store {
@@ -60,6 +61,18 @@ class SuperblockTest : public test::TempDirectory {
 
   std::unique_ptr<io::LocalStorage> storage_ = io::LocalStorage::open(directory()).value();
 };
+
+TEST_F(SuperblockTest, ItsNameIsDurableWhenItHasIt) {
+  test::FaultyStorage storage(directory());
+  ASSERT_TRUE(create_superblock(storage, key_file()));
+  bool synced = false;
+  storage.set_hook([&](test::FaultyStorage::Operation operation, const std::string& path) -> Status {
+    synced = operation == test::FaultyStorage::Operation::sync && path.empty() && std::filesystem::exists(this->path("rekeyfs.store"));
+    return {};
+  });
+  ASSERT_TRUE(publish_superblock(storage));
+  EXPECT_TRUE(synced);
+}
 
 TEST_F(SuperblockTest, KeyFileUnlocks) {
   const Unlocked made = make(key_file()).value();

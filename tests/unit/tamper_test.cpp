@@ -181,7 +181,10 @@ TEST_F(TamperTest, DirectoriesMishandled) {
   try_all("directories, foreign files", sampled(mishandled_directories(*image_), 40));
 }
 TEST_F(TamperTest, RecordsForged) {
-  try_all("records of the catalog forged", sampled(forged_records(*image_, older(), foreign(), path("scratch")), 60));
+  try_all("records of the catalog forged", sampled(forged_records(*image_, foreign(), path("scratch")), 40));
+}
+TEST_F(TamperTest, RecordsLost) {
+  try_all("records lost and put back", sampled(lost_records(*image_, older(), path("scratch")), 30));
 }
 TEST_F(TamperTest, JournalsForged) {
   try_all("records of the journal forged", sampled(forged_journals(*image_, older(), foreign()), 60));
