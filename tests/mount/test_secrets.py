@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import termios
@@ -206,13 +207,41 @@ class AnOrdinaryUsersDaemon(unittest.TestCase):
         self.addCleanup(self.store.close)
 
     def test_is_not_dumpable(self):
-        process = self.store.process.pid
-        for name in ("mem", "environ", "maps", "auxv"):
-            done = run("dd", f"if=/proc/{process}/{name}", "of=/dev/null", "count=1", uid=NOBODY, check=False)
-            self.assertIn("Permission denied", done.stderr, name)
-        self.assertEqual(Path(f"/proc/{process}/mem").stat().st_uid, 0)
-        done = run("python3", "-c", ATTACH, process, uid=NOBODY)
-        self.assertEqual(done.stdout.split(), ["-1", "1"], "ptrace was not refused with EPERM")
+        expect_not_dumpable(self, self.store.process.pid)
+
+
+@needs_root
+class AnOrdinaryUsersCommand(unittest.TestCase):
+    """Nor into a command that asks for a passphrase."""
+
+    def test_is_not_dumpable(self):
+        folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        os.chown(folder, NOBODY, NOBODY)
+        child, terminal = pty.fork()
+        if child == 0:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.execv(REKEYFS, ["rekeyfs", "init", str(folder / "store")])
+        try:
+            shown = b""
+            while b"assphrase" not in shown:
+                shown += os.read(terminal, 4096)
+            expect_not_dumpable(self, child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(terminal)
+
+
+def expect_not_dumpable(test, process):
+    """By another process of the user that it is of, NOBODY."""
+    for name in ("mem", "environ", "maps", "auxv"):
+        done = run("dd", f"if=/proc/{process}/{name}", "of=/dev/null", "count=1", uid=NOBODY, check=False)
+        test.assertIn("Permission denied", done.stderr, name)
+    test.assertEqual(Path(f"/proc/{process}/mem").stat().st_uid, 0)
+    done = run("python3", "-c", ATTACH, process, uid=NOBODY)
+    test.assertEqual(done.stdout.split(), ["-1", "1"], "ptrace was not refused with EPERM")
 
 
 ATTACH = """import ctypes, sys

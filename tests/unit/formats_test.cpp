@@ -671,7 +671,8 @@ print('done'))";
 }
 
 TEST_F(ReaderSandboxTest, NoDescriptorButThoseNamed) {
-  const io::Descriptor leak(::open(path("").c_str(), O_RDONLY | O_DIRECTORY));  // not close-on-exec
+  const io::Descriptor folder(::open(path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const io::Descriptor leak(::fcntl(folder.get(), F_DUPFD, 100));  // not close-on-exec, and of no number that is given
   std::ofstream(path("given")) << "given";
   const io::Descriptor given(::open(path("given").c_str(), O_RDONLY | O_CLOEXEC));
   const std::string script = R"(
