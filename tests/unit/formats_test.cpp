@@ -547,8 +547,9 @@ TEST_F(ReaderFailures, IdleReaderEndsAndTheNextReadFindsAnother) {
 
 TEST_F(ReaderFailures, FewRunHoweverManyImagesAreRead) {
   FormatReaders few(2);
+  const Patience patience{.start = 10s, .answer = 3s, .idle = 60s, .first_pause = 100ms, .longest_pause = 1s};
   std::vector<std::shared_ptr<Content>> views;
-  for (int i = 0; i < 5; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), few, patience_));
+  for (int i = 0; i < 5; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), few, patience));
   Bytes again(part_.size());
   ASSERT_TRUE(read());
   view_.reset();
