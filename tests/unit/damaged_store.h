@@ -48,13 +48,13 @@ class DamagedStore : public TempDirectory {
   StoreImage oldest() const { return StoreImage(rich_.older().front()); }
   StoreImage foreign() const { return StoreImage(RichStore(path("foreign")).directory()); }
 
-  // Runs `work` in a child with ten seconds of time.
+  // Runs `work` in a child with a minute of time, as sanitizers and busy machines need.
   void in_child(const std::string& what, const std::function<void()>& work) {
     *outcome_ = Outcome{};
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      ::alarm(10);
+      ::alarm(60);
       work();
       ::_exit(0);
     }

@@ -225,6 +225,19 @@ TEST_F(LayerTest, WhatAReaderGotIsKeptOnlyWhereTheBaseIsStillRead) {
   EXPECT_EQ(layer(top)->stored(), 2 * kBlock);
 }
 
+TEST_F(LayerTest, ALayerThatIsItsOwnBaseIsRefused) {
+  const LayerId id = make_layer();
+  blocks::LayerRecord record = parts_->layers->record_of(id).value();
+  record.base = id;
+  catalog::WriteTxn txn(*parts_->catalog);
+  txn.put(catalog::make_key(catalog::Table::layer, id.value()), record.encode());
+  ASSERT_TRUE(txn.commit());
+  parts_->layers->close_all();
+  const auto refused = parts_->layers->get(id);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::corrupt);
+}
+
 // As a disk gets that is cloned every night and goes on being written.
 TEST_F(LayerTest, AChainOfBasesMayBeLongerThanAStackIsDeep) {
   constexpr int kLength = 2000;
