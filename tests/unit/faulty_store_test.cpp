@@ -36,7 +36,9 @@ TEST_F(FaultyStoreTest, WhatWasWrittenDuringACheckpointThatFailedSurvivesAKill) 
   bool written = false;
   storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
     if (operation != FaultyStorage::Operation::write || !path.ends_with(".table")) return {};
-    if (!std::exchange(written, true)) EXPECT_TRUE(write(other, 0, 'b'));
+    if (!std::exchange(written, true)) {
+      EXPECT_TRUE(write(other, 0, 'b'));
+    }
     return fail(Errc::no_space);
   });
   EXPECT_FALSE(parts_->checkpointer->run());
