@@ -36,7 +36,9 @@ TEST_F(FaultyStoreTest, WhatWasWrittenDuringACheckpointThatFailedSurvivesAKill) 
   bool written = false;
   storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
     if (operation != FaultyStorage::Operation::write || !path.ends_with(".table")) return {};
-    if (!std::exchange(written, true)) EXPECT_TRUE(write(other, 0, 'b'));
+    if (!std::exchange(written, true)) {
+      EXPECT_TRUE(write(other, 0, 'b'));
+    }
     return fail(Errc::no_space);
   });
   EXPECT_FALSE(parts_->checkpointer->run());
@@ -116,6 +118,20 @@ TEST_F(FaultyStoreTest, SyncAllIsKeptOnAFullDiskToo) {
   ASSERT_TRUE(parts_->checkpointer->sync_all());
   cut_power(2, 0);
   EXPECT_EQ(block(id, 1), "b");
+}
+
+TEST_F(FaultyStoreTest, ASyncCoversTheSegmentThatAFailedCheckpointLeft) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation == FaultyStorage::Operation::write && path.ends_with(".table")) return fail(Errc::no_space);
+    return {};
+  });
+  ASSERT_FALSE(parts_->checkpointer->run());
+  storage_->set_hook(nullptr);
+  ASSERT_TRUE(sync(id));
+  cut_power(1, 0);
+  EXPECT_EQ(block(id, 0), "a");
 }
 
 TEST_F(FaultyStoreTest, SyncAllTellsOfAFailingDisk) {
@@ -276,6 +292,29 @@ TEST_F(FaultyStoreTest, FilesThatAPowerCutBringsBackAreRemoved) {
   EXPECT_FALSE(std::filesystem::exists(path(blocks::layer_path(id) + ".table")));
   EXPECT_EQ(test::journal_of(directory()).size(), 1u);
   EXPECT_EQ(block(other, 0), "b");
+}
+
+// Before, a power cut may take the deletion back.
+TEST_F(FaultyStoreTest, FilesGoAfterTheirDeletionIsDurable) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->release(txn, id);
+    ASSERT_TRUE(released && txn.commit());
+    parts_->layers->forget(*released);
+  }
+  const std::uint64_t before = parts_->catalog->checkpointed().checkpoint;
+  bool removed = false, is_durable = true;
+  storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
+    if (operation != FaultyStorage::Operation::remove || !path.starts_with(blocks::layer_path(id))) return {};
+    removed = true;
+    is_durable = is_durable && parts_->catalog->checkpointed().checkpoint > before;
+    return {};
+  });
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_TRUE(removed && is_durable);
 }
 
 // Random writes and syncs to several layers, then a power cut that loses any part of what was not synced.

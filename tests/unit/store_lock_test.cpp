@@ -1,4 +1,5 @@
 // StoreLock: one process at a time, and a message that names it.
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -37,6 +38,7 @@ class StoreLockTest : public test::TempDirectory {
     ASSERT_GE(child_, 0);
     if (child_ == 0) {
       ::prctl(PR_SET_NAME, "lock holder");
+      program_invocation_name[0] = '\x1b';  // of its command line
       auto lock = StoreLock::acquire(directory());
       const bool in_child = child_keeps_it && ::fork() == 0;
       if (!in_child) (void)!::write(ready[1], lock ? "y" : "n", 1);
@@ -90,6 +92,7 @@ TEST_F(StoreLockTest, SecondIsRefusedAndToldWhoHoldsIt) {
   std::string program = std::filesystem::read_symlink("/proc/self/exe").filename();
   EXPECT_NE(message.find(program), std::string::npos) << message;
   EXPECT_NE(message.find("rekeyfs umount"), std::string::npos) << message;
+  EXPECT_EQ(message.find('\x1b'), std::string::npos) << "it would move a terminal's cursor";
 }
 
 TEST_F(StoreLockTest, RefusedInTheSameProcessToo) {
