@@ -142,6 +142,7 @@ class LocalEngine final : public Engine {
     tree_.set_reaper(&images_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
+    initializer_.set_is_running([this](Ino ino) { return images_.is_running(ino); });
     initializer_.set_disk_wanted([this](Ino ino) { return images_.become_disk(ino); });
   }
   ~LocalEngine() override { stop(); }

@@ -35,6 +35,12 @@ void Images::begin_boot(OpenFile& file, const InodeRecord& inode) {
   if (!begun) log::debug("the boot of image {}: {}", inode.name, describe(begun.error()));
 }
 
+bool Images::is_running(Ino ino) {
+  Lock opening(opening_);
+  const auto found = open_.find(ino);
+  return found != open_.end() && found->second->is_booting;
+}
+
 void Images::keep_profile(boot::Recording& recording) {
   const Status kept = caught([&]() -> Status {
     const std::optional<boot::BootProfile> profile = recording.take();

@@ -52,6 +52,8 @@ class Images final : public names::ImageReaper {
   Result<std::uint64_t> seek(OpenFile& file, std::uint64_t offset, Seek what);
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                    std::uint64_t size, const Caller& caller);
+  // Whether somebody has it open as a virtual machine's disk.
+  bool is_running(Ino ino) EXCLUDES(opening_);
   // The image becomes the disk in it, if fast create still wants that. Errc::busy while somebody has it open.
   Status become_disk(Ino ino);
   // The image is encrypted anew, with another key, while it is read and written. False if it has the key already;

@@ -199,6 +199,7 @@ Status Initializer::initialize(Ino ino) {
     RK_TRY_ASSIGN(seen, tree_.get(ino));
   }
   if (!needs_findings(seen)) return {};
+  if (is_running_(ino)) return fail(Errc::busy, "a virtual machine has it open");
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
   if (is_over_replication(*layer)) return fail(Errc::busy, "what it was cloned from is still being replicated");
   std::optional<names::Findings> findings = inherited(*layer);

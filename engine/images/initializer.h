@@ -20,6 +20,8 @@ class Initializer {
   Initializer(store::Store& store, const names::Tree& tree);
   // Called for an image that is to become the disk in it (fast create), before it is examined. Before start().
   void set_disk_wanted(std::function<Status(Ino)> disk_wanted) { disk_wanted_ = std::move(disk_wanted); }
+  // Whether a virtual machine has the image open: then it is not read through beside it. Before start().
+  void set_is_running(std::function<bool(Ino)> is_running) { is_running_ = std::move(is_running); }
   Status start();  // takes up every image on record that still needs it
   void stop() { background_.stop(); }
 
@@ -59,6 +61,7 @@ class Initializer {
   store::Store& store_;
   const names::Tree& tree_;
   std::function<Status(Ino)> disk_wanted_;
+  std::function<bool(Ino)> is_running_;
   mutable Mutex mutex_;
   std::map<Ino, Visit> due_ GUARDED_BY(mutex_);
   std::set<std::pair<Clock::time_point, Ino>> order_ GUARDED_BY(mutex_);  // of due_

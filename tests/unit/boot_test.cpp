@@ -197,6 +197,19 @@ TEST_F(BootTest, ReadingAnImageIsNoBoot) {
   EXPECT_EQ(profile("fast/disk"), Ranges{});
 }
 
+// Its digest would be void with the next write, and to read all of it would take the disk from the machine.
+TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
+  copy("fast/disk", "vms/one");
+  must(user_->write("vms/one", 0, "a boot writes early"));
+  auto running = user_->engine().open_file(*user_->ino("vms/one"), O_RDWR, Caller{});
+  ASSERT_TRUE(running);
+  must(user_->close_file("vms/one"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(3500));
+  EXPECT_EQ(attribute("vms/one", "status"), "normal-uninitialized");
+  running->reset();
+  wait_for([&] { return attribute("vms/one", "status") == "normal"; }, "it is examined once it is closed");
+}
+
 TEST_F(BootTest, ALookAtTheFirstBlocksIsNoBoot) {
   copy("fast/disk", "vms/one");
   boot("vms/one", {{0, kMiB - kUnit}});
