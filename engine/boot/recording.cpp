@@ -9,7 +9,7 @@ using namespace std::chrono_literals;
 constexpr auto kLongest = 2min;
 constexpr std::size_t kMostUnits = (256u << 20) / BootProfile::kUnit;
 // Less is no boot: a look at the partition table or at the superblock of a file system.
-constexpr std::size_t kLeastUnits = (1u << 20) / BootProfile::kUnit;
+constexpr std::uint64_t kLeast = 1u << 20;  // bytes
 
 }  // namespace
 
@@ -42,7 +42,7 @@ std::optional<BootProfile> Recording::take() {
   BootProfile profile;
   profile.recorded = now();
   profile.runs = std::exchange(runs_, {});
-  if (profile.bytes() < kLeastUnits * BootProfile::kUnit) return std::nullopt;
+  if (profile.bytes() < kLeast) return std::nullopt;
   return profile;
 }
 
