@@ -87,7 +87,7 @@ ssize_t send(int descriptor, iovec* pieces, int count, void* userdata) {
 class Mounted {
  public:
   static Result<std::unique_ptr<Mounted>> create(fuse_session* session, const std::string& mountpoint) {
-    if (fuse_session_mount(session, mountpoint.c_str()) != 0)
+    if (!mount(session, mountpoint))
       return fail(Errc::io,
                   "cannot mount at " + mountpoint +
                       ": the lines above say why; check that /dev/fuse can be opened, that the mount point is "
@@ -104,6 +104,12 @@ class Mounted {
 
  private:
   explicit Mounted(fuse_session* session) : session_(session) {}
+
+  static bool mount(fuse_session* session, const std::string& mountpoint) {
+    const StopSignals::Hold hold;  // fusermount3 must not die between mounting and handing the device over
+    return fuse_session_mount(session, mountpoint.c_str()) == 0;
+  }
+
   fuse_session* const session_;
 };
 

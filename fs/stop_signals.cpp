@@ -47,4 +47,15 @@ void StopSignals::release() {
   ::sem_post(&raised_);
 }
 
+StopSignals::Hold::Hold() {
+  sigset_t held;
+  ::sigemptyset(&held);
+  for (const int signal : kSignals) ::sigaddset(&held, signal);
+  ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+}
+
+StopSignals::Hold::~Hold() {
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
 }  // namespace rekeyfs::fs

@@ -269,7 +269,7 @@ class TestCase(unittest.TestCase):
         super().run(result)
         if len(result.failures) + len(result.errors) > before and hasattr(self, "store"):
             log = getattr(self.store, "last_log", "")
-            sys.stderr.write(f"--- the daemon's log of {self.id()}:\n{log[-8000:]}--- end of log\n")
+            sys.stderr.write(f"--- the daemon's log of {self.id()}:\n{log[-3000:]}--- end of log\n")
         return result
 
     def assertSame(self, left, right):

@@ -9,7 +9,8 @@ import time
 import unittest
 from contextlib import suppress
 
-from harness import ROOT, TestCase, attribute, is_mounted, needs_root, rekeyfs, run
+from harness import (NOBODY, ROOT, MountedStore, TestCase, attribute, is_mounted, needs_mounting_users, needs_root, rekeyfs,
+                     run)
 from images import KIB, MIB
 
 SIGNAL_AT_MOUNT = os.environ.get("REKEYFS_SIGNAL_AT_MOUNT") or str(ROOT / "build/release/tests/signal_at_mount.so")
@@ -108,6 +109,18 @@ class Terminated(TestCase):
         done = rekeyfs("mount", self.store.store, self.mnt, "-f", "--key-file", self.store.key_file, check=False,
                        env=os.environ | {"LD_PRELOAD": SIGNAL_AT_MOUNT})
         self.assertFalse(is_mounted(self.mnt), "a dead mount is left")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    @needs_root
+    @needs_mounting_users
+    def test_ctrl_c_does_not_reach_the_program_that_mounts_for_an_ordinary_user(self):
+        """It could die between mounting and handing the device over; the mount that it leaves behind would be dead."""
+        store = MountedStore(uid=NOBODY)
+        self.addCleanup(store.close)
+        store.umount()
+        done = rekeyfs("mount", store.store, store.mnt, "-f", "--key-file", store.key_file, uid=NOBODY, check=False,
+                       env=os.environ | {"LD_PRELOAD": SIGNAL_AT_MOUNT}, start_new_session=True)
+        self.assertFalse(is_mounted(store.mnt), "a dead mount is left")
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_what_an_open_image_was_given_is_there_after_sigterm(self):
