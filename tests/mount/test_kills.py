@@ -7,6 +7,7 @@ what was under way has happened or has not. In the end all replications do, and 
 
 REKEYFS_KILL_SECONDS lengthens the run, REKEYFS_TEST_SEED repeats its choices.
 """
+import errno
 import hashlib
 import json
 import os
@@ -165,7 +166,10 @@ class Writer(Worker):
         offset = self.dice.randrange(2 * MIB)
         data = self.dice.randbytes(self.dice.choice((100, 4096, 16 * KIB, 200_000)))
         self.after = self.written(offset, data)
-        self.state = self.written(offset, data[:os.pwrite(file.fileno(), data, offset)])
+        told = os.pwrite(file.fileno(), data, offset)
+        self.state = self.written(offset, data[:told])
+        if told < len(data):  # the next piece may have been written, and the kill have come before that was told
+            raise OSError(errno.ENOTCONN, "cut short")
         self.done += 1
 
     def written(self, offset, data):
