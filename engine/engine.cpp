@@ -328,6 +328,8 @@ class LocalEngine final : public Engine {
     return ino;
   }
 
+  std::string path_of(Ino ino) override { return tree_.path_of(ino); }
+
   Result<NodeInfo> info(Ino ino) override {
     NodeInfo info;
     RK_TRY_ASSIGN(info.attributes, get_attributes(ino));
@@ -343,15 +345,23 @@ class LocalEngine final : public Engine {
     }
     if (info.attributes.kind != NodeKind::image) return info;
     RK_TRY(describe_layers(ino, info));
-    info.boot = boot_reads_of(info.layers.front().id);
     return info;
+  }
+
+  Result<std::optional<BootReads>> boot_reads(Ino image) override {
+    RK_TRY_ASSIGN(const auto found, boot_profile_of(image));
+    if (!found) return std::optional<BootReads>{};
+    BootReads reads;
+    reads.recorded = found->profile.recorded;
+    reads.bytes = found->profile.bytes();
+    for (const boot::Run& run : found->profile.runs)
+      reads.ranges.push_back({run.first * boot::BootProfile::kUnit, run.count * boot::BootProfile::kUnit});
+    return std::optional(std::move(reads));
   }
 
   Status clear_boot_profile(Ino image, const Caller& caller) override {
     RK_TRY(may_change());
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
-    if (inode.kind != NodeKind::image) return fail(Errc::invalid, "only images have a boot profile");
-    const auto found = profiles_.find(inode.image.layer);
+    RK_TRY_ASSIGN(const auto found, boot_profile_of(image));
     if (!found) return fail(Errc::no_attribute, "the image has no boot profile: its first boot is still to come");
     RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_->layers().record_of(found->layer));
     const Ino holder = layer.owner ? layer.owner : image;
@@ -507,15 +517,10 @@ class LocalEngine final : public Engine {
   }
   std::string alias_of(const Result<blocks::LayerRecord>& layer) { return layer ? alias_of(layer->key) : ""; }
 
-  std::optional<BootReads> boot_reads_of(LayerId top) {
-    const auto found = profiles_.find(top);
-    if (!found) return std::nullopt;
-    BootReads reads;
-    reads.recorded = found->profile.recorded;
-    reads.bytes = found->profile.bytes();
-    for (const boot::Run& run : found->profile.runs)
-      reads.ranges.push_back({run.first * boot::BootProfile::kUnit, run.count * boot::BootProfile::kUnit});
-    return reads;
+  Result<std::optional<boot::BootProfiles::Found>> boot_profile_of(Ino image) {
+    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
+    if (inode.kind != NodeKind::image) return fail(Errc::invalid, tree_.path_of(image) + " is no image: only images have a boot profile");
+    return profiles_.find(inode.image.layer);
   }
 
   Status describe_layers(Ino ino, NodeInfo& info) {

@@ -202,7 +202,6 @@ struct NodeInfo {
   std::optional<Origin> origin;
   std::vector<LayerInfo> layers;
   std::vector<KeyNeed> keys_needed;
-  std::optional<BootReads> boot;  // absent: nobody has booted from it
 };
 
 struct KeyFacts {
@@ -409,7 +408,10 @@ class Engine {
   virtual Status health() = 0;
   virtual Result<Space> space() = 0;
   virtual Result<Ino> resolve(std::string_view path) = 0;  // from the root, '/'-separated; symlinks are not followed
+  virtual std::string path_of(Ino ino) = 0;  // for messages; "?" in place of what cannot be found
   virtual Result<NodeInfo> info(Ino ino) = 0;
+  // Absent: nobody has booted from the image. Errc::invalid: it is no image.
+  virtual Result<std::optional<BootReads>> boot_reads(Ino image) = 0;
   // Replications at or below `under`, by path.
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;
   virtual std::vector<Refusal> refusals() = 0;  // the latest, newest first

@@ -183,11 +183,13 @@ json facts_of(const LayerInfo& layer) {
           {"stored", layer.stored}};
 }
 
+json summary_of(const BootReads& boot) { return {{"recorded", time_text(boot.recorded)}, {"bytes", boot.bytes}}; }
+
 // Offsets and sizes only, for there may be thousands.
 json facts_of(const BootReads& boot) {
-  json ranges = json::array();
-  for (const BootReads::Range& range : boot.ranges) ranges.push_back({range.offset, range.size});
-  return {{"recorded", time_text(boot.recorded)}, {"bytes", boot.bytes}, {"ranges", std::move(ranges)}};
+  json facts = summary_of(boot);
+  for (const BootReads::Range& range : boot.ranges) facts["ranges"].push_back({range.offset, range.size});
+  return facts;
 }
 
 template <typename Range>
@@ -235,11 +237,11 @@ json read_only_of(const Call& call) {
 
 Result<json> status(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
+  const std::string path = call.engine.path_of(node.ino);
   RK_TRY_ASSIGN(json answer, progress_of(call, node));
-  answer["path"] = text(info.path);
+  answer["path"] = text(path);
   std::vector<Refusal> refusals = call.engine.refusals();
-  std::erase_if(refusals, [&](const Refusal& refusal) { return !at_or_below(refusal.path, info.path); });
+  std::erase_if(refusals, [&](const Refusal& refusal) { return !at_or_below(refusal.path, path); });
   answer["refusals"] = array_of(refusals);
   answer["read_only"] = read_only_of(call);
   return answer;
@@ -247,9 +249,8 @@ Result<json> status(const Call& call) {
 
 Result<json> state(const Call& call) {
   RK_TRY_ASSIGN(std::string path, required_text(call, "path"));
-  RK_TRY_ASSIGN(NodeInfo directory, call.engine.info(call.directory));
-  if (!at_or_below(path, directory.path))
-    return fail(Errc::access_denied, path + " is not below " + directory.path + "; ask through a directory above it");
+  if (const std::string directory = call.engine.path_of(call.directory); !at_or_below(path, directory))
+    return fail(Errc::access_denied, path + " is not below " + directory + "; ask through a directory above it");
   RK_TRY_ASSIGN(Ino ino, call.engine.resolve(path));
   RK_TRY_ASSIGN(std::string status, call.engine.get_attribute(ino, "user.rekeyfs.status"));
   return json{{"path", text(path)}, {"status", status}};
@@ -281,14 +282,18 @@ json facts_of(const NodeInfo& info) {
           {"user_attributes", object_of(info.others)},
           {"lineage", info.origin ? facts_of(*info.origin) : json(nullptr)},
           {"layers", array_of(info.layers)},
-          {"keys_needed", std::move(keys)},
-          {"boot", info.boot ? json{{"recorded", time_text(info.boot->recorded)}, {"bytes", info.boot->bytes}} : json(nullptr)}};
+          {"keys_needed", std::move(keys)}};
 }
 
 Result<json> info(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY_ASSIGN(NodeInfo facts, call.engine.info(node.ino));
   json answer = facts_of(facts);
+  answer["boot"] = nullptr;
+  if (node.kind == NodeKind::image) {
+    RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.boot_reads(node.ino));
+    if (boot) answer["boot"] = summary_of(*boot);
+  }
   if (node.ino == kRootIno) {
     RK_TRY_ASSIGN(Space space, call.engine.space());
     answer["store"] = text(call.engine.store_path());
@@ -329,12 +334,12 @@ Result<json> key_show(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
   RK_TRY_ASSIGN(KeyFacts key, call.engine.find_key(alias));
   RK_TRY_ASSIGN(std::vector<KeyUse> uses, call.engine.key_uses(key.id));
-  RK_TRY_ASSIGN(NodeInfo directory, call.engine.info(call.directory));
+  const std::string directory = call.engine.path_of(call.directory);
   bool all = is_operator(call.caller) || call.caller.uid == key.owner;
   json shown = json::array();
   std::size_t elsewhere = 0;
   for (const KeyUse& use : uses) {
-    if (all || at_or_below(use.path, directory.path))
+    if (all || at_or_below(use.path, directory))
       shown.push_back({{"path", text(use.path)}, {"reason", use.reason}, {"until", use.until}});
     else
       ++elsewhere;
@@ -367,22 +372,19 @@ Result<json> rotate(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
   RK_TRY_ASSIGN(std::uint64_t images, call.engine.rotate_directory(node.ino, alias, call.caller));
-  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
-  return json{{"images", images}, {"path", text(info.path)}};
+  return json{{"images", images}, {"path", text(call.engine.path_of(node.ino))}};
 }
 
 Result<json> profile_show(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
-  if (info.attributes.kind != NodeKind::image) return fail(Errc::invalid, info.path + " is no image: only images have a boot profile");
-  return json{{"path", text(info.path)}, {"profile", info.boot ? facts_of(*info.boot) : json(nullptr)}};
+  RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.boot_reads(node.ino));
+  return json{{"path", text(call.engine.path_of(node.ino))}, {"profile", boot ? facts_of(*boot) : json(nullptr)}};
 }
 
 Result<json> profile_clear(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY(call.engine.clear_boot_profile(node.ino, is_operator(call.caller) ? Caller{} : call.caller));
-  RK_TRY_ASSIGN(NodeInfo info, call.engine.info(node.ino));
-  return json{{"path", text(info.path)}};
+  return json{{"path", text(call.engine.path_of(node.ino))}};
 }
 
 // Others than an operator see what they did themselves.

@@ -106,6 +106,13 @@ Result<LayerRecord> LayerRegistry::record_of(LayerId id) const {
   return LayerRecord::decode(*bytes);
 }
 
+Result<LayerRegistry::Base> LayerRegistry::base_of(LayerId id) const {
+  RK_TRY_ASSIGN(const LayerRecord record, record_of(id));
+  if (!record.base) return Base{};
+  RK_TRY_ASSIGN(const LayerRecord base, record_of(record.base));
+  return Base{record.base, record.transforms(base)};
+}
+
 Result<std::vector<LayerId>> LayerRegistry::children_of(LayerId id) const {
   std::vector<LayerId> children;
   RK_TRY(catalog_.scan(make_key(Table::child, id.value()), "", [&](std::string_view key, std::string_view) {

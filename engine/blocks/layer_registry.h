@@ -74,6 +74,11 @@ class LayerRegistry final : public DirtyObserver {
   Layer::Pressure pressure() const;  // of all together
 
   Result<LayerRecord> record_of(LayerId id) const;
+  struct Base {
+    LayerId id;                   // 0: there is none
+    bool is_transformed = false;  // else the layer above is a clone of it
+  };
+  Result<Base> base_of(LayerId id) const;
   // Layers whose base is `id`.
   Result<std::vector<LayerId>> children_of(LayerId id) const;
 

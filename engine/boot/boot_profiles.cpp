@@ -4,7 +4,6 @@
 
 namespace rekeyfs::boot {
 
-using blocks::LayerRecord;
 using catalog::Table;
 using catalog::WriteTxn;
 using catalog::make_key;
@@ -17,10 +16,8 @@ Result<std::optional<BootProfile>> BootProfiles::profile_of(LayerId layer) const
 }
 
 Result<LayerId> BootProfiles::cloned_from(LayerId layer) const {
-  RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(layer));
-  if (!record.base) return LayerId{};
-  RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
-  return record.transforms(base) ? LayerId{} : record.base;
+  RK_TRY_ASSIGN(const auto base, store_.layers().base_of(layer));
+  return base.is_transformed ? LayerId{} : base.id;
 }
 
 Result<LayerId> BootProfiles::booted_by(LayerId top) const {

@@ -21,7 +21,8 @@ void Images::begin_boot(OpenFile& file, const InodeRecord& inode) {
     }
     Lock opening(opening_);
     Image& image = *file.image;
-    if (!std::exchange(image.is_booting, true)) {
+    file.is_machine = true;
+    if (image.machines++ == 0) {
       if (auto found = profiles_.find(top->id())) {
         prefetcher_.prefetch(image.ino, top, std::move(*found));
       } else {
@@ -38,7 +39,14 @@ void Images::begin_boot(OpenFile& file, const InodeRecord& inode) {
 bool Images::is_running(Ino ino) {
   Lock opening(opening_);
   const auto found = open_.find(ino);
-  return found != open_.end() && found->second->is_booting;
+  return found != open_.end() && found->second->machines > 0;
+}
+
+std::shared_ptr<boot::Recording> Images::end_boot(OpenFile& closed) {
+  Image& image = *closed.image;
+  if (!closed.is_machine || --image.machines > 0) return nullptr;
+  prefetcher_.forget(image.ino);
+  return std::move(image.recording);
 }
 
 void Images::keep_profile(boot::Recording& recording) {

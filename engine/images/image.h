@@ -38,8 +38,8 @@ struct Image {
   // Guarded by Images::opening().
   unsigned opens = 0;
   bool unlinked = false;
-  bool is_booting = false;  // was opened as a machine's disk
-  std::shared_ptr<boot::Recording> recording;  // of that, if it is recorded
+  unsigned machines = 0;  // of the opens, those as a virtual machine's disk
+  std::shared_ptr<boot::Recording> recording;  // of what these read, if it is recorded
 };
 
 // What fast create found in an image: the disk in a file of that format, and its size; raw: the file is the disk.
@@ -73,7 +73,8 @@ class OpenFile {
   std::atomic<bool> fast_create{false};  // what it creates is to be a disk as a VM sees it
   Ino parent;
   std::string name;
-  std::shared_ptr<boot::Recording> recording;  // the image's, of what a virtual machine reads through this
+  bool is_machine = false;  // opened as a virtual machine's disk
+  std::shared_ptr<boot::Recording> recording;  // the image's, of what is read through this
 
   // A descriptor may be used by several threads at once.
   Mutex mutex;

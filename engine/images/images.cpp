@@ -155,7 +155,6 @@ void Images::release(OpenFile* raw) {
   if (const auto recording = close(*file)) keep_profile(*recording);
 }
 
-// What was recorded while the image was open, if nobody has it open any more.
 std::shared_ptr<boot::Recording> Images::close(OpenFile& closed) {
   // FLUSH comes before: this is for those who never flush.
   {
@@ -167,9 +166,8 @@ std::shared_ptr<boot::Recording> Images::close(OpenFile& closed) {
   Lock opening(opening_);
   Image& image = *closed.image;
   if (closed.created) image.creators.fetch_sub(1);
-  if (--image.opens > 0) return nullptr;
-  if (image.is_booting) prefetcher_.forget(image.ino);
-  auto recording = std::move(image.recording);
+  auto recording = end_boot(closed);
+  if (--image.opens > 0) return recording;
   if (image.unlinked) {
     std::vector<LayerRegistry::Released> released;
     const Status reaped = caught([&]() -> Status {

@@ -125,6 +125,8 @@ class Images final : public names::ImageReaper {
 
   // boot.cpp
   void begin_boot(OpenFile& file, const names::InodeRecord& inode) EXCLUDES(opening_);
+  // What was recorded, if that was the last of the machines.
+  std::shared_ptr<boot::Recording> end_boot(OpenFile& closed) REQUIRES(opening_);
   void keep_profile(boot::Recording& recording) EXCLUDES(opening_);
   // What a new layer is given a copy of.
   std::optional<boot::BootProfile> profile_to_carry(const blocks::LayerRecord& layer, const blocks::Layer& base) const;

@@ -53,11 +53,10 @@ Status Filler::resume() {
 // An image whose content others have cloned, and that was written to since, goes on in a layer above the one to fill.
 Result<LayerId> Filler::layer_to_fill(LayerId top) const {
   for (LayerId id = top;;) {
-    RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
-    if (!record.base) return top;
-    RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
-    if (record.transforms(base)) return id;
-    id = record.base;
+    RK_TRY_ASSIGN(const auto base, store_.layers().base_of(id));
+    if (!base.id) return top;
+    if (base.is_transformed) return id;
+    id = base.id;
   }
 }
 
@@ -81,9 +80,8 @@ Status Filler::resume_orphans() {
 }
 
 Status Filler::resume_orphan(LayerId id) {
-  RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(id));
-  RK_TRY_ASSIGN(const LayerRecord base, store_.layers().record_of(record.base));
-  if (!record.transforms(base)) return {};
+  RK_TRY_ASSIGN(const auto base, store_.layers().base_of(id));
+  if (!base.is_transformed) return {};
   RK_TRY_ASSIGN(const bool cloned, has_clones(id));
   if (!cloned) return {};  // what reads from it transforms, and will not need it long
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(id));
@@ -92,11 +90,10 @@ Status Filler::resume_orphan(LayerId id) {
 }
 
 Result<bool> Filler::has_clones(LayerId layer) const {
-  RK_TRY_ASSIGN(const LayerRecord record, store_.layers().record_of(layer));
   RK_TRY_ASSIGN(const std::vector<LayerId> children, store_.layers().children_of(layer));
   for (const LayerId child : children) {
-    RK_TRY_ASSIGN(const LayerRecord above, store_.layers().record_of(child));
-    if (!above.transforms(record)) return true;
+    RK_TRY_ASSIGN(const auto base, store_.layers().base_of(child));
+    if (!base.is_transformed) return true;
   }
   return false;
 }

@@ -135,10 +135,10 @@ class BootTest : public test::TempDirectory {
   // What is on record for an image; empty if nothing is.
   Ranges profile(const std::string& name) {
     Ranges ranges;
-    const auto info = user_->engine().info(*user_->ino(name));
-    EXPECT_TRUE(info) << error_text(info);
-    if (info && info->boot)
-      for (const BootReads::Range& range : info->boot->ranges) ranges.emplace_back(range.offset, range.size);
+    const auto boot = user_->engine().boot_reads(*user_->ino(name));
+    EXPECT_TRUE(boot) << error_text(boot);
+    if (boot && *boot)
+      for (const BootReads::Range& range : (*boot)->ranges) ranges.emplace_back(range.offset, range.size);
     return ranges;
   }
   void wait_for(const std::function<bool()>& condition, const char* what) {
@@ -208,6 +208,16 @@ TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
   EXPECT_EQ(attribute("vms/one", "status"), "normal-uninitialized");
   running->reset();
   wait_for([&] { return attribute("vms/one", "status") == "normal"; }, "it is examined once it is closed");
+}
+
+TEST_F(BootTest, ABootIsOverWhenNoMachineHasTheDiskOpen) {
+  copy("fast/disk", "vms/one");
+  auto reader = user_->engine().open_file(*user_->ino("vms/one"), O_RDONLY, Caller{});
+  ASSERT_TRUE(reader);
+  must(user_->write("vms/one", 0, "written by the guest"));
+  boot("vms/one", {{kMiB, kMiB}, {4 * kMiB, kUnit}});
+  EXPECT_THAT(profile("fast/disk"), ElementsAre(std::pair{kMiB, kMiB}, std::pair{4 * kMiB, kUnit}));
+  wait_for([&] { return attribute("vms/one", "status") == "normal"; }, "it is examined although a reader has it open");
 }
 
 TEST_F(BootTest, ALookAtTheFirstBlocksIsNoBoot) {

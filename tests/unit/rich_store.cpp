@@ -74,7 +74,7 @@ SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
       if (const auto value = engine.get_attribute(ino, name)) node.attributes[name] = *value;
   if (node.kind == NodeKind::image) {
     node.size = attributes->size;
-    if (const auto info = engine.info(ino); info && info->boot) node.boot_bytes = info->boot->bytes;
+    if (const auto boot = engine.boot_reads(ino); boot && *boot) node.boot_bytes = (*boot)->bytes;
     if (with_content) read_content(engine, ino, node);
   }
   return node;
