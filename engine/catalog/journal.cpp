@@ -202,6 +202,7 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     // A mount that is not on record never got as far as acknowledging anything.
     const Result<std::shared_ptr<const crypto::Aead>> key = aead_of(epoch);
     if (!key) {
+      if (key.error().code != Errc::corrupt) return fail(key.error());
       if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " is of a mount that is not on record";
       break;
     }

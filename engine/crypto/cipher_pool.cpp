@@ -39,7 +39,7 @@ Status check_sizes(std::initializer_list<ByteView> authenticated, ByteView in, B
 
 Result<std::unique_ptr<CipherPool>> CipherPool::create(const char* algorithm, const Key& key) {
   CipherPtr cipher(EVP_CIPHER_fetch(nullptr, algorithm, nullptr));
-  if (!cipher) return fail(openssl_error(Errc::not_supported, std::string("looking for the cipher ") + algorithm));
+  if (!cipher) return fail(algorithm_missing(algorithm));
   RK_TRY_ASSIGN(Key own, Key::from_bytes(key.expose_key_bytes()));
   return std::unique_ptr<CipherPool>(new CipherPool(std::move(cipher), std::move(own)));
 }
@@ -48,13 +48,12 @@ Status CipherPool::seal(const Nonce& nonce, std::initializer_list<ByteView> auth
                         ByteSpan sealed, Tag& tag) {
   RK_TRY(check_sizes(authenticated, plain, sealed));
   Lease lease = pool_.take();
-  RK_TRY(make_ready(lease));
+  make_ready(lease);
   std::array<unsigned char, 16> rest;  // neither cipher has anything left to say at its end
   int size = 0;
-  if (!run(lease.get(), Direction::seal, nonce, authenticated, plain, sealed) ||
-      EVP_CipherFinal_ex(lease.get(), rest.data(), &size) != 1 ||
-      EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tag.size()), tag.data()) != 1)
-    return fail(openssl_error(Errc::no_memory, "sealing data"));
+  require(run(lease.get(), Direction::seal, nonce, authenticated, plain, sealed) &&
+          EVP_CipherFinal_ex(lease.get(), rest.data(), &size) == 1 &&
+          EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tag.size()), tag.data()) == 1);
   return {};
 }
 
@@ -62,11 +61,10 @@ Status CipherPool::open(const Nonce& nonce, std::initializer_list<ByteView> auth
                         ByteSpan plain, const Tag& tag) {
   RK_TRY(check_sizes(authenticated, sealed, plain));
   Lease lease = pool_.take();
-  RK_TRY(make_ready(lease));
+  make_ready(lease);
   Tag expected = tag;  // OpenSSL wants it writable
-  if (!run(lease.get(), Direction::open, nonce, authenticated, sealed, plain) ||
-      EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_AEAD_SET_TAG, static_cast<int>(expected.size()), expected.data()) != 1)
-    return fail(openssl_error(Errc::no_memory, "opening sealed data"));
+  require(run(lease.get(), Direction::open, nonce, authenticated, sealed, plain) &&
+          EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_AEAD_SET_TAG, static_cast<int>(expected.size()), expected.data()) == 1);
   std::array<unsigned char, 16> rest;
   int size = 0;
   if (EVP_CipherFinal_ex(lease.get(), rest.data(), &size) != 1) {
@@ -77,19 +75,12 @@ Status CipherPool::open(const Nonce& nonce, std::initializer_list<ByteView> auth
   return {};
 }
 
-Result<CipherContextPtr> CipherPool::make_context() const {
+void CipherPool::make_ready(Lease& lease) const {
+  if (lease.get() != nullptr) return;
   CipherContextPtr context(EVP_CIPHER_CTX_new());
   ByteView key = key_.expose_key_bytes();
-  if (!context || EVP_EncryptInit_ex2(context.get(), cipher_.get(), as_uchar(key), nullptr, nullptr) != 1)
-    return fail(openssl_error(Errc::no_memory, "preparing a cipher"));
-  return context;
-}
-
-Status CipherPool::make_ready(Lease& lease) const {
-  if (lease.get() != nullptr) return {};
-  RK_TRY_ASSIGN(CipherContextPtr context, make_context());
+  require(context && EVP_EncryptInit_ex2(context.get(), cipher_.get(), as_uchar(key), nullptr, nullptr) == 1);
   lease.fill(std::move(context));
-  return {};
 }
 
 }  // namespace rekeyfs::crypto

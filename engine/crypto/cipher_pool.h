@@ -31,8 +31,7 @@ class CipherPool {
   using Lease = ContextPool<CipherContextPtr>::Lease;
 
   CipherPool(CipherPtr cipher, Key key) : cipher_(std::move(cipher)), key_(std::move(key)) {}
-  Result<CipherContextPtr> make_context() const;
-  Status make_ready(Lease& lease) const;
+  void make_ready(Lease& lease) const;
 
   const CipherPtr cipher_;
   const Key key_;

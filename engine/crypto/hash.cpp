@@ -28,12 +28,12 @@ OSSL_PARAM bytes_parameter(const char* name, ByteView bytes) {
 // Runs a key derivation function into a key.
 Result<Key> run_kdf(const char* name, const OSSL_PARAM* parameters) {
   KdfPtr kdf(EVP_KDF_fetch(nullptr, name, nullptr));
-  if (!kdf) return fail(openssl_error(Errc::not_supported, std::string("looking for ") + name));
+  if (!kdf) return fail(algorithm_missing(name));
   KdfContextPtr context(EVP_KDF_CTX_new(kdf.get()));
-  if (!context) return fail(openssl_error(Errc::no_memory, std::string("preparing ") + name));
+  require(context != nullptr);
   return Key::filled_by([&](ByteSpan derived) -> Status {
-    if (EVP_KDF_derive(context.get(), as_uchar(derived), derived.size(), parameters) == 1) return {};
-    return fail(openssl_error(Errc::no_memory, std::string("deriving a key with ") + name));
+    require(EVP_KDF_derive(context.get(), as_uchar(derived), derived.size(), parameters) == 1);
+    return {};
   });
 }
 
@@ -104,28 +104,25 @@ Mac::~Mac() = default;
 
 Result<Mac> Mac::create(const Key& key) {
   MacPtr hmac(EVP_MAC_fetch(nullptr, "HMAC", nullptr));
-  if (!hmac) return fail(openssl_error(Errc::not_supported, "looking for HMAC"));
+  if (!hmac) return fail(algorithm_missing("HMAC"));
   auto state = std::make_unique<State>();
   state->prototype.reset(EVP_MAC_CTX_new(hmac.get()));
   const std::array parameters{text_parameter(OSSL_MAC_PARAM_DIGEST, "SHA256"), OSSL_PARAM_construct_end()};
   ByteView bytes = key.expose_key_bytes();
-  if (!state->prototype || EVP_MAC_init(state->prototype.get(), as_uchar(bytes), bytes.size(), parameters.data()) != 1)
-    return fail(openssl_error(Errc::no_memory, "preparing HMAC-SHA256"));
+  require(state->prototype && EVP_MAC_init(state->prototype.get(), as_uchar(bytes), bytes.size(), parameters.data()) == 1);
   return Mac(std::move(state));
 }
 
 Digest Mac::digest(ByteView first, ByteView second) const {
-  constexpr std::string_view kDoing = "authenticating with HMAC-SHA256";
   auto lease = state_->pool.take();
   if (lease.get() == nullptr) lease.fill(MacContextPtr(EVP_MAC_CTX_dup(state_->prototype.get())));
-  require(lease.get() != nullptr, kDoing);
+  require(lease.get() != nullptr);
   Digest digest;
   std::size_t size = 0;
   require(EVP_MAC_init(lease.get(), nullptr, 0, nullptr) == 1 &&
               EVP_MAC_update(lease.get(), as_uchar(first), first.size()) == 1 &&
               EVP_MAC_update(lease.get(), as_uchar(second), second.size()) == 1 &&
-              EVP_MAC_final(lease.get(), as_uchar(ByteSpan(digest)), &size, digest.size()) == 1,
-          kDoing);
+              EVP_MAC_final(lease.get(), as_uchar(ByteSpan(digest)), &size, digest.size()) == 1);
   return digest;
 }
 
@@ -145,17 +142,17 @@ struct Sha256::State {
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
-  require(state_->context && EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr) == 1, "preparing SHA-256");
+  require(state_->context && EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr) == 1);
 }
 Sha256::~Sha256() = default;
 
 void Sha256::update(ByteView bytes) {
-  require(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1, "hashing with SHA-256");
+  require(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1);
 }
 
 Digest Sha256::finish() {
   Digest digest;
-  require(EVP_DigestFinal_ex(state_->context.get(), as_uchar(ByteSpan(digest)), nullptr) == 1, "hashing with SHA-256");
+  require(EVP_DigestFinal_ex(state_->context.get(), as_uchar(ByteSpan(digest)), nullptr) == 1);
   return digest;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include <openssl/crypto.h>
 
@@ -45,7 +46,7 @@ void keep_openssl_in_secret_memory() {
 
 Result<Key> Key::filled_by(const std::function<Status(std::span<std::byte, kKeySize>)>& fill) {
   auto* const bytes = static_cast<std::byte*>(secret_memory::allocate(kKeySize));
-  if (bytes == nullptr) return fail(Errc::no_memory, "there is no memory for another key: try again later");
+  if (bytes == nullptr) throw std::bad_alloc();
   Key key(bytes);
   RK_TRY(fill(std::span<std::byte, kKeySize>(bytes, kKeySize)));
   return key;

@@ -1,25 +1,25 @@
 #include "engine/crypto/openssl.h"
 
-#include <cstdlib>
+#include <new>
 #include <string>
 
 #include <openssl/err.h>
 
-#include "engine/base/log.h"
-
 namespace rekeyfs::crypto {
 
-Error openssl_error(Errc code, std::string_view doing) {
-  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  Error error{code, std::string(doing) + ": OpenSSL answered: " + (reason != nullptr ? reason : "no reason given")};
+void require(bool succeeded) {
+  if (succeeded) return;
   ERR_clear_error();
-  return error;
+  throw std::bad_alloc();
 }
 
-void require(bool succeeded, std::string_view doing) {
-  if (succeeded) return;
-  log::error("{}", describe(openssl_error(Errc::no_memory, doing)));
-  std::abort();
+Error algorithm_missing(std::string_view name) {
+  const unsigned long first = ERR_peek_error();  // those after it follow from it
+  require(ERR_GET_REASON(first) != ERR_R_MALLOC_FAILURE);
+  const char* reason = ERR_reason_error_string(ERR_peek_last_error());
+  Error error{Errc::not_supported, "OpenSSL has no " + std::string(name) + ": " + (reason != nullptr ? reason : "no reason given")};
+  ERR_clear_error();
+  return error;
 }
 
 }  // namespace rekeyfs::crypto

@@ -1,4 +1,7 @@
-// Owning handles for OpenSSL objects, and its failures as Error. For engine/crypto only.
+// Owning handles for OpenSSL objects, and what its failures mean. For engine/crypto only.
+//
+// Want of memory throws std::bad_alloc, as it does with operator new: a caller who asks whether something verifies must
+// not take that for a no.
 #pragma once
 
 #include <memory>
@@ -27,12 +30,11 @@ using KdfContextPtr = std::unique_ptr<EVP_KDF_CTX, OpensslDeleter<EVP_KDF_CTX_fr
 using MacPtr = std::unique_ptr<EVP_MAC, OpensslDeleter<EVP_MAC_free>>;
 using MacContextPtr = std::unique_ptr<EVP_MAC_CTX, OpensslDeleter<EVP_MAC_CTX_free>>;
 
-// What OpenSSL has to say about its latest failure, as "`doing`: reason"; empties the thread's error queue.
-Error openssl_error(Errc code, std::string_view doing);
+// For what fails only when memory is exhausted.
+void require(bool succeeded);
 
-// For operations on memory that fail only when memory is exhausted and whose callers have no error to return:
-// a wrong digest must never leave, so the program ends, as it does when operator new fails.
-void require(bool succeeded, std::string_view doing);
+// After a fetch that failed: Errc::not_supported, and what OpenSSL has to say about it.
+Error algorithm_missing(std::string_view name);
 
 inline const unsigned char* as_uchar(ByteView bytes) {
   return reinterpret_cast<const unsigned char*>(bytes.data());

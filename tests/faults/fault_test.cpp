@@ -15,6 +15,7 @@
 #include <thread>
 
 #include <gmock/gmock.h>
+#include <openssl/crypto.h>
 #include <spdlog/spdlog.h>
 
 #include "engine/base/exceptions.h"
@@ -294,7 +295,9 @@ constexpr Fault kFaults[] = {
     {Faults::names, EIO, 1, "NamesEioOnce"},        {Faults::names, ENOSPC, kNever, "NamesEnospcForEver"},
     {Faults::memory, ENOMEM, 1, "MemoryOnce"},      {Faults::memory, ENOMEM, 40, "MemoryFortyTimes"},
     {Faults::memory, ENOMEM, kNever, "MemoryForEver"}, {Faults::commit, EIO, 1, "CommitEioOnce"},
-    {Faults::commit, ENOSPC, 1, "CommitEnospcOnce"},
+    {Faults::commit, ENOSPC, 1, "CommitEnospcOnce"}, {Faults::libraries_memory, ENOMEM, 1, "LibrariesMemoryOnce"},
+    {Faults::libraries_memory, ENOMEM, 40, "LibrariesMemoryFortyTimes"},
+    {Faults::libraries_memory, ENOMEM, kNever, "LibrariesMemoryForEver"},
 };
 
 void arm(const Fault& fault, std::int64_t first) {
@@ -311,6 +314,7 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
  protected:
   void SetUp() override {
     spdlog::set_level(spdlog::level::off);
+    OPENSSL_free(OPENSSL_malloc(1));  // from now on it keeps to malloc(), which fails here, and not to secret memory
     test::rekeyfs_faults_count_this_thread(false);
     disarm();
     ledger_ = make_shared_memory<Ledger>();
@@ -480,6 +484,32 @@ TEST_P(FaultTest, ACheckLosesNothing) {
   std::printf("%s, check: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
 }
 
+// What the journal holds must not be taken for torn because there was no memory to look at it. Each allocation of
+// opening a store that was killed fails once.
+class OpeningWithoutMemoryTest : public FaultTest {};
+
+TEST_P(OpeningWithoutMemoryTest, LosesNothing) {
+  const Fault& fault = GetParam();
+  std::int64_t n = 0;
+  for (bool failed = true; failed && !HasFailure(); ++n) {
+    SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n));
+    arm(fault, n);
+    EXPECT_EQ(in_child([&] {
+      Workload opening(path("store"), plain_, encrypted_, *ledger_);
+      static_cast<void>(opening.open());
+      ::_exit(0);
+    }), 0) << "how the process ended";
+    failed = test::rekeyfs_faults()->failed > 0;
+    Workload again(path("store"), plain_, encrypted_, *ledger_);
+    const Status opened = again.open();
+    ASSERT_TRUE(opened) << test::error_text(opened);
+    EXPECT_EQ(again.check_content(), 0) << again.last_error_;
+    EXPECT_STREQ(ledger_->trouble, "");
+    EXPECT_TRUE(again.close());
+  }
+  EXPECT_GT(n, 100);
+}
+
 // A record in the journal and an error for an answer would be half of a change. Each allocation fails once.
 class ChangeWithoutMemoryTest : public test::TempDirectory {};
 
@@ -508,8 +538,12 @@ TEST_F(ChangeWithoutMemoryTest, IsNotThereNorAfterAKill) {
   for (const auto& [name, is_there] : made) EXPECT_EQ((*again)->lookup(kRootIno, name).has_value(), is_there) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Calls, FaultTest, ::testing::ValuesIn(kFaults),
-                         [](const ::testing::TestParamInfo<Fault>& fault) { return std::string(fault.param.name); });
+std::string name_of_fault(const ::testing::TestParamInfo<Fault>& fault) { return fault.param.name; }
+INSTANTIATE_TEST_SUITE_P(Calls, FaultTest, ::testing::ValuesIn(kFaults), name_of_fault);
+INSTANTIATE_TEST_SUITE_P(Calls, OpeningWithoutMemoryTest,
+                         ::testing::Values(Fault{Faults::memory, ENOMEM, 1, "Memory"},
+                                           Fault{Faults::libraries_memory, ENOMEM, 1, "LibrariesMemory"}),
+                         name_of_fault);
 
 }  // namespace
 }  // namespace rekeyfs

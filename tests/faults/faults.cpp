@@ -21,6 +21,11 @@ namespace {
 
 using rekeyfs::test::Faults;
 
+// glibc's own, behind the names that are taken here.
+extern "C" void* __libc_malloc(std::size_t size);
+extern "C" void* __libc_calloc(std::size_t count, std::size_t size);
+extern "C" void* __libc_realloc(void* at, std::size_t size);
+
 thread_local bool counts = true;
 thread_local bool commit_failed = false;  // just now
 
@@ -29,6 +34,8 @@ Function* next(const char* name) {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
 }
 
+std::atomic<bool> is_mapped{false};
+
 Faults* map_faults() {
   const char* const path = std::getenv("REKEYFS_FAULTS");
   int fd = -1;
@@ -36,6 +43,7 @@ Faults* map_faults() {
   void* const at = ::mmap(nullptr, sizeof(Faults), PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
   if (at == MAP_FAILED) ::_exit(125);
   if (fd >= 0) ::close(fd);
+  is_mapped = true;
   return static_cast<Faults*>(at);
 }
 
@@ -103,7 +111,7 @@ mode_t mode_of(int flags, va_list arguments) { return (flags & (O_CREAT | O_TMPF
 
 void* allocate(std::size_t size) {
   if (fails(Faults::memory)) throw std::bad_alloc();
-  if (void* const at = std::malloc(size > 0 ? size : 1)) return at;
+  if (void* const at = __libc_malloc(size > 0 ? size : 1)) return at;
   throw std::bad_alloc();
 }
 
@@ -196,6 +204,15 @@ long syscall(long number, ...) noexcept {
   va_end(list);
   if (number == SYS_openat2 && fails(Faults::open)) return -1;
   return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+// Before the mapping there is nobody to ask, and finding it needs memory.
+void* malloc(size_t size) noexcept { return is_mapped && fails(Faults::libraries_memory) ? nullptr : __libc_malloc(size); }
+void* calloc(size_t count, size_t size) noexcept {
+  return is_mapped && fails(Faults::libraries_memory) ? nullptr : __libc_calloc(count, size);
+}
+void* realloc(void* at, size_t size) noexcept {
+  return is_mapped && fails(Faults::libraries_memory) ? nullptr : __libc_realloc(at, size);
 }
 
 }  // extern "C"

@@ -19,6 +19,7 @@ struct Faults {
     names = 32,   // mkdirat, unlinkat, renameat
     memory = 64,  // operator new
     commit = 128, // LMDB's last write, which takes place and fails all the same, and the one that would take it back
+    libraries_memory = 256,  // malloc, calloc, realloc: LMDB's, libc's own and, if it has no other functions, OpenSSL's
   };
   std::atomic<std::uint32_t> kinds;  // that fail; 0: none
   std::atomic<std::int32_t> error;   // errno
