@@ -21,6 +21,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kNeedsBacking = "needs a backing file; flatten it with qemu-img convert first";
+constexpr const char* kNeedsReplay = "has a log that its machine left behind; replay it with qemu-img check -r all first";
 
 tl::unexpected<Error> refuse(Format format, const std::string& reason) {
   return fail(Errc::wrong_medium, "the " + std::string(name_of(format)) + " image " + reason);
@@ -75,8 +76,9 @@ Result<DiskFacts> judge(const Json& facts, Format format) {
 
 // The end of qemu-img's own sentence, without its name and the name we call the image by.
 std::string reason_in(const std::string& complaint) {
+  if (complaint.find("contains a log that needs to be replayed") != std::string::npos) return kNeedsReplay;
   const auto quoted = complaint.rfind("': ");
-  return quoted == std::string::npos ? complaint : complaint.substr(quoted + 3);
+  return "cannot be read: " + (quoted == std::string::npos ? complaint : complaint.substr(quoted + 3));
 }
 
 std::string source_of(Format format) {
@@ -112,7 +114,7 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
   const std::string complaint = process->take_complaint();
   const bool exited = WIFEXITED(end.status);
   if (exited && WEXITSTATUS(end.status) == 1 && server.was_shown())
-    return refuse(format, "cannot be read: " + reason_in(complaint));
+    return refuse(format, reason_in(complaint));
   if (!exited || WEXITSTATUS(end.status) != 0)
     return fail(Errc::io, "the format reader failed to tell what the image is: " + complaint);
   const Json facts = Json::parse(process->take_output(), nullptr, false);

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import TestCase, attribute, attribute_or_none, rekeyfs, run, wait_until
 from images import KIB, MIB
+from vhdx_log import leave_log
 
 # name -> qemu-img convert's options.
 FORMATS = {
@@ -264,6 +265,18 @@ class Refused(FastCreateCase):
         done = run("cp", self.imported(image), self.fast / "image", check=False)
         self.assertEqual(done.returncode, 1)
         self.assertFalse((self.fast / "image").exists())
+
+    def test_a_log_that_must_be_replayed_first(self):
+        """Without it the disk would be one that its machine never had."""
+        image = self.converted("image", FORMATS["vhdx"])
+        leave_log(image)
+        done = run("cp", self.imported(image), self.fast / "image", check=False)
+        self.assertIn(os.strerror(errno.EMEDIUMTYPE), done.stderr)
+        self.assertFalse((self.fast / "image").exists())
+        self.assertIn("qemu-img check -r all", rekeyfs("status", self.mnt).stdout)
+        run("qemu-img", "check", "-r", "all", image)
+        run("cp", self.imported(image), self.fast / "image")
+        self.assertSame(self.expected(image, "vhdx"), self.fast / "image")
 
     def test_the_source_is_not_changed_by_a_policy(self):
         self.assertErrno(errno.EPERM, os.setxattr, self.imported(self.raw), "user.rekeyfs.fast_create", b"1")
