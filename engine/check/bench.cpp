@@ -1,5 +1,7 @@
 #include "engine/check/bench.h"
 
+#include "engine/base/exceptions.h"
+
 namespace rekeyfs::check {
 namespace {
 
@@ -42,7 +44,8 @@ Bench::~Bench() {
   keys_.reset();
   tree_.reset();
   catalog_.reset();
-  if (catalog_name_ != kCatalog) static_cast<void>(remove_catalog(*storage_));
+  // Without memory for it, the next repair does.
+  if (catalog_name_ != kCatalog) static_cast<void>(caught([&] { return remove_catalog(*storage_); }));
 }
 
 Result<catalog::Salvaged> Bench::salvage_catalog() {

@@ -21,6 +21,7 @@
 #include "engine/base/exceptions.h"
 #include "engine/engine.h"
 #include "tests/faults/faults.h"
+#include "tests/unit/rich_store.h"
 #include "tests/unit/store_copies.h"
 #include "tests/unit/temp_directory.h"
 
@@ -402,13 +403,14 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     open_and_check();
   }
 
-  Result<CheckReport> check_all(const Credential& credential) const {
+  Result<CheckReport> check_all(const Credential& credential, bool repair = false) const {
     struct Silent final : CheckObserver {
       void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
       void found(const CheckProblem&) override {}
     } silent;
     CheckOptions options;
     options.read_data = true;
+    options.repair = repair;
     return Engine::check(path("store"), credential, options, silent);
   }
 
@@ -484,6 +486,92 @@ TEST_P(FaultTest, ACheckLosesNothing) {
   std::printf("%s, check: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
 }
 
+// A store that lost a page of its catalog, and a repair of it in which calls fail: the next one does what that one would
+// have done.
+class RepairTest : public FaultTest {
+ protected:
+  void SetUp() override {
+    FaultTest::SetUp();
+    fill_catalog();
+    damage_catalog();
+  }
+
+  // All of the store is there, and it has several pages.
+  void fill_catalog() {
+    ASSERT_EQ(in_child([&] {
+      Workload filling(path("store"), plain_, encrypted_, *ledger_);
+      if (!filling.open()) ::_exit(1);
+      for (int i = 0; i < 200; ++i)
+        if (!filling.engine().make_directory(plain_, "directory-" + std::to_string(i), 0755, kUser)) ::_exit(2);
+      ::_exit(filling.close() ? 0 : 3);
+    }), 0);
+    std::filesystem::remove_all(path("template"));
+    std::filesystem::rename(path("store"), path("template"));
+    std::filesystem::remove(path("template/reserve"));
+  }
+
+  // A page without which the store is refused, and is whole again after a repair: of names, say.
+  void damage_catalog() {
+    constexpr std::uint64_t kPage = 4096;
+    const std::string catalog = path("template/catalog/data.mdb");
+    std::fstream file(catalog, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::uint64_t page = 2; page * kPage < std::filesystem::file_size(catalog); ++page) {
+      const auto at = static_cast<std::streamoff>(page * kPage);
+      std::string whole(kPage, '\0');
+      file.seekg(at).read(whole.data(), kPage);
+      file.seekp(at).write(std::string(kPage, 'x').data(), kPage).flush();
+      const int refused = in_child([&] {
+        Workload damaged(path("store"), plain_, encrypted_, *ledger_);
+        ::_exit(damaged.open() ? 1 : 0);
+      });
+      if (refused == 0 && repaired().size() == kImagesBefore) return;
+      file.seekp(at).write(whole.data(), kPage).flush();
+    }
+    FAIL() << "no page of the catalog can be lost so";
+  }
+  static constexpr std::size_t kImagesBefore = 3;
+
+  // The images after a repair that meets nothing; none where the store stays as it is.
+  std::multiset<std::string> repaired() {
+    std::multiset<std::string> images;
+    if (!check_all(test::test_credential(), true)) return images;
+    const auto engine = Engine::open(path("store"), test::test_credential());
+    if (!engine) return images;
+    for (const auto& [name, node] : test::look_at(**engine)) {
+      if (node.kind != NodeKind::image) continue;
+      std::string image = node.encryption;
+      for (std::uint64_t block = 0; block < kBlocks; ++block)
+        image += node.unreadable.contains(block) ? '!' : node.content.at(block * kBlock);
+      images.insert(std::move(image));
+    }
+    EXPECT_TRUE((*engine)->close());
+    return images;
+  }
+};
+
+TEST_P(RepairTest, TheNextOneDoesIt) {
+  const Fault& fault = GetParam();
+  const auto repair = [&] {
+    const Credential credential = test::test_credential();
+    static_cast<void>(counted([&] { return check_all(credential, true); }));
+  };
+  arm(fault, 2 * kNever);
+  ASSERT_EQ(in_child(repair), 0);
+  const std::int64_t total = test::rekeyfs_faults()->calls;
+  const std::multiset<std::string> whole = repaired();
+  ASSERT_EQ(whole.size(), kImagesBefore);
+  std::int64_t tried = 0;
+  for (const std::int64_t n : points(total)) {
+    SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n) + " of " + std::to_string(total));
+    arm(fault, n);
+    EXPECT_EQ(in_child(repair), 0) << "how the process ended";
+    ++tried;
+    EXPECT_EQ(repaired(), whole);
+    if (HasFailure()) return;
+  }
+  std::printf("%s, repair: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
+}
+
 // What the journal holds must not be taken for torn because there was no memory to look at it. Each allocation of
 // opening a store that was killed fails once.
 class OpeningWithoutMemoryTest : public FaultTest {};
@@ -540,6 +628,13 @@ TEST_F(ChangeWithoutMemoryTest, IsNotThereNorAfterAKill) {
 
 std::string name_of_fault(const ::testing::TestParamInfo<Fault>& fault) { return fault.param.name; }
 INSTANTIATE_TEST_SUITE_P(Calls, FaultTest, ::testing::ValuesIn(kFaults), name_of_fault);
+// What the disk does not give, a repair takes for lost.
+std::vector<Fault> faults_of_a_repair() {
+  std::vector<Fault> faults(std::begin(kFaults), std::end(kFaults));
+  std::erase_if(faults, [](const Fault& fault) { return fault.kind == Faults::read && fault.error == EIO; });
+  return faults;
+}
+INSTANTIATE_TEST_SUITE_P(Calls, RepairTest, ::testing::ValuesIn(faults_of_a_repair()), name_of_fault);
 INSTANTIATE_TEST_SUITE_P(Calls, OpeningWithoutMemoryTest,
                          ::testing::Values(Fault{Faults::memory, ENOMEM, 1, "Memory"},
                                            Fault{Faults::libraries_memory, ENOMEM, 1, "LibrariesMemory"}),
