@@ -164,13 +164,12 @@ class Manual(unittest.TestCase):
     def test_promises_name_tests_that_exist(self):
         """Each section of rekeyfs-security(7) about an attacker says by which tests its promises are shown."""
         page = Page("rekeyfs-security.7")
-        unit = {f"{suite}.{test}" for path in (ROOT / "tests/unit").glob("*_test.cpp")
+        unit = {f"{suite}.{test}" for folder in ("unit", "faults") for path in (ROOT / "tests" / folder).glob("*_test.cpp")
                 for suite, test in re.findall(r"^TEST(?:_[FP])?\((\w+), *(\w+)", path.read_text(), re.M)}
         mount = {f"mount.{path.stem.removeprefix('test_')}" for path in (ROOT / "tests/mount").glob("test_*.py")}
-        for title in ("READS THE DISK", "CHANGES THE DISK", "PUTS BACK AN OLD DISK", "ANOTHER LOCAL USER", "READS MEMORY",
-                      "WHAT THE DAEMON GIVES UP"):
+        for title in ("ACCIDENTS", "READS THE DISK", "CHANGES THE DISK", "MAKES AN IMAGE", "PUTS BACK AN OLD DISK", "ANOTHER LOCAL USER", "READS MEMORY", "WHAT THE DAEMON GIVES UP"):
             named = {line.split()[1] for line in page.part("Sh", title)
-                     if re.match(r"\.Li (?:\w+Test|mount)\.\w+", line)}
+                     if re.match(r"\.Li (?:\w+Test|ReaderFailures|mount)\.\w+", line)}
             self.assertGreater(len(named), 0, title)
             self.assertEqual(sorted(named - unit - mount), [], title)
 
