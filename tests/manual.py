@@ -167,7 +167,8 @@ class Manual(unittest.TestCase):
         unit = {f"{suite}.{test}" for folder in ("unit", "faults") for path in (ROOT / "tests" / folder).glob("*_test.cpp")
                 for suite, test in re.findall(r"^TEST(?:_[FP])?\((\w+), *(\w+)", path.read_text(), re.M)}
         mount = {f"mount.{path.stem.removeprefix('test_')}" for path in (ROOT / "tests/mount").glob("test_*.py")}
-        for title in ("ACCIDENTS", "READS THE DISK", "CHANGES THE DISK", "MAKES AN IMAGE", "PUTS BACK AN OLD DISK", "ANOTHER LOCAL USER", "READS MEMORY", "WHAT THE DAEMON GIVES UP"):
+        for title in ("ACCIDENTS", "READS THE DISK", "CHANGES THE DISK", "MAKES AN IMAGE", "PUTS BACK AN OLD DISK",
+                      "ANOTHER LOCAL USER", "READS MEMORY", "WHAT THE DAEMON GIVES UP"):
             named = {line.split()[1] for line in page.part("Sh", title)
                      if re.match(r"\.Li (?:\w+Test|ReaderFailures|mount)\.\w+", line)}
             self.assertGreater(len(named), 0, title)

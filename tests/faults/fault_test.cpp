@@ -284,6 +284,8 @@ struct Fault {
   bool passes() const { return error != EIO; }
   bool is_failed_sync() const { return (kind == Faults::sync || kind == Faults::commit) && error == EIO; }
 };
+void PrintTo(const Fault& fault, std::ostream* out) { *out << fault.name; }  // GoogleTest's name for it
+
 constexpr Fault kFaults[] = {
     {Faults::read, EIO, 1, "ReadEioOnce"},          {Faults::read, EIO, kNever, "ReadEioForEver"},
     {Faults::read, ENOMEM, 1, "ReadEnomemOnce"},    {Faults::write, EIO, 1, "WriteEioOnce"},
