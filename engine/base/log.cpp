@@ -17,10 +17,18 @@ spdlog::level::level_enum spdlog_level(Level level) {
   return spdlog::level::err;
 }
 
+// Its registry is made at the first use, under a guard in spdlog's library, which a thread sanitizer does not see; so it
+// is made under one that it does.
+spdlog::logger& default_logger() {
+  static const bool is_made = spdlog::default_logger_raw() != nullptr;
+  static_cast<void>(is_made);
+  return *spdlog::default_logger_raw();
+}
+
 }  // namespace
 
 void write(Level level, fmt::string_view format, fmt::format_args arguments) {
-  spdlog::logger& logger = *spdlog::default_logger_raw();
+  spdlog::logger& logger = default_logger();
   if (!logger.should_log(spdlog_level(level))) return;
   // As spdlog does: a line that cannot be formatted or written is no reason to fail.
   try {

@@ -315,6 +315,8 @@ void arm(const Fault& fault, std::int64_t first) {
 
 class FaultTest : public test::TempDirectory, public ::testing::WithParamInterface<Fault> {
  protected:
+  FaultTest() : TempDirectory(test::fast_directory()) {}
+
   void SetUp() override {
     spdlog::set_level(spdlog::level::off);
     OPENSSL_free(OPENSSL_malloc(1));  // from now on it keeps to malloc(), which fails here, and not to secret memory
@@ -580,22 +582,22 @@ class OpeningWithoutMemoryTest : public FaultTest {};
 
 TEST_P(OpeningWithoutMemoryTest, LosesNothing) {
   const Fault& fault = GetParam();
+  const auto open = [&] {
+    Workload opening(path("store"), plain_, encrypted_, *ledger_);
+    Status opened = opening.open();
+    disarm();
+    if (!opened) opened = opening.open();
+    if (!opened) ledger_->say("cannot be opened: " + opened.error().message);
+    else if (opening.check_content() > 0) ledger_->say("cannot be read: " + opening.last_error_);
+    ::_exit(0);
+  };
   std::int64_t n = 0;
-  for (bool failed = true; failed && !HasFailure(); ++n) {
+  for (bool failed = true; failed; ++n) {
     SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n));
     arm(fault, n);
-    EXPECT_EQ(in_child([&] {
-      Workload opening(path("store"), plain_, encrypted_, *ledger_);
-      static_cast<void>(opening.open());
-      ::_exit(0);
-    }), 0) << "how the process ended";
+    ASSERT_EQ(in_child(open), 0) << "how the process ended";
     failed = test::rekeyfs_faults()->failed > 0;
-    Workload again(path("store"), plain_, encrypted_, *ledger_);
-    const Status opened = again.open();
-    ASSERT_TRUE(opened) << test::error_text(opened);
-    EXPECT_EQ(again.check_content(), 0) << again.last_error_;
-    EXPECT_STREQ(ledger_->trouble, "");
-    EXPECT_TRUE(again.close());
+    ASSERT_STREQ(ledger_->trouble, "");
   }
   EXPECT_GT(n, 100);
 }

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -118,8 +119,9 @@ class Terminated(TestCase):
         store = MountedStore(uid=NOBODY)
         self.addCleanup(store.close)
         store.umount()
+        library = shutil.copy(SIGNAL_AT_MOUNT, store.folder)  # where that user can read it
         done = rekeyfs("mount", store.store, store.mnt, "-f", "--key-file", store.key_file, uid=NOBODY, check=False,
-                       env=os.environ | {"LD_PRELOAD": SIGNAL_AT_MOUNT}, start_new_session=True)
+                       env=os.environ | {"LD_PRELOAD": library}, start_new_session=True)
         self.assertFalse(is_mounted(store.mnt), "a dead mount is left")
         self.assertEqual(done.returncode, 0, done.stderr)
 

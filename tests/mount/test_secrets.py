@@ -218,11 +218,12 @@ class AnOrdinaryUsersCommand(unittest.TestCase):
         folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=os.environ.get("TMPDIR", "/var/tmp")))
         self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
         os.chown(folder, NOBODY, NOBODY)
+        program = shutil.copy(REKEYFS, folder)  # where that user can run it
         child, terminal = pty.fork()
         if child == 0:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-            os.execv(REKEYFS, ["rekeyfs", "init", str(folder / "store")])
+            os.execv(program, ["rekeyfs", "init", str(folder / "store")])
         try:
             shown = b""
             while b"assphrase" not in shown:

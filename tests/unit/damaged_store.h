@@ -104,13 +104,6 @@ class DamagedStore : public TempDirectory {
   const Oracle oracle_{rich_};
   std::unique_ptr<StoreImage> image_;
   Outcome* outcome_ = nullptr;
-
- private:
-  // Thousands of stores are made and opened: in memory where there is a file system for it.
-  static std::filesystem::path fast_directory() {
-    return std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm")
-                                                     : std::filesystem::temp_directory_path();
-  }
 };
 
 }  // namespace rekeyfs::test

@@ -9,6 +9,11 @@
 
 namespace rekeyfs::test {
 
+// For tests that make and open thousands of stores: in memory where there is a file system for it.
+inline std::filesystem::path fast_directory() {
+  return std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+}
+
 class TempDirectory : public ::testing::Test {
  public:
   explicit TempDirectory(const std::filesystem::path& below = std::filesystem::temp_directory_path()) {
