@@ -83,7 +83,7 @@ Result<LayerRegistry::NewLayer> LayerRegistry::load(LayerId id) const {
 
 std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children) {
   const LayerRecord& record = layer.record;
-  auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return data_key_of(id, record); },
+  auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return current_data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
   const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this, format_readers_};
   return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
@@ -131,6 +131,15 @@ Result<crypto::Key> LayerRegistry::data_key_of(LayerId id, const LayerRecord& re
   const std::string context = wrap_context(id);
   if (!record.key) return crypto::derive_key(root_, as_bytes(context), "rekeyfs plain layer");
   return keys_.unwrap(*record.key, record.data_key, as_bytes(context));
+}
+
+// The layer may have been opened before its key got a new version, by which the record now has the data key wrapped; the
+// old version may be gone.
+Result<crypto::Key> LayerRegistry::current_data_key_of(LayerId id, const LayerRecord& made_as) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer, id.value())));
+  if (!bytes) return data_key_of(id, made_as);  // a new layer: not on record yet
+  RK_TRY_ASSIGN(const LayerRecord record, LayerRecord::decode(*bytes));
+  return data_key_of(id, record);
 }
 
 Status LayerRegistry::rewrap(catalog::WriteTxn& txn, LayerId id) const {

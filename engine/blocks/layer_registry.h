@@ -90,6 +90,7 @@ class LayerRegistry final : public DirtyObserver {
                 const Uuid& store, crypto::Mac table_mac)
       : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store), table_mac_(std::move(table_mac)) {}
   Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
+  Result<crypto::Key> current_data_key_of(LayerId id, const LayerRecord& made_as) const;
   std::string wrap_context(LayerId id) const;
   Result<NewLayer> load(LayerId id) const;
   std::shared_ptr<Layer> assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children);

@@ -68,9 +68,10 @@ class FaultyStore : public TempDirectory {
   }
 
   // Over another one, if `base` is one: all of its blocks are that one's.
-  LayerId make_layer(LayerId base = {}) {
+  LayerId make_layer(LayerId base = {}, std::optional<kms::KeyId> key = {}) {
     blocks::LayerRegistry::Plan plan;
     plan.owner = Ino{7};
+    plan.key = key;
     plan.base = base;
     plan.from_base = static_cast<bool>(base);
     if (base) plan.size = layer(base)->size();

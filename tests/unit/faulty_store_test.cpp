@@ -28,6 +28,26 @@ TEST_F(FaultyStoreTest, WhatWasWrittenAfterALaterCheckpointSurvivesAKill) {
   }
 }
 
+// As an opening does it that takes up replications before it is done with a rotation that was interrupted.
+TEST_F(FaultyStoreTest, ALayerIsReadThatWasOpenBeforeItsKeysOldVersionWent) {
+  const auto key = parts_->keys->create("key", 0);
+  ASSERT_TRUE(key);
+  const LayerId id = make_layer({}, key->id);
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  parts_->layers->close_all();
+  const std::shared_ptr<blocks::Layer> opened = layer(id);
+  const auto rotated = parts_->keys->rotate(key->id);
+  ASSERT_TRUE(rotated) << test::error_text(rotated);
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    ASSERT_TRUE(parts_->layers->rewrap(txn, id));
+    ASSERT_TRUE(txn.commit());
+  }
+  ASSERT_TRUE(parts_->keys->forget_versions(key->id, rotated->version));
+  EXPECT_EQ(block(id, 0), "a");
+}
+
 // The segment it had begun is the second one that recovery reads.
 TEST_F(FaultyStoreTest, WhatWasWrittenDuringACheckpointThatFailedSurvivesAKill) {
   const LayerId id = make_layer();
