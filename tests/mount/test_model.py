@@ -18,7 +18,7 @@ import threading
 import time
 import unittest
 
-from harness import TestCase, attribute, rekeyfs, run, wait_until
+from harness import TestCase, attribute, attribute_or_none, rekeyfs, run, wait_until
 from images import KIB, MIB
 from syscalls import (FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, fallocate, punch_hole,
                       renameat2)
@@ -57,6 +57,7 @@ class Bystander(threading.Thread):
         super().__init__(daemon=True)
         self.folders, self.rng = folders, random.Random(seed)
         self.between, self.stopping, self.failure = threading.Lock(), False, None
+        self.daemon_dies = False  # from before it is killed until its store is mounted again: reads fail, in many ways
         self.images = self.bytes = 0
 
     def __enter__(self):
@@ -73,8 +74,7 @@ class Bystander(threading.Thread):
                 except (FileNotFoundError, IndexError):
                     pass  # nothing there, or not any more
                 except OSError as error:
-                    # The daemon may have been killed; its mount is then taken away.
-                    if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE):
+                    if not self.daemon_dies:
                         self.failure = error
             time.sleep(0.001)
 
@@ -266,7 +266,7 @@ class Model(TestCase):
                 os.close(handle.fd)
                 self.assertEqual(self.value(path, "key"), file.key, what)
                 self.assertEqual(attribute(path, "encryption"), "kms" if file.key else "none", what)
-                self.assertNotEqual(attribute(path, "status"), "error", what)
+                self.assertNotEqual(attribute(path, "status"), "error", f"{what}: {attribute_or_none(path, 'error')}")
                 self.assertEqual(self.user_note(path), file.note, what)
                 self.assertEqual(os.stat(path).st_nlink, self.links(file), what)
         for handle in self.handles:
@@ -675,15 +675,18 @@ class Model(TestCase):
         self.after_mount()
 
     def kill(self):
+        self.kill_and_mount()
+        if self.chance(20):  # and again before anything was asked
+            self.kill_and_mount()
+        self.after_mount()
+
+    def kill_and_mount(self):
+        self.bystander.daemon_dies = True
         self.store.kill9()
         self.close_handles()
         with self.bystander:
             self.store.mount()
-        if self.chance(20):  # and again before anything was asked
-            self.store.kill9()
-            with self.bystander:
-                self.store.mount()
-        self.after_mount()
+            self.bystander.daemon_dies = False
 
     def after_mount(self):
         if self.chance(40):
