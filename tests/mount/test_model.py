@@ -532,7 +532,7 @@ class Model(TestCase):
             self.refused(folder, name, file, error)
         else:
             self.assertEqual(done, min(size, len(file.content) - offset))
-            if not there.content and at == offset:  # may have become a replica
+            if not any(there.content) and at == offset:  # it had nothing but holes, and may have become a replica
                 there.copied_from, there.may_be_busy = file, there.key != file.key
             self.overlay(there, at, file.content[offset:offset + done])
             there.secret |= file.secret
