@@ -480,13 +480,10 @@ Status Layer::prepare_extension(std::uint64_t old_size, std::uint64_t offset) {
 
 // What the last block holds beyond the size must not appear when the size grows.
 Status Layer::zero_tail(std::uint64_t size) {
-  const std::uint64_t valid = size % block_size_;
-  if (valid == 0) return {};
+  RK_TRY_ASSIGN(const bool is_zero, is_zero_behind(size));
+  if (is_zero) return {};
   const BlockIndex index = block_of(size);
-  RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
-  if (run.entry.state == BlockState::hole) return {};
-  if (run.entry.state == BlockState::data && run.entry.stored_length <= valid) return {};
-  Scratch block(valid);
+  Scratch block(size % block_size_);
   RK_TRY(read(offset_of(index), block.span()));
   LayerChange change;
   change.first = index;
@@ -815,33 +812,59 @@ Result<bool> Layer::verifies(const LayerChange& change) {
 }
 
 Result<bool> Layer::replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up) {
-  const auto opens = [&](const LayerChange& some) -> Result<bool> {
+  const Opens opens = [&](const LayerChange& some) -> Result<bool> {
     const Result<bool> verified = verifies(some);
     return verified || !gives_up(verified.error()) ? verified : Result<bool>(false);
   };
   if (verify) {
     RK_TRY_ASSIGN(verify, opens(change).map(std::logical_not<>()));
   }
-  if (!verify) {
+  if (!verify && !left_out_) {
     UniqueLock lock(mutex_);
     RK_TRY(apply(change, segment));
     return true;
   }
-  const BlockIndex old_end = end_block(size());
+  left_out_ = true;
+  return replay_in_part(change, segment, opens);
+}
+
+// The size still counts, and what was beyond it then reads zero: also what the last block of the content holds behind
+// its end, which is zeros only if what made it so, or replaced it, is not among what was left out. Else the size stays.
+Result<bool> Layer::replay_in_part(const LayerChange& change, catalog::SegmentNumber segment, const Opens& opens) {
+  const std::uint64_t old_size = size();
+  const BlockIndex old_end = end_block(old_size), last = block_of(old_size);
+  RK_TRY_ASSIGN(bool may_grow, is_zero_behind(old_size));
+  LayerChange one = change;
+  if (change.kind == LayerChange::Kind::range) {
+    if (!may_grow) one.size = std::min(change.size, old_size);
+    UniqueLock lock(mutex_);
+    RK_TRY(apply(one, segment));
+    return one.size == change.size;
+  }
+  bool is_all = true;
   for (std::size_t i = 0; i < change.entries.size(); ++i) {
-    LayerChange one;
     one.first = change.first + i;
-    one.size = change.size;
     one.entries = {change.entries[i]};
     RK_TRY_ASSIGN(const bool is_whole, opens(one));
-    if (!is_whole) {  // the size still counts, and what was beyond it then reads zero
+    may_grow = may_grow || (is_whole && one.first == last);
+    if (one.first > last && !may_grow) return false;  // there is nothing behind the end
+    one.size = may_grow ? change.size : std::min(change.size, old_size);
+    if (!is_whole) {
       one.entries.clear();
       if (one.first >= old_end) one.entries.emplace_back();
     }
+    is_all = is_all && is_whole;
     UniqueLock lock(mutex_);
     RK_TRY(apply(one, segment));
   }
-  return false;
+  return is_all;
+}
+
+Result<bool> Layer::is_zero_behind(std::uint64_t size) {
+  const std::uint64_t valid = size % block_size_;
+  if (valid == 0) return true;
+  RK_TRY_ASSIGN(const BlockTable::Run run, find(block_of(size)));
+  return run.entry.state == BlockState::hole || (run.entry.state == BlockState::data && run.entry.stored_length <= valid);
 }
 
 }  // namespace rekeyfs::blocks

@@ -140,6 +140,10 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up);
 
  private:
+  using Opens = std::function<Result<bool>(const LayerChange&)>;
+  Result<bool> replay_in_part(const LayerChange& change, catalog::SegmentNumber segment, const Opens& opens);
+  // Whether the block that content of this size ends in holds nothing but zeros behind it.
+  Result<bool> is_zero_behind(std::uint64_t size);
   BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
   std::uint64_t offset_of(BlockIndex block) const { return block << record_.block_shift; }
   // An entry that says more than a block can hold does not verify.
@@ -233,6 +237,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     bool is_retried = false;
   };
   std::optional<Recorded> unapplied_ GUARDED_BY(mutex_);  // in the journal, and not wholly in the table
+  bool left_out_ = false;  // recovery, which is single-threaded: of the changes so far, something was
 
   Mutex relief_;  // guards nothing: for relieved_
   CondVar relieved_;

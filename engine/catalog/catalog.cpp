@@ -155,6 +155,16 @@ Result<std::optional<std::string>> Catalog::get(std::string_view key) const {
   return std::optional(std::move(value));
 }
 
+Result<bool> Catalog::has_frozen(std::string_view key) const {
+  {
+    SharedLock lock(memory_);
+    if (const auto found = frozen_.find(key); found != frozen_.end()) return found->second.has_value();
+  }
+  RK_TRY_ASSIGN(const LmdbReadTxn txn, LmdbReadTxn::begin(env_));
+  RK_TRY_ASSIGN(const auto sealed, txn.get(key));
+  return sealed.has_value();
+}
+
 Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit& visit) const {
   const std::string_view start = std::max(prefix, from);
   SharedLock lock(memory_);

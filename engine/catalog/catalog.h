@@ -72,6 +72,7 @@ class Catalog {
   // so far aside; commit_frozen() makes them and `more` durable in LMDB and trims the journal; or thaw() takes
   // them back when the checkpoint failed. Returns the segment that recovery would start from.
   Result<SegmentNumber> freeze();
+  Result<bool> has_frozen(std::string_view key) const;  // whether a commit_frozen() now makes, or keeps, such a record
   Status commit_frozen(SegmentNumber first_segment, const std::vector<std::pair<std::string, std::string>>& more);
   void thaw();
 

@@ -61,11 +61,11 @@ Status Checkpointer::run_once() {
   auto frozen = catalog_.freeze();
   if (!frozen) return health_.after_sync(fail(frozen.error()));
   const catalog::SegmentNumber first = *frozen;
-  blocks::LayerRegistry::Changed changed = layers_.take_changed();
+  blocks::LayerRegistry::Changed changed = layers_.take_changed(), made_since;
   std::vector<std::shared_ptr<blocks::Layer>> flushed;
   const Status status = caught([&]() -> Status {
     std::vector<std::pair<std::string, std::string>> records;
-    RK_TRY(flush(changed, flushed, records));
+    RK_TRY(flush(changed, made_since, flushed, records));
     return health_.after_sync(catalog_.commit_frozen(first, records));
   });
   if (!status) {
@@ -73,6 +73,7 @@ Status Checkpointer::run_once() {
     // Some may not have been reached: the next checkpoint has to flush them all.
     layers_.put_back(changed);
   }
+  layers_.put_back(made_since);
   for (const auto& layer : flushed) {
     const Status ended = caught([&]() -> Status {
       layer->end_flush(status.has_value(), first);
@@ -92,13 +93,20 @@ Status Checkpointer::sync_all() {
 }
 
 // Everything of the changed layers that the records will name is durable when it returns.
-Status Checkpointer::flush(const blocks::LayerRegistry::Changed& changed,
+Status Checkpointer::flush(blocks::LayerRegistry::Changed& changed, blocks::LayerRegistry::Changed& made_since,
                            std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                            std::vector<std::pair<std::string, std::string>>& records) {
-  for (const auto& [id, layer] : changed) {
+  for (auto next = changed.begin(); next != changed.end();) {
+    const auto current = next++;
+    const auto& [id, layer] = *current;
     const std::string layer_key = catalog::make_key(catalog::Table::layer, id.value());
     RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
     if (!exists) continue;  // deleted meanwhile
+    RK_TRY_ASSIGN(const bool is_frozen, catalog_.has_frozen(layer_key));
+    if (!is_frozen) {  // all of it is in the segment that stays; a table must not be durable before the layer is
+      made_since.insert(changed.extract(current));
+      continue;
+    }
     // A damaged table is no reason for this to fail. Whatever is: the journal must not be trimmed without this layer.
     flushed.push_back(layer);
     RK_TRY_ASSIGN(blocks::Layer::Flush snapshot, layer->begin_flush());

@@ -36,7 +36,8 @@ class Checkpointer {
   bool is_due() const;
   std::uint64_t bytes_to_write() const;
   Status run_once() REQUIRES(running_);
-  Status flush(const blocks::LayerRegistry::Changed& changed,
+  // Takes layers that were made since the catalog was frozen over to `made_since`.
+  Status flush(blocks::LayerRegistry::Changed& changed, blocks::LayerRegistry::Changed& made_since,
                std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                std::vector<std::pair<std::string, std::string>>& records);
   std::uint64_t bases_noted();  // by must_precede_sync(), since the start

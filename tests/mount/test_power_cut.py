@@ -153,8 +153,10 @@ class Workload:
         fd = os.open(self.path(name), os.O_WRONLY | (os.O_DSYNC if synchronous else 0))
         os.pwrite(fd, new, offset)
         os.close(fd)
-        # A page that is written in part and not cached is sent by the kernel on its own, before the rest.
-        for size in (min(len(new), -offset % PAGE), len(new)):
+        # A page that is written in part and not cached is sent by the kernel on its own: the first before the rest, the
+        # last after it.
+        first, last = min(len(new), -offset % PAGE), (offset + len(new)) % PAGE
+        for size in (first, max(first, len(new) - last), len(new)):
             self.content(name).add(self.begun, written(data, offset, new[:size]))
         if synchronous:
             self.synced(name)

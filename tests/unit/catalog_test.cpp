@@ -145,6 +145,25 @@ TEST_F(CatalogTest, AScanSeesMemoryWhatIsBeingCommittedAndTheFileAsOne) {
   EXPECT_EQ(values(), expected);
 }
 
+TEST_F(CatalogTest, WhatWasMadeSinceAFreezeIsNotFrozen) {
+  ASSERT_TRUE(put(2, "in the file"));
+  ASSERT_TRUE(put(3, "erased before it"));
+  ASSERT_TRUE(checkpoint());
+  ASSERT_TRUE(put(4, "before it"));
+  ASSERT_TRUE(erase(3));
+  const auto first = catalog_->freeze();
+  ASSERT_TRUE(first);
+  ASSERT_TRUE(put(3, "since"));
+  ASSERT_TRUE(put(5, "since"));
+  ASSERT_TRUE(erase(4));
+  const auto is_frozen = [&](std::uint64_t number) { return catalog_->has_frozen(key(number)).value(); };
+  EXPECT_TRUE(is_frozen(2));
+  EXPECT_FALSE(is_frozen(3));
+  EXPECT_TRUE(is_frozen(4));
+  EXPECT_FALSE(is_frozen(5));
+  ASSERT_TRUE(catalog_->commit_frozen(*first, {}));
+}
+
 TEST_F(CatalogTest, WhatACheckpointSetAsideComesBackWhenItFails) {
   ASSERT_TRUE(put(2, "old"));
   ASSERT_TRUE(put(3, "kept"));

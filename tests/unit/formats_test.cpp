@@ -83,6 +83,14 @@ class ImageFile final : public formats::Content {
   std::optional<Error> error_ GUARDED_BY(mutex_);
 };
 
+// Empty for a process that has ended, be it while it is read.
+std::string stat_of(const std::string& pid) {
+  std::ifstream stat("/proc/" + pid + "/stat");
+  std::string line;
+  std::getline(stat, line);
+  return line;
+}
+
 // The processes started by this one, and theirs, of one program.
 std::vector<pid_t> descendants(const std::string& program) {
   std::vector<std::pair<pid_t, pid_t>> parents;
@@ -90,8 +98,7 @@ std::vector<pid_t> descendants(const std::string& program) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string name = entry.path().filename();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream stat(entry.path() / "stat");
-    const std::string text((std::istreambuf_iterator<char>(stat)), {});
+    const std::string text = stat_of(name);
     const auto open = text.find('('), close = text.rfind(')');
     if (open == std::string::npos || close == std::string::npos || text.size() < close + 4) continue;
     const pid_t pid = std::stoi(name), parent = std::stoi(text.substr(close + 4));
@@ -113,8 +120,7 @@ std::vector<pid_t> descendants(const std::string& program) {
 std::vector<pid_t> readers() { return descendants("qemu-storage-daemon"); }
 
 bool is_gone(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  const std::string text((std::istreambuf_iterator<char>(stat)), {});
+  const std::string text = stat_of(std::to_string(pid));
   return text.empty() || text.find(") Z") != std::string::npos;
 }
 
