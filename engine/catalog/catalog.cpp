@@ -280,9 +280,6 @@ Status Catalog::commit_frozen(SegmentNumber first_segment,
   {
     UniqueLock lock(memory_);
     committed.swap(frozen_);
-    // A record made after freeze() is older than the one just committed: the next checkpoint must not put it back.
-    for (const auto& [key, value] : more)
-      if (const auto found = active_.find(key); found != active_.end() && found->second) active_.erase(found);
   }
   return journal_->remove_before(first_segment);
 }

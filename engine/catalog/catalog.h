@@ -73,6 +73,7 @@ class Catalog {
   // them back when the checkpoint failed. Returns the segment that recovery would start from.
   Result<SegmentNumber> freeze();
   Result<bool> has_frozen(std::string_view key) const;  // whether a commit_frozen() now makes, or keeps, such a record
+  // `more`: of keys that nobody has put a record to since freeze().
   Status commit_frozen(SegmentNumber first_segment, const std::vector<std::pair<std::string, std::string>>& more);
   void thaw();
 
