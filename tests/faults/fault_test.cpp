@@ -1,8 +1,9 @@
 // Every call below the store failing: a workload through the whole engine on real files, in a child process, with the
-// n-th call of a kind failing, for every n, once or from then on; opening a store that was killed, checking it and repairing it, as well.
-// Never a crash or a hang, never bytes that were not written; what was acknowledged is there when the store is opened
-// again; what may pass (a full disk, no descriptors, no memory) leaves a store that goes on by itself; a failed sync leaves
-// one that is read-only and still read. RK_FAULTS_POINTS=k tries k points of each kind instead of 8, RK_FAULTS_ALL=1 all.
+// n-th call of a kind failing, for every n, once or from then on; opening a store that was killed, checking it and
+// repairing it, as well. Never a crash or a hang, never bytes that were not written; what was acknowledged is there when
+// the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a store that goes on by
+// itself; a failed sync leaves one that is read-only and still read. RK_FAULTS_POINTS=k tries k points of each kind
+// instead of 8, RK_FAULTS_ALL=1 all.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -431,6 +432,30 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     for (const CheckProblem& problem : report->problems) ADD_FAILURE() << problem.path << ": " << problem.what;
   }
 
+  // A check, or a repair, at each point; `verify` looks at the store that it leaves.
+  template <typename Verify>
+  void fail_while_checking(bool repair, Verify verify) {
+    const Fault& fault = GetParam();
+    const auto check = [&] {
+      const Credential credential = test::test_credential();
+      static_cast<void>(counted([&] { return check_all(credential, repair); }));
+    };
+    arm(fault, 2 * kNever);
+    ASSERT_EQ(in_child(check), 0);
+    const std::int64_t total = test::rekeyfs_faults()->calls;
+    std::int64_t tried = 0;
+    for (const std::int64_t n : points(total)) {
+      SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n) + " of " + std::to_string(total));
+      arm(fault, n);
+      EXPECT_EQ(in_child(check), 0) << "how the process ended";
+      ++tried;
+      verify();
+      if (HasFailure()) return;
+    }
+    std::printf("%s, %s: %lld points of %lld\n", fault.name, repair ? "repair" : "check", static_cast<long long>(tried),
+                static_cast<long long>(total));
+  }
+
   std::vector<std::int64_t> points(std::int64_t total) {
     const bool all = test::number_from_environment("RK_FAULTS_ALL", 0) != 0;
     const auto wanted = static_cast<std::int64_t>(test::number_from_environment("RK_FAULTS_POINTS", 8));
@@ -470,24 +495,7 @@ TEST_P(FaultTest, NothingAcknowledgedIsLost) {
 }
 
 TEST_P(FaultTest, ACheckLosesNothing) {
-  const Fault& fault = GetParam();
-  const auto check = [&] {
-    const Credential credential = test::test_credential();
-    static_cast<void>(counted([&] { return check_all(credential); }));
-  };
-  arm(fault, 2 * kNever);
-  ASSERT_EQ(in_child(check), 0);
-  const std::int64_t total = test::rekeyfs_faults()->calls;
-  std::int64_t tried = 0;
-  for (const std::int64_t n : points(total)) {
-    SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n) + " of " + std::to_string(total));
-    arm(fault, n);
-    EXPECT_EQ(in_child(check), 0) << "how the process ended";
-    ++tried;
-    open_and_check();
-    if (HasFailure()) return;
-  }
-  std::printf("%s, check: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
+  fail_while_checking(false, [&] { open_and_check(); });
 }
 
 // A store that lost a page of its catalog, and a repair of it in which calls fail: the next one does what that one would
@@ -528,13 +536,12 @@ class RepairTest : public FaultTest {
         Workload damaged(path("store"), plain_, encrypted_, *ledger_);
         ::_exit(damaged.open() ? 1 : 0);
       });
-      if (refused == 0 && repaired().size() == kImagesBefore) return;
+      whole_ = refused == 0 ? repaired() : std::multiset<std::string>{};
+      if (whole_.size() == kImagesBefore) return;
       file.seekp(at).write(whole.data(), kPage).flush();
     }
     FAIL() << "no page of the catalog can be lost so";
   }
-  static constexpr std::size_t kImagesBefore = 3;
-
   // The images after a repair that meets nothing; none where the store stays as it is.
   std::multiset<std::string> repaired() {
     std::multiset<std::string> images;
@@ -551,29 +558,14 @@ class RepairTest : public FaultTest {
     EXPECT_TRUE((*engine)->close());
     return images;
   }
+
+  static constexpr std::size_t kImagesBefore = 3;
+  std::multiset<std::string> whole_;  // the images after a repair without faults
 };
 
 TEST_P(RepairTest, TheNextOneDoesIt) {
-  const Fault& fault = GetParam();
-  const auto repair = [&] {
-    const Credential credential = test::test_credential();
-    static_cast<void>(counted([&] { return check_all(credential, true); }));
-  };
-  arm(fault, 2 * kNever);
-  ASSERT_EQ(in_child(repair), 0);
-  const std::int64_t total = test::rekeyfs_faults()->calls;
-  const std::multiset<std::string> whole = repaired();
-  ASSERT_EQ(whole.size(), kImagesBefore);
-  std::int64_t tried = 0;
-  for (const std::int64_t n : points(total)) {
-    SCOPED_TRACE(std::string(fault.name) + ": call " + std::to_string(n) + " of " + std::to_string(total));
-    arm(fault, n);
-    EXPECT_EQ(in_child(repair), 0) << "how the process ended";
-    ++tried;
-    EXPECT_EQ(repaired(), whole);
-    if (HasFailure()) return;
-  }
-  std::printf("%s, repair: %lld points of %lld\n", fault.name, static_cast<long long>(tried), static_cast<long long>(total));
+  ASSERT_EQ(whole_.size(), kImagesBefore);
+  fail_while_checking(true, [&] { EXPECT_EQ(repaired(), whole_); });
 }
 
 // What the journal holds must not be taken for torn because there was no memory to look at it. Each allocation of
