@@ -1,6 +1,7 @@
 #include "fs/handles.h"
 
 #include <chrono>
+#include <set>
 
 namespace rekeyfs::fs {
 namespace {
@@ -65,6 +66,14 @@ void HandleTable::remove_file(std::uint64_t handle) {
   OpenImage& image = *closed->image_;
   if (closed->direct_ && closed->writes_ && --image.direct_writers == 0) writer_released_.notify_all();
   if (--image.handles == 0) images_.erase(closed->ino());
+}
+
+std::vector<Ino> HandleTable::open_for_writing() {
+  std::set<Ino> images;
+  Lock lock(mutex_);
+  for (const auto& [number, handle] : files_)
+    if (handle->writes_) images.insert(handle->ino());
+  return {images.begin(), images.end()};
 }
 
 void HandleTable::remove_directory(std::uint64_t handle) {

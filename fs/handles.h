@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
@@ -92,6 +93,7 @@ class HandleTable {
   std::uint64_t add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes, HotImages::Use use) EXCLUDES(mutex_);
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
+  std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // each image once
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);
 
   static FileHandle& file(std::uint64_t handle) { return *reinterpret_cast<FileHandle*>(handle); }

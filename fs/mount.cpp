@@ -16,8 +16,8 @@
 #include "engine/base/log.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
-#include "fs/operations.h"
 #include "fs/mountinfo.h"
+#include "fs/operations.h"
 #include "fs/readahead.h"
 #include "fs/stop_signals.h"
 #include "fs/unmount.h"
@@ -116,7 +116,8 @@ class Mounted {
 // Beside the loop: says when the mount answers, then waits for the order to stop.
 class Attendant {
  public:
-  Attendant(Context& context, fuse_session* session, StopSignals& signals, std::string mountpoint, std::function<void()> ready)
+  Attendant(Context& context, fuse_session* session, StopSignals& signals, std::string mountpoint,
+            std::function<void()> ready)
       : context_(context),
         session_(session),
         signals_(signals),
@@ -153,7 +154,7 @@ class Attendant {
     if (unmount_if_unused(mountpoint_)) return;  // the loop finds its device gone and ends
     if (loop_ended_.load()) return;              // somebody else was faster
     log::warn("{} is in use: detaching it, what still uses it gets errors", mountpoint_);
-    write_back(mountpoint_);
+    write_back(mountpoint_, paths_open_for_writing());
     context_.hot.withdraw_all();
     context_.notifier.stop();  // one that waits for a request would wait for ever once nothing is served
     fuse_session_exit(session_);
@@ -161,6 +162,12 @@ class Attendant {
       ::pthread_kill(loop_thread_, SIGTERM);
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
+  }
+
+  std::vector<std::string> paths_open_for_writing() {
+    std::vector<std::string> paths;
+    for (const Ino image : context_.handles.open_for_writing()) paths.push_back(context_.engine.path_of(image));
+    return paths;
   }
 
   Context& context_;

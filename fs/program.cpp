@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -23,9 +22,9 @@ void kill_after(pid_t child, std::chrono::milliseconds limit) {
 
 }  // namespace
 
-bool run(std::initializer_list<const char*> command, std::chrono::milliseconds at_most) {
+bool run(const std::vector<std::string>& command, std::chrono::milliseconds at_most) {
   std::vector<char*> arguments;
-  for (const char* argument : command) arguments.push_back(const_cast<char*>(argument));
+  for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);

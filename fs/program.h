@@ -5,7 +5,8 @@
 #pragma once
 
 #include <chrono>
-#include <initializer_list>
+#include <string>
+#include <vector>
 
 namespace rekeyfs::fs {
 
@@ -13,6 +14,6 @@ constexpr std::chrono::milliseconds kNoLimit{-1};
 
 // Whether the program ended well; one that takes longer than `at_most` is killed. Its messages go nowhere: that a mount
 // is in use is no news to a terminal.
-bool run(std::initializer_list<const char*> command, std::chrono::milliseconds at_most = kNoLimit);
+bool run(const std::vector<std::string>& command, std::chrono::milliseconds at_most = kNoLimit);
 
 }  // namespace rekeyfs::fs

@@ -41,7 +41,7 @@ bool Retirement::retire(Ino image) {
     asked_ = false;
   }
   any_.store(true);
-  if (!name.empty()) run({"test", "-e", path.c_str()}, kLongestLookup);
+  if (!name.empty()) run({"test", "-e", path}, kLongestLookup);
   {
     Lock lock(mutex_);
     name_.clear();

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Restarts: umount and mount, and kill -9 at moments nobody chose. What was acknowledged is there afterwards."""
 import ctypes
+import mmap
 import os
 import random
 import shutil
@@ -8,14 +9,27 @@ import subprocess
 import threading
 import time
 import unittest
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from harness import (NOBODY, ROOT, MountedStore, TestCase, attribute, is_mounted, needs_mounting_users, needs_root, rekeyfs,
                      run)
 from images import KIB, MIB
 
 SIGNAL_AT_MOUNT = os.environ.get("REKEYFS_SIGNAL_AT_MOUNT") or str(ROOT / "build/release/tests/signal_at_mount.so")
+SLOW_DISK = os.environ.get("REKEYFS_SLOW_DISK") or str(ROOT / "build/release/tests/slow_disk.so")
 STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
+
+
+@contextmanager
+def opened(paths):
+    """Descriptors of the new files of `paths`, which may have lost their file system when they are closed."""
+    descriptors = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) for path in paths]
+    try:
+        yield descriptors
+    finally:
+        for descriptor in descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 class Remount(TestCase):
@@ -125,14 +139,27 @@ class Terminated(TestCase):
         self.assertFalse(is_mounted(store.mnt), "a dead mount is left")
         self.assertEqual(done.returncode, 0, done.stderr)
 
-    def test_what_an_open_image_was_given_is_there_after_sigterm(self):
-        with suppress(OSError), open(self.mnt / "image", "wb", buffering=0) as file:  # closing it fails
-            file.write(b"given" * 100_000)
-            self.store.process.terminate()
-            self.assertEqual(self.store.process.wait(timeout=60), 0)
-            self.store.process = None
-        self.store.mount()
-        self.assertEqual((self.mnt / "image").read_bytes(), b"given" * 100_000)
+    def test_what_open_images_were_given_is_there_after_sigterm(self):
+        """More than the kernel sends at a time, and more images than are named to one program."""
+        store = MountedStore(*self.mount_arguments, environment={"LD_PRELOAD": SLOW_DISK})
+        self.addCleanup(store.close)
+        given = {f"image-{number}": b"given" for number in range(300)}
+        given |= {name: name.encode() * MIB for name in ("mapped", "another\nuser's", "-large-image")}
+        with opened(store.mnt / name for name in given) as descriptors:
+            files = dict(zip(given, descriptors))
+            os.fchown(files["another\nuser's"], NOBODY, NOBODY)
+            os.fchmod(files["another\nuser's"], 0o600)
+            os.ftruncate(files["mapped"], len(given["mapped"]))
+            with mmap.mmap(files["mapped"], 0) as view:
+                view[:] = given["mapped"]
+                for name, content in given.items():
+                    if name != "mapped":
+                        self.assertEqual(os.write(files[name], content), len(content))
+                store.process.terminate()
+                self.assertEqual(store.process.wait(timeout=120), 0)
+                store.process = None
+        store.mount()
+        self.assertEqual([name for name in given if (store.mnt / name).read_bytes() != given[name]], [])
 
 
 class Lock(TestCase):
