@@ -254,17 +254,17 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
   Status status;
   for (unsigned slot = from; slot < to; ++slot) {
     if (page.level == 0) {
-      RK_TRY_ASSIGN(const BlockEntry before, decode_entry(page.slot(slot)));
-      if (before.state == BlockState::data) dropped(before);
+      const auto before = decode_entry(page.slot(slot));
+      if (before && before->state == BlockState::data) dropped(*before);
       encode_entry(BlockEntry::of(state), page.slot(slot));
       continue;
     }
-    RK_TRY_ASSIGN(const Child child, child_of(page, slot));
-    if (child.state == to_table_state(state)) continue;
+    const auto child = child_of(page, slot);
+    if (child && child->state == to_table_state(state)) continue;
     const BlockIndex child_start = start + slot * below;
     const std::uint64_t child_number = child_start / below;
     if (first <= child_start && child_start + below <= end) {
-      RK_TRY(drop_child(child, page.children[slot].get(), page.level - 1, child_number, dropped));
+      if (child) RK_TRY(drop_child(*child, page.children[slot].get(), page.level - 1, child_number, dropped));
       page.children[slot].reset();
       set_child(page, slot, Child{to_table_state(state), 0, {}});
     } else {
@@ -277,25 +277,25 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
   return status;
 }
 
-// Tells of every data entry below a child that is about to go, and gives up the places of its pages.
+// Tells of every data entry below a child that is about to go, and gives up the places of its pages. From then on it
+// must go, or those would be given out while it has them: so no damage below it ends this, only what passes and is tried
+// again (no memory). What cannot be read can still be overwritten; its slots stay allocated until the layer goes.
 Status BlockTable::drop_child(const Child& child, Page* page, unsigned level, std::uint64_t number, const Dropped& dropped) {
   if (child.state != State::page) return {};
   std::unique_ptr<Page> loaded;
   if (!page) {
     auto read = load_page(child, level, number);
-    // What is damaged can still be overwritten by holes; its slots stay allocated until the layer goes.
-    if (!read && read.error().code == Errc::corrupt) return {};
+    if (!read && is_gone(read.error())) return {};
     if (!read) return fail(read.error());
     loaded = std::move(*read);
     page = loaded.get();
   }
   for (unsigned slot = 0; slot < kFanout; ++slot) {
     if (level == 0) {
-      RK_TRY_ASSIGN(const BlockEntry entry, decode_entry(page->slot(slot)));
-      if (entry.state == BlockState::data) dropped(entry);
-    } else {
-      RK_TRY_ASSIGN(const Child grandchild, child_of(*page, slot));
-      RK_TRY(drop_child(grandchild, page->children[slot].get(), level - 1, number * kFanout + slot, dropped));
+      const auto entry = decode_entry(page->slot(slot));
+      if (entry && entry->state == BlockState::data) dropped(*entry);
+    } else if (const auto grandchild = child_of(*page, slot)) {
+      RK_TRY(drop_child(*grandchild, page->children[slot].get(), level - 1, number * kFanout + slot, dropped));
     }
   }
   if (page->position) left_behind_.push_back(page->position);

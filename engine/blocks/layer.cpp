@@ -598,8 +598,17 @@ Status Layer::apply(const LayerChange& change, catalog::SegmentNumber segment) {
   if (change.kind == LayerChange::Kind::range)
     return table_.set_range(change.first, change.end, change.state,
                             [&](const BlockEntry& entry) NO_THREAD_SAFETY_ANALYSIS { drop_entry(entry, segment); });
-  for (std::size_t i = 0; i < change.entries.size(); ++i) RK_TRY(apply_entry(change.first + i, change.entries[i], segment));
-  return {};
+  Status applied;
+  for (std::size_t i = 0; i < change.entries.size(); ++i) {
+    const BlockEntry& entry = change.entries[i];
+    const Status set = apply_entry(change.first + i, entry, segment);
+    if (set) continue;
+    if (!BlockTable::is_gone(set.error())) return set;
+    // The table of one block is damaged: that does not keep the others from being set, and its slot is on record.
+    if (entry.state == BlockState::data) limbo_.add(entry.slot, segment);
+    applied = set;
+  }
+  return applied;
 }
 
 // May be called again for an entry it was interrupted at, or had done: the table changes last.
@@ -621,8 +630,7 @@ Status Layer::apply_entry(BlockIndex index, const BlockEntry& entry, catalog::Se
 }
 
 void Layer::drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) {
-  limbo_.add(entry.slot, segment);
-  stored_ -= std::min<std::uint64_t>(stored_, entry.stored_length);
+  if (limbo_.add(entry.slot, segment)) stored_ -= std::min<std::uint64_t>(stored_, entry.stored_length);
 }
 
 void Layer::mark_changed() {

@@ -20,19 +20,21 @@ struct SlotRun {
 
 class Limbo {
  public:
-  void add(Slot slot, std::uint64_t segment) {
+  // False: it is in already.
+  bool add(Slot slot, std::uint64_t segment) {
     const auto after = runs_.upper_bound(slot);
     if (after != runs_.begin()) {
       Run& before = std::prev(after)->second;
-      if (before.end > slot) return;  // in already: a replayed change
+      if (before.end > slot) return false;  // a replayed change, or one that is tried again
       if (before.end == slot && before.segment == segment) {
         ++before.end;
         ++slots_;
-        return;
+        return true;
       }
     }
     runs_.emplace(slot, Run{slot + 1, segment});
     ++slots_;
+    return true;
   }
 
   bool contains(Slot slot) const {

@@ -8,7 +8,7 @@
 #include <random>
 #include <set>
 
-#include "engine/io/local_storage.h"
+#include "tests/unit/storage_faults.h"
 #include "tests/unit/store_copies.h"
 #include "tests/unit/temp_directory.h"
 
@@ -34,7 +34,7 @@ class BlockTableTest : public test::TempDirectory {
   void open(const TableRoot& root, LayerId layer = LayerId{1}) {
     root_ = root;
     table_ = std::make_unique<BlockTable>(
-        layer, mac_, [this](bool create) { return storage_->open("t", create ? io::OpenMode::create : io::OpenMode::write); }, root, budget_);
+        layer, mac_, [this](bool create) { return storage_.open("t", create ? io::OpenMode::create : io::OpenMode::write); }, root, budget_);
   }
   void set(BlockIndex index, const BlockEntry& entry) {
     const auto before = table_->set(index, entry);
@@ -84,7 +84,7 @@ class BlockTableTest : public test::TempDirectory {
 
   const crypto::Key key_ = std::move(*crypto::Key::random());
   const crypto::Mac mac_ = std::move(*crypto::Mac::create(key_));
-  std::unique_ptr<io::LocalStorage> storage_ = std::move(*io::LocalStorage::open(directory()));
+  test::FaultyStorage storage_{directory()};
   PageBudget budget_;
   TableRoot root_;
   std::unique_ptr<BlockTable> table_;
@@ -206,7 +206,7 @@ TEST_F(BlockTableTest, PlacesAreUsedAgainOnlyAfterTheCommit) {
     }
     table_->committed();
     // The tree's pages: the root and the leaf are new, the other leaves stayed.
-    BlockTable again(LayerId{1}, mac_, [this](bool) { return storage_->open("t", io::OpenMode::write); }, snapshot->root, budget_);
+    BlockTable again(LayerId{1}, mac_, [this](bool) { return storage_.open("t", io::OpenMode::write); }, snapshot->root, budget_);
     for (BlockIndex index = 0; index < 400; ++index) {
       const auto run = again.find(index);
       ASSERT_TRUE(run) << "round " << round << ": " << test::error_text(run);
@@ -361,6 +361,27 @@ TEST_F(BlockTableTest, ADamagedPageAtOneEndDoesNotKeepTheRestOfARange) {
   EXPECT_EQ(found(0), "damaged data");
   EXPECT_EQ(found(128), "h");
   EXPECT_EQ(found(256), "h");
+}
+
+// The places of pages that go are given out again, so none may be given up by a change that then fails.
+TEST_F(BlockTableTest, HolesCanReplaceWhatTheDiskDoesNotRead) {
+  constexpr unsigned kPages = 4;  // three leaves and the root, which is read first
+  for (unsigned unread = 0; unread < kPages; ++unread) {
+    const LayerId layer{unread + 1};
+    open(TableRoot{}, layer);
+    for (const BlockIndex index : {0, 128, 256}) set(index, data(index + 1));
+    ASSERT_EQ(checkpoint().size(), kPages);
+    open(root_, layer);
+    unsigned reads = 0;
+    storage_.set_hook([&](test::FaultyStorage::Operation asked, const std::string&) -> Status {
+      const bool fails = asked == test::FaultyStorage::Operation::read && reads++ == unread;
+      return fails ? Status(fail(Errc::io, "unreadable")) : Status{};
+    });
+    const std::set<Slot> dropped = set_range(0, ~std::uint64_t{0}, BlockState::hole);
+    storage_.set_hook(nullptr);
+    EXPECT_EQ(dropped.size(), unread == 0 ? 0u : 2u) << "page " << unread;
+    EXPECT_EQ(found(0) + found(128) + found(256), "hhh") << "page " << unread;
+  }
 }
 
 TEST_F(BlockTableTest, RandomChangesAreAsInAMap) {

@@ -567,6 +567,29 @@ TEST_F(LayerTest, ChangesBesideADamagedPlaceOfTheTableAreNotLost) {
   }
 }
 
+// A write is on record before the table is changed. If a page of it cannot be read then, the rest must still be as the
+// record says: what was recorded and forgotten would have its slot written again, and not be whole in a recovery.
+TEST_F(LayerTest, APageThatIsNotReadKeepsNoOtherFromBeingChanged) {
+  constexpr BlockIndex kLeaf = blocks::kFanout, kInner = kLeaf * blocks::kFanout;
+  const LayerId id = make_layer(), other = make_layer();
+  for (BlockIndex leaf = 0; leaf <= blocks::PageBudget::kMost; ++leaf) ASSERT_TRUE(put(other, leaf * kLeaf * kBlock, "x"));
+  for (BlockIndex inner = 0; inner < 100; ++inner) ASSERT_TRUE(put(id, inner * kInner * kBlock, "x"));
+  ASSERT_TRUE(put(id, kLeaf * kBlock, "x"));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_TRUE(put(id, kInner * kBlock, "y"));  // there are too many pages: this lets go of all leaves but its own
+  unsigned reads = 0;  // of leaves: two to find slots, then those to change them
+  storage_->set_hook([&](Operation asked, const std::string& path) -> Status {
+    const bool fails = asked == Operation::read && is(path, ".table") && ++reads == 3;
+    return fails ? Status(fail(Errc::io, "unreadable")) : Status{};
+  });
+  EXPECT_FALSE(put(id, (kLeaf - 1) * kBlock, std::string(2 * kBlock, 'b')));
+  EXPECT_GT(reads, 3u);
+  storage_->set_hook(nullptr);
+  for (const BlockIndex index : {kLeaf - 1, kLeaf}) ASSERT_TRUE(write(id, index, 'c'));
+  kill();
+  for (const BlockIndex index : {kLeaf - 1, kLeaf}) EXPECT_EQ(block(id, index), "c");
+}
+
 TEST_F(LayerTest, AMissingTableDoesNotStopTheOthers) {
   const LayerId id = make_layer();
   const LayerId other = make_layer();
