@@ -31,7 +31,7 @@ class OneKey final : public kms::KeyRecords {
 }  // namespace
 
 Result<std::unique_ptr<Bench>> Bench::open(const std::string& directory, const Credential& credential) {
-  RK_TRY_ASSIGN(std::unique_ptr<io::Storage> storage, io::LocalStorage::open(directory));
+  RK_TRY_ASSIGN(std::unique_ptr<io::Storage> storage, io::LocalStorage::open(directory, io::ReadErrors::tried_again));
   RK_TRY_ASSIGN(store::Unlocked unlocked, store::open_superblock(*storage, credential));
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
   auto reserved = std::make_unique<io::ReservedStorage>(std::move(storage), blocks::SlotFiles::is_one);

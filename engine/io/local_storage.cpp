@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@ namespace {
 
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
+constexpr int kMostWaits = 16;  // so that a check of a disk that is broken for good comes to its end
 
 // Calls again what a signal interrupted.
 template <typename Call>
@@ -54,15 +57,29 @@ Status check_path(std::string_view path) {
   return {};
 }
 
+// Calls up to twice more what the disk failed to do, as long as there are waits left; none if null.
+template <typename Call>
+auto patient(std::atomic<int>* waits, Call call) {
+  auto answer = call();
+  for (int more = 2; more > 0 && waits && answer == -1 && errno == EIO && waits->fetch_sub(1) > 0; --more) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    answer = call();
+  }
+  return answer;
+}
+
 class LocalFile final : public File {
  public:
-  LocalFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  LocalFile(Descriptor fd, std::string path, std::shared_ptr<std::atomic<int>> waits)
+      : fd_(std::move(fd)), path_(std::move(path)), waits_(std::move(waits)) {}
 
   Result<std::size_t> read(std::uint64_t offset, ByteSpan out) override {
     std::size_t done = 0;
     while (done < out.size()) {
-      const ssize_t n = uninterrupted(
-          [&] { return ::pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
+      const ssize_t n = patient(waits_.get(), [&] {
+        return uninterrupted(
+            [&] { return ::pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
+      });
       if (n < 0) return failed(errno, "reading", path_);
       if (n == 0) break;
       done += static_cast<std::size_t>(n);
@@ -109,6 +126,7 @@ class LocalFile final : public File {
 
   const Descriptor fd_;
   const std::string path_;
+  const std::shared_ptr<std::atomic<int>> waits_;
 };
 
 int flags_of(OpenMode mode) {
@@ -132,10 +150,11 @@ using DirectoryStream = std::unique_ptr<DIR, DirectoryCloser>;
 
 }  // namespace
 
-Result<std::unique_ptr<LocalStorage>> LocalStorage::open(const std::string& directory) {
+Result<std::unique_ptr<LocalStorage>> LocalStorage::open(const std::string& directory, ReadErrors read_errors) {
   Descriptor root(uninterrupted([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
   if (!root) return fail(error_from_errno(errno, "opening the store `" + directory + "`"));
-  return std::unique_ptr<LocalStorage>(new LocalStorage(std::move(root)));
+  auto waits = read_errors == ReadErrors::tried_again ? std::make_shared<std::atomic<int>>(kMostWaits) : nullptr;
+  return std::unique_ptr<LocalStorage>(new LocalStorage(std::move(root), std::move(waits)));
 }
 
 Result<Descriptor> LocalStorage::open_below(std::string_view path, int flags) const {
@@ -168,7 +187,7 @@ Result<std::unique_ptr<File>> LocalStorage::open(std::string_view path, OpenMode
   if (!S_ISREG(facts.st_mode))
     return fail(Errc::corrupt,
                 doing_to("opening", path) + ": it is not a regular file: find out who put it there and remove it");
-  return std::make_unique<LocalFile>(std::move(fd), std::string(path));
+  return std::make_unique<LocalFile>(std::move(fd), std::string(path), waits_);
 }
 
 Result<bool> LocalStorage::exists(std::string_view path) {
