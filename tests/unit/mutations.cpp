@@ -127,27 +127,25 @@ void append(Mutations& to, Mutations more) {
   std::move(more.begin(), more.end(), std::back_inserter(to));
 }
 
-Mutations some_of(Mutations all, std::size_t most, std::mt19937_64& random) {
-  if (all.size() <= most) return all;
-  std::shuffle(all.begin(), all.end(), random);
-  all.resize(most);
+std::vector<FileBit> bits_of(const StoreImage& image, std::string_view part, Bits bits, std::mt19937_64& random) {
+  std::vector<FileBit> all;
+  for (const std::string& file : image.files()) {
+    if (file.find(part) == std::string::npos) continue;
+    for (std::uint64_t byte = 0; byte < image.size(file); ++byte) {
+      if (bits == Bits::one_a_byte)
+        all.push_back({file, byte, static_cast<unsigned>(random() % 8)});
+      else
+        for (unsigned bit = 0; bit < 8; ++bit) all.push_back({file, byte, bit});
+    }
+  }
   return all;
 }
 
-Mutations flipped_bits(const StoreImage& image, const std::string& file, Bits bits, std::mt19937_64& random) {
-  Mutations all;
-  auto add = [&](std::uint64_t byte, unsigned bit) {
-    all.push_back({file + ": bit " + std::to_string(bit) + " of byte " + std::to_string(byte) + " flipped",
-                   {file},
-                   [=](const std::string& store) { flip_bit(store + "/" + file, byte, bit); }});
-  };
-  for (std::uint64_t byte = 0; byte < image.size(file); ++byte) {
-    if (bits == Bits::one_a_byte)
-      add(byte, static_cast<unsigned>(random() % 8));
-    else
-      for (unsigned bit = 0; bit < 8; ++bit) add(byte, bit);
-  }
-  return all;
+Mutation flipped(const FileBit& bit) {
+  const std::string file(bit.file);
+  return {file + ": bit " + std::to_string(bit.bit) + " of byte " + std::to_string(bit.byte) + " flipped",
+          {file},
+          [=](const std::string& store) { flip_bit(store + "/" + file, bit.byte, bit.bit); }};
 }
 
 Mutations exchanged_pieces(const StoreImage& image) {

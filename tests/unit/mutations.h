@@ -3,10 +3,12 @@
 // A list is built from the files of a store as they are (StoreImage) and applied later, each to a fresh copy.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/unit/store_image.h"
@@ -20,8 +22,16 @@ struct Mutation {
 };
 using Mutations = std::vector<Mutation>;
 
+// There are a great many bits: they are chosen as such, and mutations made of those that are.
+struct FileBit {
+  std::string_view file;  // the image's name of it
+  std::uint64_t byte;
+  unsigned bit;
+};
 enum class Bits { all, one_a_byte };
-Mutations flipped_bits(const StoreImage& image, const std::string& file, Bits bits, std::mt19937_64& random);
+// Of the files whose names have `part` in them.
+std::vector<FileBit> bits_of(const StoreImage& image, std::string_view part, Bits bits, std::mt19937_64& random);
+Mutation flipped(const FileBit& bit);
 
 // Pieces (blocks, table pages, pages of LMDB) exchanged with each other, and one copied over another.
 Mutations exchanged_pieces(const StoreImage& image);
@@ -39,7 +49,13 @@ Mutations forged_records(const StoreImage& image, const StoreImage& foreign, con
 Mutations forged_journals(const StoreImage& image, const StoreImage& older, const StoreImage& foreign);
 
 // At most `most` of them, by chance; all if there are no more.
-Mutations some_of(Mutations all, std::size_t most, std::mt19937_64& random);
+template <typename Thing>
+std::vector<Thing> some_of(std::vector<Thing> all, std::size_t most, std::mt19937_64& random) {
+  if (all.size() <= most) return all;
+  std::shuffle(all.begin(), all.end(), random);
+  all.erase(all.begin() + static_cast<std::ptrdiff_t>(most), all.end());
+  return all;
+}
 void append(Mutations& to, Mutations more);
 
 }  // namespace rekeyfs::test

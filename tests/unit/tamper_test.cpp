@@ -54,8 +54,7 @@ class TamperTest : public DamagedStore {
     static_cast<void>((*engine)->close());
   }
 
-  void try_all(const std::string& kind, Mutations mutations) {
-    take_share(mutations);
+  void try_all(const std::string& kind, const Mutations& mutations) {
     std::map<Outcome::Kind, std::size_t> counts;
     const auto start = std::chrono::steady_clock::now();
     for (const Mutation& mutation : mutations) {
@@ -124,24 +123,22 @@ class TamperTest : public DamagedStore {
 
   Mutations flips(const std::string& part, Bits bits, std::size_t most) {
     Mutations flips;
-    for (const std::string& file : files(part)) append(flips, flipped_bits(*image_, file, bits, random_));
-    return all() ? flips : some_of(std::move(flips), most, random_);
+    for (const FileBit& bit : chosen(bits_of(*image_, part, bits, random_), most)) flips.push_back(flipped(bit));
+    return flips;
   }
-  Mutations sampled(Mutations mutations, std::size_t most) {
-    return all() ? mutations : some_of(std::move(mutations), most, random_);
+  // Of all, or of a sample, the part that is this run's.
+  template <typename Thing>
+  std::vector<Thing> chosen(std::vector<Thing> things, std::size_t most) {
+    if (!all()) things = some_of(std::move(things), most, random_);
+    const char* text = std::getenv("RK_TAMPER_SHARE");
+    unsigned part = 0, parts = 1;
+    if (text == nullptr || std::sscanf(text, "%u/%u", &part, &parts) != 2 || parts == 0) return things;
+    std::vector<Thing> share;
+    for (std::size_t i = part; i < things.size(); i += parts) share.push_back(std::move(things[i]));
+    return share;
   }
 
   std::mt19937_64 random_{number_from_environment("RK_TAMPER_SEED", 1)};
-
- private:
-  static void take_share(Mutations& mutations) {
-    const char* text = std::getenv("RK_TAMPER_SHARE");
-    unsigned part = 0, parts = 1;
-    if (text == nullptr || std::sscanf(text, "%u/%u", &part, &parts) != 2 || parts == 0) return;
-    Mutations share;
-    for (std::size_t i = part; i < mutations.size(); i += parts) share.push_back(std::move(mutations[i]));
-    mutations = std::move(share);
-  }
 };
 
 TEST_F(TamperTest, NothingDoneIsNothingFound) {
@@ -167,27 +164,27 @@ TEST_F(TamperTest, BitsOfWhatIsNotBelieved) {
   try_all("bits of lock files", flips("lock", Bits::one_a_byte, 10));
 }
 TEST_F(TamperTest, PiecesExchanged) {
-  try_all("blocks and pages exchanged", sampled(exchanged_pieces(*image_), 60));
+  try_all("blocks and pages exchanged", chosen(exchanged_pieces(*image_), 60));
 }
 TEST_F(TamperTest, OldPiecesPutBack) {
   Mutations old = old_pieces(*image_, older());
   append(old, old_pieces(*image_, oldest()));
-  try_all("old blocks, pages and files", sampled(std::move(old), 40));
+  try_all("old blocks, pages and files", chosen(std::move(old), 40));
 }
 TEST_F(TamperTest, FilesMishandled) {
-  try_all("files cut, removed, exchanged", sampled(mishandled_files(*image_), 80));
+  try_all("files cut, removed, exchanged", chosen(mishandled_files(*image_), 80));
 }
 TEST_F(TamperTest, DirectoriesMishandled) {
-  try_all("directories, foreign files", sampled(mishandled_directories(*image_), 40));
+  try_all("directories, foreign files", chosen(mishandled_directories(*image_), 40));
 }
 TEST_F(TamperTest, RecordsForged) {
-  try_all("records of the catalog forged", sampled(forged_records(*image_, foreign(), path("scratch")), 40));
+  try_all("records of the catalog forged", chosen(forged_records(*image_, foreign(), path("scratch")), 40));
 }
 TEST_F(TamperTest, RecordsLost) {
-  try_all("records lost and put back", sampled(lost_records(*image_, older(), path("scratch")), 30));
+  try_all("records lost and put back", chosen(lost_records(*image_, older(), path("scratch")), 30));
 }
 TEST_F(TamperTest, JournalsForged) {
-  try_all("records of the journal forged", sampled(forged_journals(*image_, older(), foreign()), 60));
+  try_all("records of the journal forged", chosen(forged_journals(*image_, older(), foreign()), 60));
 }
 
 // Bits of every block, through one opening of the store: blocks are read from their files each time.
