@@ -285,7 +285,10 @@ Status BlockTable::drop_child(const Child& child, Page* page, unsigned level, st
   std::unique_ptr<Page> loaded;
   if (!page) {
     auto read = load_page(child, level, number);
-    if (!read && is_gone(read.error())) return {};
+    if (!read && is_gone(read.error())) {
+      lost_places_ = true;
+      return {};
+    }
     if (!read) return fail(read.error());
     loaded = std::move(*read);
     page = loaded.get();
@@ -313,7 +316,7 @@ Status BlockTable::mark_lost(const Lost& lost) {
   }
   if (!is_gone(root.error())) return fail(root.error());
   root_ = Child{State::lost, 0, {}};
-  positions_known_ = true;  // nothing of the file is used any more
+  lost_places_ = true;
   lost(0, span_of(levels_ - 1));
   return {};
 }
@@ -336,6 +339,7 @@ Result<bool> BlockTable::mark_lost_below(Page& page, std::uint64_t number, const
       --pages_;
     } else if (is_gone(opened.error())) {
       set_child(page, slot, Child{State::lost, 0, {}});
+      lost_places_ = true;
       const std::uint64_t span = span_of(page.level - 1);
       lost(below * span, (below + 1) * span);
       changed = true;
@@ -430,7 +434,8 @@ std::uint64_t BlockTable::take_position() {
 }
 
 // After a mount nobody remembers which places are free: those that the tree does not use. Reads inner pages only,
-// one in 128. If one of them is damaged, nobody knows what lies below it: then nothing in the file is free.
+// one in 128. If one of them cannot be read, or could not when the tree lost it, nobody knows what lies below it: then
+// nothing in the file is free. The durable tree may still have it, and the next read may succeed.
 Status BlockTable::learn_free_positions() {
   if (!file_) {
     RK_TRY_ASSIGN(file_, open_file_(true));
@@ -439,7 +444,7 @@ Status BlockTable::learn_free_positions() {
   std::vector<bool> used((size + kPageSize - 1) / kPageSize);
   const Status known = collect_positions(root_, root_page_.get(), levels_ - 1, 0, used);
   if (!known && known.error().code != Errc::corrupt) return known;
-  if (!known) used.assign(used.size(), true);
+  if (!known || lost_places_) used.assign(used.size(), true);
   // Pages given up since the last checkpoint: its tree still uses them.
   for (std::uint64_t position : left_behind_)
     if (position < used.size()) used[position] = true;

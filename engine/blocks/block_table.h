@@ -139,6 +139,7 @@ class BlockTable {
 
   // Places in the table file. The ones a snapshot leaves behind are free once it is committed.
   bool positions_known_;
+  bool lost_places_ = false;  // a page that was not read went: what lay below it is in none of these
   std::uint64_t next_position_ = 1;
   std::vector<std::uint64_t> free_, left_behind_, leaving_;
 };
