@@ -1,6 +1,7 @@
 #include "engine/catalog/lmdb_pages.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace rekeyfs::catalog {
 namespace {
@@ -76,6 +77,38 @@ std::optional<LmdbNode> LmdbPages::node(PageNumber page, std::size_t at) const {
   return found;
 }
 
+// Its nodes follow one another from where LMDB believes they begin to the page's end, as it moves them; and of a leaf
+// none has a mark that it would take for another kind of value when it is to be changed.
+bool LmdbPages::could_be_changed(PageNumber page) const {
+  const std::size_t start = page * kPageSize, lower = number<std::uint16_t>(start + 12);
+  std::vector<std::size_t> places;
+  for (std::size_t at = kHeader; at + 2 <= lower; at += 2) places.push_back(number<std::uint16_t>(start + at));
+  std::sort(places.begin(), places.end());
+  std::size_t end = number<std::uint16_t>(start + 14);
+  for (const std::size_t at : places) {
+    if (at != end) return false;
+    const std::size_t node = start + at, marks = number<std::uint16_t>(node + 4);
+    std::size_t size = kNodeHeader + number<std::uint16_t>(node + 6);
+    if (is_leaf(page)) {
+      if (marks != 0 && marks != kBigData) return false;
+      size += marks == kBigData ? sizeof(PageNumber) : number<std::uint32_t>(node);
+    }
+    end += size + size % 2;
+  }
+  return end == kPageSize;
+}
+
+// As many as it says that it has: LMDB gives so many up with it, and may have put a shorter value in the place of a longer.
+bool LmdbPages::take_overflow(const LmdbNode& node, std::set<PageNumber>& used) const {
+  if (node.overflow_pages == 0) return true;
+  if (node.value.empty()) return false;
+  const PageNumber pages = number<std::uint32_t>(node.overflow * kPageSize + 12);
+  if (pages < node.overflow_pages || pages > count() - node.overflow) return false;
+  bool whole = true;
+  for (PageNumber i = 0; i < pages; ++i) whole = used.insert(node.overflow + i).second && whole;
+  return whole;
+}
+
 std::optional<LmdbMeta> LmdbPages::meta_of(PageNumber page) const {
   const std::size_t at = page * kPageSize + kHeader;
   const bool sound = number<std::uint32_t>(at) == kMetaMagic && number<std::uint32_t>(at + 4) == kMetaVersion &&
@@ -97,27 +130,23 @@ bool LmdbPages::walk_below(PageNumber page, unsigned depth, std::set<PageNumber>
   if (depth > kDeepest || (!leaf && !is_branch(page)) || !used.insert(page).second) return false;
   const auto found = nodes(page);
   if (!found) return false;
-  bool whole = flags(page) == (leaf ? kLeaf : kBranch);  // LMDB would read it otherwise
+  bool whole = flags(page) == (leaf ? kLeaf : kBranch) && could_be_changed(page);  // LMDB would read it otherwise
   for (const LmdbNode& one : *found) {
-    if (!leaf) {
-      whole = walk_below(one.child, depth + 1, used, visit) && whole;
-      continue;
-    }
-    if (one.overflow_pages > 0 && one.value.empty())
-      whole = false;
-    else
-      for (PageNumber i = 0; i < one.overflow_pages; ++i) whole = used.insert(one.overflow + i).second && whole;
-    visit(one);
+    whole = (leaf ? take_overflow(one, used) : walk_below(one.child, depth + 1, used, visit)) && whole;
+    if (leaf) visit(one);
   }
   return whole;
 }
 
-// A record for each commit: how many pages it gave up, and their numbers, descending.
+// A record for each commit, in their order: how many pages it gave up, and their numbers, descending.
 std::optional<std::set<PageNumber>> LmdbPages::free_pages(const LmdbMeta& meta) const {
   std::set<PageNumber> free, used;
   if (meta.free_root == kNoPage) return free;
   bool sound = true;
+  std::uint64_t last_commit = 0;
   const bool whole = walk(meta.free_root, used, [&](const LmdbNode& node) {
+    const auto commit = Reader(node.key).get<std::uint64_t>();
+    sound = sound && node.key.size() == sizeof commit && std::exchange(last_commit, commit) < commit;
     Reader in(node.value);
     PageNumber before = kNoPage;
     for (std::uint64_t left = in.get<std::uint64_t>(); left > 0 && sound; --left) {
@@ -125,7 +154,7 @@ std::optional<std::set<PageNumber>> LmdbPages::free_pages(const LmdbMeta& meta) 
       sound = in.ok() && page < before && free.insert(page).second;
       before = page;
     }
-    sound = sound && in.ok() && node.key.size() == sizeof(std::uint64_t);
+    sound = sound && in.ok() && in.left() == 0;
   });
   return whole && sound ? std::optional(std::move(free)) : std::nullopt;
 }

@@ -57,6 +57,8 @@ class LmdbPages {
   std::uint16_t flags(PageNumber page) const;
   bool is(PageNumber page, std::uint16_t kind) const;
   std::optional<LmdbNode> node(PageNumber page, std::size_t at) const;
+  bool could_be_changed(PageNumber page) const;
+  bool take_overflow(const LmdbNode& node, std::set<PageNumber>& used) const;
   std::optional<LmdbMeta> meta_of(PageNumber page) const;
   bool walk_below(PageNumber page, unsigned depth, std::set<PageNumber>& used, const Visit& visit) const;
 

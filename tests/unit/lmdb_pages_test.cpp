@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "engine/catalog/catalog.h"
+#include "engine/catalog/lmdb.h"
 #include "engine/catalog/verify.h"
 #include "engine/io/local_storage.h"
 #include "tests/unit/store_copies.h"
@@ -109,6 +110,39 @@ TEST_F(LmdbPagesTest, PagesOfLongValuesAreInUse) {
   for (PageNumber page = overflow; page < overflow + 5; ++page) EXPECT_TRUE(used.contains(page));
 }
 
+TEST_F(LmdbPagesTest, APageIsLaidOutAsLmdbChangesIt) {
+  constexpr std::size_t kUpper = 14, kMarks = 4, kSubData = 2;
+  std::set<PageNumber> used;
+  LmdbPages(whole_).walk(meta().root, used, [](const LmdbNode&) {});
+  for (const PageNumber page : used) {
+    if (!LmdbPages(whole_).is_leaf(page)) continue;
+    std::string changed = whole_;
+    changed[page * kPage + kUpper] ^= 0x10;
+    EXPECT_FALSE(opens(changed)) << "nodes begin elsewhere";
+    const auto nodes = LmdbPages(whole_).nodes(page);
+    ASSERT_TRUE(nodes);
+    for (const LmdbNode& node : *nodes) {
+      changed = whole_;
+      changed[static_cast<std::size_t>(node.key.data() - whole_.data()) - 8 + kMarks] ^= kSubData;
+      EXPECT_FALSE(LmdbPages(changed).verify()) << "a value would be taken for a database";
+    }
+  }
+  EXPECT_TRUE(opens(whole_));
+}
+
+TEST_F(LmdbPagesTest, ALongValueHasThePagesThatItSaysItHas) {
+  constexpr std::size_t kPages = 12;
+  std::set<PageNumber> used;
+  LmdbPages(whole_).walk(meta().root, used, [&](const LmdbNode& node) {
+    if (node.overflow_pages == 0) return;
+    for (const char bit : {'\x01', '\x04', '\x40'}) {
+      std::string changed = whole_;
+      changed[node.overflow * kPage + kPages] ^= bit;
+      EXPECT_FALSE(LmdbPages(changed).verify()) << "pages of others would be given up with it";
+    }
+  });
+}
+
 TEST_F(LmdbPagesTest, TheEndIsWhereItIs) {
   constexpr std::size_t kLast = 120, kFlags = 76;
   EXPECT_FALSE(opens(with_number(in_meta(kLast), meta().last / 2))) << "pages in use would be given out again";
@@ -119,6 +153,42 @@ TEST_F(LmdbPagesTest, TheEndIsWhereItIs) {
   EXPECT_FALSE(opens(changed));
   EXPECT_FALSE(opens(""));
   EXPECT_FALSE(opens(whole_.substr(0, whole_.size() / 2)));
+}
+
+// Nothing that LMDB writes is taken for damage.
+class WrittenPagesTest : public test::TempDirectory {
+ protected:
+  WrittenPagesTest() : TempDirectory(test::fast_directory()) {}
+
+  void commit_some(const LmdbEnvironment& env) {
+    auto txn = LmdbWriteTxn::begin(env);
+    ASSERT_TRUE(txn);
+    const bool shrinks = random_() % 4 == 0;
+    for (std::size_t left = random_() % 60; left > 0; --left) {
+      const std::uint64_t number = random_() % 1000;
+      const std::string key = Writer().put_be64(number * number).take() + std::string(number % 190, 'k');
+      const std::size_t size = random_() % 5 == 0 ? random_() % 20000 : random_() % 300;
+      ASSERT_TRUE(random_() % 3 == 0 || shrinks ? txn->erase(key) : txn->put(key, std::string(size, 'v')));
+    }
+    if (random_() % 10 == 0) return;  // without it
+    ASSERT_TRUE(txn->commit());
+  }
+
+  std::mt19937_64 random_{test::number_from_environment("REKEYFS_TEST_SEED", 1)};
+};
+
+TEST_F(WrittenPagesTest, AreSound) {
+  for (int mount = 0; mount < 10; ++mount) {
+    const auto env = LmdbEnvironment::open(directory(), LmdbEnvironment::Access::read_write);
+    ASSERT_TRUE(env) << test::error_text(env);
+    for (int commit = 0; commit < 40; ++commit) {
+      commit_some(*env);
+      std::ifstream in(path("data.mdb"), std::ios::binary);
+      const std::string written{std::istreambuf_iterator<char>(in), {}};
+      const Status sound = LmdbPages(written).verify();
+      ASSERT_TRUE(sound) << test::error_text(sound.error()) << ": mount " << mount << ", commit " << commit;
+    }
+  }
 }
 
 }  // namespace
