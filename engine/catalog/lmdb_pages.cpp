@@ -72,8 +72,8 @@ std::optional<LmdbNode> LmdbPages::node(PageNumber page, std::size_t at) const {
   }
   found.overflow = number<std::uint64_t>(value);
   found.overflow_pages = (kHeader + size + kPageSize - 1) / kPageSize;
-  if (!is(found.overflow, kOverflow) || size > bytes_.size() - found.overflow * kPageSize - kHeader) return found;
-  found.value = bytes_.substr(found.overflow * kPageSize + kHeader, size);
+  found.is_whole = is(found.overflow, kOverflow) && size <= bytes_.size() - found.overflow * kPageSize - kHeader;
+  if (found.is_whole) found.value = bytes_.substr(found.overflow * kPageSize + kHeader, size);
   return found;
 }
 
@@ -101,7 +101,7 @@ bool LmdbPages::could_be_changed(PageNumber page) const {
 // As many as it says that it has: LMDB gives so many up with it, and may have put a shorter value in the place of a longer.
 bool LmdbPages::take_overflow(const LmdbNode& node, std::set<PageNumber>& used) const {
   if (node.overflow_pages == 0) return true;
-  if (node.value.empty()) return false;
+  if (!node.is_whole) return false;
   const PageNumber pages = number<std::uint32_t>(node.overflow * kPageSize + 12);
   if (pages < node.overflow_pages || pages > count() - node.overflow) return false;
   bool whole = true;

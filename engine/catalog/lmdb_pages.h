@@ -17,7 +17,8 @@ namespace rekeyfs::catalog {
 using PageNumber = std::uint64_t;
 
 struct LmdbNode {
-  std::string_view key, value;                  // the value is empty if its pages contradict it
+  std::string_view key, value;
+  bool is_whole = true;                         // else its pages contradict it, and the value is empty
   PageNumber child = 0;                         // of a branch
   PageNumber overflow = 0, overflow_pages = 0;  // where a long value lies; 0: on the leaf itself
 };
