@@ -428,6 +428,7 @@ Status Layer::write_slots(const std::vector<BlockEntry>& entries, ByteView seale
 
 Status Layer::choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) {
   UniqueLock lock(mutex_);
+  RK_TRY(catch_up());  // else the slots of a change on record would look free
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].state != BlockState::data) continue;
     const auto slot = choose_slot(first + i);

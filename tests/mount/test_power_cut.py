@@ -20,7 +20,7 @@ import unittest
 from pathlib import Path
 
 import logged_disk
-from harness import MountedStore, attribute, attribute_or_none, longest_opening, rekeyfs, run
+from harness import CommandFailed, MountedStore, attribute, attribute_or_none, longest_opening, rekeyfs, run
 from images import MIB
 
 BLOCK, PAGE = 16 << 10, 4 << 10
@@ -297,7 +297,7 @@ class PowerCut(unittest.TestCase):
         disk = logged_disk.LoggedDisk(self.folder / "disk", DISK)
         try:
             run(*make_filesystem, disk.loop.path)
-            run("mount", disk.loop.path, self.mounted)
+            self.mount_disk(disk.loop.path)
             try:
                 workload = self.run_workload(disk)
             finally:
@@ -305,6 +305,13 @@ class PowerCut(unittest.TestCase):
         finally:
             disk.close()
         return workload
+
+    def mount_disk(self, *arguments):
+        try:
+            run("mount", *arguments, self.mounted)
+        except CommandFailed as failure:
+            failure.add_note("the kernel's latest messages:\n" + run("dmesg", check=False).stdout[-2000:])
+            raise
 
     def run_workload(self, disk):
         store = MountedStore(within=self.mounted)
@@ -335,7 +342,7 @@ class PowerCut(unittest.TestCase):
     def verify(self, cut, file, workload):
         loop = logged_disk.LoopDevice(file)
         try:
-            run("mount", *self.mount_options, loop.path, self.mounted)
+            self.mount_disk(*self.mount_options, loop.path)
             try:
                 self.verify_store(cut, workload)
             finally:

@@ -567,27 +567,57 @@ TEST_F(LayerTest, ChangesBesideADamagedPlaceOfTheTableAreNotLost) {
   }
 }
 
-// A write is on record before the table is changed. If a page of it cannot be read then, the rest must still be as the
-// record says: what was recorded and forgotten would have its slot written again, and not be whole in a recovery.
-TEST_F(LayerTest, APageThatIsNotReadKeepsNoOtherFromBeingChanged) {
-  constexpr BlockIndex kLeaf = blocks::kFanout, kInner = kLeaf * blocks::kFanout;
-  const LayerId id = make_layer();
-  for (BlockIndex inner = 0; inner < 100; ++inner) ASSERT_TRUE(put(id, inner * kInner * kBlock, "x"));
-  ASSERT_TRUE(put(id, kLeaf * kBlock, "x"));
-  ASSERT_TRUE(parts_->checkpointer->run());
-  parts_->layers->page_budget().pages += blocks::PageBudget::kMost;  // other layers'
-  ASSERT_TRUE(put(id, kInner * kBlock, "y"));  // lets go of all leaves but its own
-  unsigned reads = 0;  // of leaves: two to find slots, then those to change them
-  storage_->set_hook([&](Operation asked, const std::string& path) -> Status {
-    const bool fails = asked == Operation::read && is(path, ".table") && ++reads == 3;
-    return fails ? Status(fail(Errc::io, "unreadable")) : Status{};
-  });
-  EXPECT_FALSE(put(id, (kLeaf - 1) * kBlock, std::string(2 * kBlock, 'b')));
-  EXPECT_GT(reads, 3u);
-  storage_->set_hook(nullptr);
-  for (const BlockIndex index : {kLeaf - 1, kLeaf}) ASSERT_TRUE(write(id, index, 'c'));
+// A write is on record before the table is changed; then a page of the table cannot be read.
+class UnreadTableTest : public LayerTest {
+ protected:
+  static constexpr BlockIndex kLeaf = blocks::kFanout, kInner = kLeaf * blocks::kFanout;
+
+  void SetUp() override {
+    LayerTest::SetUp();
+    id_ = make_layer();
+    for (BlockIndex inner = 0; inner < 100; ++inner) ASSERT_TRUE(put(id_, inner * kInner * kBlock, "x"));
+    ASSERT_TRUE(put(id_, kLeaf * kBlock, "x"));
+    ASSERT_TRUE(parts_->checkpointer->run());
+    parts_->layers->page_budget().pages += blocks::PageBudget::kMost;  // other layers'
+    ASSERT_TRUE(put(id_, kInner * kBlock, "y"));                       // lets go of all leaves but its own
+  }
+
+  // Of two blocks, under two leaves. These are read to find slots, and again to change them.
+  Status put_across(char fill) { return put(id_, (kLeaf - 1) * kBlock, std::string(2 * kBlock, fill)); }
+  void fail_to_apply(Errc code) {
+    unsigned reads = 0;
+    storage_->set_hook([&](Operation asked, const std::string& path) -> Status {
+      const bool fails = asked == Operation::read && is(path, ".table") && ++reads == 3;
+      return fails ? Status(fail(code, "unreadable")) : Status{};
+    });
+    EXPECT_FALSE(put_across('a'));
+    storage_->set_hook(nullptr);
+    EXPECT_GE(reads, 3u);
+  }
+
+  LayerId id_;
+};
+
+// What was recorded and forgotten would have its slot written again, and not be whole in a recovery.
+TEST_F(UnreadTableTest, KeepsNoOtherPageFromBeingChanged) {
+  fail_to_apply(Errc::io);
+  for (const BlockIndex index : {kLeaf - 1, kLeaf}) ASSERT_TRUE(write(id_, index, 'c'));
   kill();
-  for (const BlockIndex index : {kLeaf - 1, kLeaf}) EXPECT_EQ(block(id, index), "c");
+  for (const BlockIndex index : {kLeaf - 1, kLeaf}) EXPECT_EQ(block(id_, index), "c");
+}
+
+// So would the slots of what is yet to be put into the table, if they looked free.
+TEST_F(UnreadTableTest, IsCaughtUpWithBeforeSlotsAreChosen) {
+  fail_to_apply(Errc::no_memory);
+  storage_->set_hook([](Operation asked, const std::string& path) -> Status {
+    return asked == Operation::write && path.starts_with("journal/") ? Status(fail(Errc::io)) : Status{};
+  });
+  EXPECT_FALSE(put_across('b'));
+  storage_->set_hook(nullptr);
+  ASSERT_TRUE(write(id_, 0, 'c'));
+  kill();
+  EXPECT_EQ(block(id_, 0), "c");
+  EXPECT_EQ(block(id_, kLeaf - 1) + block(id_, kLeaf), "aa");
 }
 
 TEST_F(LayerTest, AMissingTableDoesNotStopTheOthers) {
