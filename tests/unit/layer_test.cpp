@@ -719,17 +719,24 @@ TEST_F(AppendTest, ManySmallAppendsLeaveLittleBehind) {
 
 // Random changes across the pages of a table, of which so many are in memory that they are read again and again, and
 // kills. A change that failed may be there or not.
-class FailingLayerTest : public LayerTest {
+struct FailingLayer {
+  bool is_encrypted, has_base;
+  const char* name;
+};
+class FailingLayerTest : public LayerTest, public ::testing::WithParamInterface<FailingLayer> {
  protected:
   static constexpr BlockIndex kLeaf = blocks::kFanout, kLeaves = 200, kBlocks = kLeaf * kLeaves;
 
   void SetUp() override {
     LayerTest::SetUp();
-    id_ = make_layer();
+    std::optional<kms::KeyId> key;
+    if (GetParam().is_encrypted) key = parts_->keys->create("key", 0)->id;
+    id_ = make_layer({}, key);
     for (BlockIndex leaf = 1; leaf <= kLeaves; ++leaf) {
       ASSERT_TRUE(write(id_, leaf * kLeaf - 1, 'z'));
       model_[leaf * kLeaf - 1] = "z";
     }
+    if (GetParam().has_base) id_ = make_layer(id_, key);
     ASSERT_TRUE(parts_->checkpointer->run());
     go_on();
   }
@@ -743,15 +750,22 @@ class FailingLayerTest : public LayerTest {
       return fail(kErrors[random_() % 4], "now and then");
     });
   }
-  void kill_and_look() {
+  void look_and_kill() {
+    storage_->set_hook(nullptr);
+    look();
+    if (HasFatalFailure()) return;
     kill();
+    look();
+    model_ = seen_;  // and stays what it is
+    go_on();
+  }
+  void look() {
     ASSERT_TRUE(layer(id_)->resize(kBlocks * kBlock, {}));
     for (BlockIndex index = 0; index < kBlocks; ++index) {
       const std::string got = block(id_, index), version = got == "hole" ? "0" : got;
       ASSERT_NE(versions(index).find(version), std::string::npos) << "block " << index << ": " << got << ", allowed: " << versions(index);
-      model_[index] = version;
+      seen_[index] = version;
     }
-    go_on();
   }
 
   std::string versions(BlockIndex index) const {
@@ -771,6 +785,10 @@ class FailingLayerTest : public LayerTest {
     if (first < end) note(first, end, '0', layer(id_)->zero(first * kBlock, (end - first) * kBlock, {}).has_value());
   }
 
+  void fill_some() {
+    const BlockIndex first = (1 + random_() % 10) * kLeaf - 1 - random_() % 2;
+    for (BlockIndex index = first; index < first + 3; ++index) static_cast<void>(layer(id_)->fill(index, 1 + random_() % 3));
+  }
   void cut_off_some() {
     const BlockIndex end = kBlocks - random_() % (5 * kLeaf);
     note(end, kBlocks, '0', layer(id_)->resize(end * kBlock, {}).has_value());
@@ -779,10 +797,11 @@ class FailingLayerTest : public LayerTest {
 
   LayerId id_;
   std::map<BlockIndex, std::string> model_;  // the versions that a block may have
+  std::map<BlockIndex, std::string> seen_;   // the one that it had when it was looked at
   std::mt19937_64 random_{test::number_from_environment("REKEYFS_TEST_SEED", 1)};
 };
 
-TEST_F(FailingLayerTest, LosesNothingAcknowledged) {
+TEST_P(FailingLayerTest, LosesNothingAcknowledged) {
   for (int step = 1; step <= 600; ++step) {
     SCOPED_TRACE("step " + std::to_string(step));
     switch (random_() % 20) {
@@ -792,13 +811,22 @@ TEST_F(FailingLayerTest, LosesNothingAcknowledged) {
       case 1:
         static_cast<void>(parts_->checkpointer->run());
         break;
+      case 2:
+      case 3:
+        fill_some();
+        break;
       default:
         write_some();
     }
-    if (step % 100 == 0) kill_and_look();
+    if (step % 100 == 0) look_and_kill();
     if (HasFatalFailure()) return;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, FailingLayerTest,
+                         ::testing::Values(FailingLayer{false, false, "Plain"}, FailingLayer{true, false, "Encrypted"},
+                                           FailingLayer{true, true, "Replica"}),
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace rekeyfs
