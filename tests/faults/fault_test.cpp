@@ -1,5 +1,5 @@
 // Every call below the store failing: a workload through the whole engine on real files, in a child process, with the
-// n-th call of a kind failing, for every n, once or from then on; opening a store that was killed, checking it and
+// n-th call of a kind failing, for every n, once or from then on, or calls drawn at random; opening a store that was killed, checking it and
 // repairing it, as well. Never a crash or a hang, never bytes that were not written; what was acknowledged is there when
 // the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a store that goes on by
 // itself; a failed sync leaves one that is read-only and still read. RK_FAULTS_POINTS=k tries k points of each kind
@@ -281,11 +281,16 @@ struct Fault {
   int error;
   std::int64_t many;  // calls that fail, from the n-th on
   const char* name;
+  std::int64_t one_in = 0;  // if not 0, one call in so many fails instead, and n draws which
   // Does it pass, so that the store goes on?
   bool passes() const { return error != EIO; }
   bool is_failed_sync() const { return (kind == Faults::sync || kind == Faults::commit) && error == EIO; }
 };
 void PrintTo(const Fault& fault, std::ostream* out) { *out << fault.name; }  // GoogleTest's name for it
+
+constexpr auto kFiles = static_cast<Faults::Kind>(Faults::read | Faults::write | Faults::open | Faults::space | Faults::names);
+constexpr auto kSpace = static_cast<Faults::Kind>(Faults::write | Faults::space | Faults::names);
+constexpr auto kMemory = static_cast<Faults::Kind>(Faults::memory | Faults::libraries_memory);
 
 constexpr Fault kFaults[] = {
     {Faults::read, EIO, 1, "ReadEioOnce"},          {Faults::read, EIO, kNever, "ReadEioForEver"},
@@ -302,6 +307,9 @@ constexpr Fault kFaults[] = {
     {Faults::commit, ENOSPC, 1, "CommitEnospcOnce"}, {Faults::libraries_memory, ENOMEM, 1, "LibrariesMemoryOnce"},
     {Faults::libraries_memory, ENOMEM, 40, "LibrariesMemoryFortyTimes"},
     {Faults::libraries_memory, ENOMEM, kNever, "LibrariesMemoryForEver"},
+    {kFiles, EIO, 0, "FilesEioNowAndThen", 40},     {kFiles, ENOMEM, 0, "FilesEnomemNowAndThen", 40},
+    {kSpace, ENOSPC, 0, "SpaceEnospcNowAndThen", 20}, {Faults::open, EMFILE, 0, "OpenEmfileNowAndThen", 8},
+    {kMemory, ENOMEM, 0, "MemoryNowAndThen", 400},
 };
 
 void arm(const Fault& fault, std::int64_t first) {
@@ -311,6 +319,7 @@ void arm(const Fault& fault, std::int64_t first) {
   faults.error = fault.error;
   faults.first = first;
   faults.last = first > kNever ? first : first + fault.many - 1;
+  faults.one_in = first > kNever ? 0 : fault.one_in;
   faults.kinds = fault.kind;
 }
 
@@ -627,7 +636,7 @@ INSTANTIATE_TEST_SUITE_P(Calls, FaultTest, ::testing::ValuesIn(kFaults), name_of
 // What the disk does not give, a repair takes for lost; but it asks more than once.
 std::vector<Fault> faults_of_a_repair() {
   std::vector<Fault> faults(std::begin(kFaults), std::end(kFaults));
-  std::erase_if(faults, [](const Fault& fault) { return fault.kind == Faults::read && fault.error == EIO && fault.many > 1; });
+  std::erase_if(faults, [](const Fault& fault) { return (fault.kind & Faults::read) != 0 && fault.error == EIO && fault.many != 1; });
   return faults;
 }
 INSTANTIATE_TEST_SUITE_P(Calls, RepairTest, ::testing::ValuesIn(faults_of_a_repair()), name_of_fault);

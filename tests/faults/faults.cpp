@@ -52,12 +52,21 @@ Faults& faults() {
   return *mapped;
 }
 
+// Whether the call of that number is one of those drawn (splitmix64, Vigna).
+bool is_drawn(std::int64_t number, std::int64_t one_in, std::int64_t seed) {
+  std::uint64_t mixed = static_cast<std::uint64_t>(number) + static_cast<std::uint64_t>(seed) * 0x9e3779b97f4a7c15u;
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
+  return (mixed ^ (mixed >> 31)) % static_cast<std::uint64_t>(one_in) == 0;
+}
+
 // Whether this call is to fail. errno is set if so.
 bool fails(Faults::Kind kind) {
   Faults& all = faults();
   if (!counts || (all.kinds.load() & kind) == 0) return false;
   const std::int64_t number = all.calls.fetch_add(1);
-  if (number < all.first.load() || number > all.last.load()) return false;
+  const std::int64_t first = all.first.load(), one_in = all.one_in.load();
+  if (one_in > 0 ? !is_drawn(number, one_in, first) : number < first || number > all.last.load()) return false;
   all.failed.fetch_add(1);
   errno = all.error.load();
   return true;

@@ -27,6 +27,7 @@ struct Faults {
   std::atomic<std::int64_t> last;
   std::atomic<std::int64_t> calls;   // of `kinds`, counted so far
   std::atomic<std::int64_t> failed;  // of them
+  std::atomic<std::int64_t> one_in;  // 0; else one call in so many fails, drawn from `first`, whatever `last` is
   std::atomic<std::uint32_t> short_transfers;  // reads and writes of all files but the catalog's do a part, or are interrupted
 };
 

@@ -13,7 +13,7 @@ FOR_EVER = 1 << 60
 
 class _Layout(ctypes.Structure):
     _fields_ = [("kinds", ctypes.c_uint32), ("error", ctypes.c_int32), ("first", ctypes.c_int64), ("last", ctypes.c_int64),
-                ("calls", ctypes.c_int64), ("failed", ctypes.c_int64), ("short_transfers", ctypes.c_uint32)]
+                ("calls", ctypes.c_int64), ("failed", ctypes.c_int64), ("one_in", ctypes.c_int64), ("short_transfers", ctypes.c_uint32)]
 
 
 class Faults:
