@@ -98,8 +98,9 @@ class LoggedDisk:
 class Log:
     """The log of a disk that is closed."""
 
-    def __init__(self, path, size):
-        self.size = size
+    def __init__(self, path, size, tears=True):
+        """Of a disk that tears pieces of 4 KiB, or not."""
+        self.size, self.tears = size, tears
         with open(path, "rb") as file:
             magic, _, count, sector = HEADER.unpack(file.read(HEADER.size))
             assert (magic, sector) == (MAGIC, SECTOR), "not a log of writes"
@@ -122,13 +123,12 @@ class Log:
         for at, size in [(0, entry.size)] if kept == 100 else self._pieces(entry, kept, dice):
             os.pwrite(disk, self.bytes[entry.at + at:entry.at + at + size], entry.offset + at)
 
-    @staticmethod
-    def _pieces(entry, kept, dice):
-        """(offset, size) of the survivors; a quarter of them are torn between sectors."""
+    def _pieces(self, entry, kept, dice):
+        """(offset, size) of the survivors; a quarter of them are torn between sectors, if any is."""
         for at in range(0, entry.size, PIECE):
             if dice.randrange(100) < kept:
                 size = min(PIECE, entry.size - at)
-                yield at, dice.randrange(size // SECTOR) * SECTOR if dice.randrange(4) == 0 else size
+                yield at, dice.randrange(size // SECTOR) * SECTOR if self.tears and dice.randrange(4) == 0 else size
 
 
 class Cut(NamedTuple):

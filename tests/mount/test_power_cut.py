@@ -281,6 +281,7 @@ def wrong_block(got, versions):
 @unittest.skipIf(logged_disk.missing(), logged_disk.missing())
 class PowerCut(unittest.TestCase):
     mount_options = ()  # of the file system after a cut
+    tears = True        # blocks of 4 KiB
 
     def setUp(self):
         self.seed = int(os.environ.get("REKEYFS_TEST_SEED") or random.randrange(1 << 30))
@@ -384,7 +385,7 @@ class PowerCut(unittest.TestCase):
 
     def cut_everywhere(self, usual_cuts, *make_filesystem):
         workload = self.workload(*make_filesystem)
-        log = logged_disk.Log(self.folder / "disk" / "log", DISK)
+        log = logged_disk.Log(self.folder / "disk" / "log", DISK, self.tears)
         self.addCleanup(log.close)
         replay = logged_disk.Replay(log, self.folder)
         cuts = self.cuts(log, workload.names.synced[0][0], int(os.environ.get("REKEYFS_CUTS", usual_cuts)))
@@ -404,6 +405,7 @@ class PowerCut(unittest.TestCase):
     @unittest.skipUnless(shutil.which("mkfs.xfs"), "needs mkfs.xfs (package xfsprogs)")
     def test_on_xfs(self):
         self.mount_options = ("-o", "nouuid")  # the one before may still be mounted in a name space of somebody else's
+        self.tears = False  # its own recovery passes over a directory's block whose head is new, and finds it damaged then
         self.cut_everywhere(6, "mkfs.xfs", "-q", "-K")
 
 
