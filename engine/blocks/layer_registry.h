@@ -72,7 +72,7 @@ class LayerRegistry final : public DirtyObserver {
   void layer_changed(LayerId layer) override;
   bool has_changed() const;
   Layer::Pressure pressure() const;  // of all together
-  PageBudget& page_budget() { return budget_; }
+  PageBudget& page_budget() { return budget_; }  // of the tables of all layers
 
   Result<LayerRecord> record_of(LayerId id) const;
   struct Base {
