@@ -55,16 +55,20 @@ std::optional<LmdbNode> LmdbPages::node(PageNumber page, std::size_t at) const {
   if (at < kHeader || at + kNodeHeader > kPageSize) return std::nullopt;
   const std::size_t start = page * kPageSize + at;
   const std::uint64_t low = number<std::uint16_t>(start), high = number<std::uint16_t>(start + 2);
-  const std::uint64_t marks = number<std::uint16_t>(start + 4);
+  const auto marks = number<std::uint16_t>(start + 4);
   const std::size_t key_size = number<std::uint16_t>(start + 6);
   if (at + kNodeHeader + key_size > kPageSize) return std::nullopt;
   LmdbNode found;
+  found.at = at;
+  found.size = kNodeHeader + key_size;
   found.key = bytes_.substr(start + kNodeHeader, key_size);
   if (flags(page) & kBranch) {
-    found.child = low | high << 16 | marks << 32;
+    found.child = low | high << 16 | std::uint64_t{marks} << 32;
     return found;
   }
   const std::size_t size = low | high << 16, value = start + kNodeHeader + key_size;
+  found.marks = marks;
+  found.size += marks & kBigData ? sizeof(PageNumber) : size;
   if (!(marks & kBigData)) {
     if (value + size > (page + 1) * kPageSize) return std::nullopt;
     found.value = bytes_.substr(value, size);
@@ -77,23 +81,14 @@ std::optional<LmdbNode> LmdbPages::node(PageNumber page, std::size_t at) const {
   return found;
 }
 
-// Its nodes follow one another from where LMDB believes they begin to the page's end, as it moves them; and of a leaf
-// none has a mark that it would take for another kind of value when it is to be changed.
-bool LmdbPages::could_be_changed(PageNumber page) const {
-  const std::size_t start = page * kPageSize, lower = number<std::uint16_t>(start + 12);
-  std::vector<std::size_t> places;
-  for (std::size_t at = kHeader; at + 2 <= lower; at += 2) places.push_back(number<std::uint16_t>(start + at));
-  std::sort(places.begin(), places.end());
-  std::size_t end = number<std::uint16_t>(start + 14);
-  for (const std::size_t at : places) {
-    if (at != end) return false;
-    const std::size_t node = start + at, marks = number<std::uint16_t>(node + 4);
-    std::size_t size = kNodeHeader + number<std::uint16_t>(node + 6);
-    if (is_leaf(page)) {
-      if (marks != 0 && marks != kBigData) return false;
-      size += marks == kBigData ? sizeof(PageNumber) : number<std::uint32_t>(node);
-    }
-    end += size + size % 2;
+// Its nodes follow one another from where LMDB believes they begin to the page's end, as it moves them; and none has a
+// mark that it would take for another kind of value when it is to be changed.
+bool LmdbPages::could_be_changed(PageNumber page, std::vector<LmdbNode> nodes) const {
+  std::sort(nodes.begin(), nodes.end(), [](const LmdbNode& one, const LmdbNode& other) { return one.at < other.at; });
+  std::size_t end = number<std::uint16_t>(page * kPageSize + 14);
+  for (const LmdbNode& one : nodes) {
+    if (one.at != end || (one.marks & ~kBigData) != 0) return false;
+    end += one.size + one.size % 2;
   }
   return end == kPageSize;
 }
@@ -130,7 +125,7 @@ bool LmdbPages::walk_below(PageNumber page, unsigned depth, std::set<PageNumber>
   if (depth > kDeepest || (!leaf && !is_branch(page)) || !used.insert(page).second) return false;
   const auto found = nodes(page);
   if (!found) return false;
-  bool whole = flags(page) == (leaf ? kLeaf : kBranch) && could_be_changed(page);  // LMDB would read it otherwise
+  bool whole = flags(page) == (leaf ? kLeaf : kBranch) && could_be_changed(page, *found);  // LMDB would read it otherwise
   for (const LmdbNode& one : *found) {
     whole = (leaf ? take_overflow(one, used) : walk_below(one.child, depth + 1, used, visit)) && whole;
     if (leaf) visit(one);

@@ -17,6 +17,8 @@ namespace rekeyfs::catalog {
 using PageNumber = std::uint64_t;
 
 struct LmdbNode {
+  std::size_t at = 0, size = 0;                 // where it begins in its page, and its bytes there
+  std::uint16_t marks = 0;                      // of a leaf's
   std::string_view key, value;
   bool is_whole = true;                         // else its pages contradict it, and the value is empty
   PageNumber child = 0;                         // of a branch
@@ -58,7 +60,7 @@ class LmdbPages {
   std::uint16_t flags(PageNumber page) const;
   bool is(PageNumber page, std::uint16_t kind) const;
   std::optional<LmdbNode> node(PageNumber page, std::size_t at) const;
-  bool could_be_changed(PageNumber page) const;
+  bool could_be_changed(PageNumber page, std::vector<LmdbNode> nodes) const;
   bool take_overflow(const LmdbNode& node, std::set<PageNumber>& used) const;
   std::optional<LmdbMeta> meta_of(PageNumber page) const;
   bool walk_below(PageNumber page, unsigned depth, std::set<PageNumber>& used, const Visit& visit) const;
