@@ -68,17 +68,17 @@ void HandleTable::remove_file(std::uint64_t handle) {
   if (--image.handles == 0) images_.erase(closed->ino());
 }
 
+void HandleTable::remove_directory(std::uint64_t handle) {
+  Lock lock(mutex_);
+  directories_.erase(handle);
+}
+
 std::vector<Ino> HandleTable::open_for_writing() {
   std::set<Ino> images;
   Lock lock(mutex_);
   for (const auto& [number, handle] : files_)
     if (handle->writes_) images.insert(handle->ino());
   return {images.begin(), images.end()};
-}
-
-void HandleTable::remove_directory(std::uint64_t handle) {
-  Lock lock(mutex_);
-  directories_.erase(handle);
 }
 
 }  // namespace rekeyfs::fs

@@ -93,8 +93,8 @@ class HandleTable {
   std::uint64_t add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes, HotImages::Use use) EXCLUDES(mutex_);
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
-  std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // each image once
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);
+  std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // each image once
 
   static FileHandle& file(std::uint64_t handle) { return *reinterpret_cast<FileHandle*>(handle); }
   static DirectoryHandle& directory(std::uint64_t handle) { return *reinterpret_cast<DirectoryHandle*>(handle); }

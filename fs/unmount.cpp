@@ -19,14 +19,12 @@ bool unmount_if_unused(const std::string& mountpoint) {
   return run({"fusermount3", "-u", "--", mountpoint});
 }
 
-void write_back(const std::string& mountpoint, std::vector<std::string> images) {
+void write_back(const std::string& mountpoint, const std::vector<std::string>& images) {
   run({"sync", "--file-system", "--", mountpoint});
-  while (!images.empty()) {
-    const auto first = images.end() - static_cast<std::ptrdiff_t>(std::min(images.size(), kMostAtOnce));
+  for (std::size_t first = 0; first < images.size(); first += kMostAtOnce) {
     std::vector<std::string> command{"sync", "--"};
-    for (auto image = first; image != images.end(); ++image) command.push_back(mountpoint + *image);
+    for (std::size_t i = first; i < std::min(images.size(), first + kMostAtOnce); ++i) command.push_back(mountpoint + images[i]);
     run(command);
-    images.erase(first, images.end());
   }
 }
 

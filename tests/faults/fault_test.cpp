@@ -1,9 +1,9 @@
 // Every call below the store failing: a workload through the whole engine on real files, in a child process, with the
-// n-th call of a kind failing, for every n, once or from then on, or calls drawn at random; opening a store that was killed, checking it and
-// repairing it, as well. Never a crash or a hang, never bytes that were not written; what was acknowledged is there when
-// the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a store that goes on by
-// itself; a failed sync leaves one that is read-only and still read. RK_FAULTS_POINTS=k tries k points of each kind
-// instead of 8, RK_FAULTS_ALL=1 all.
+// n-th call of a kind failing, for every n, once or from then on, or calls drawn at random; opening a store that was
+// killed, checking it and repairing it, as well. Never a crash or a hang, never bytes that were not written; what was
+// acknowledged is there when the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a
+// store that goes on by itself; a failed sync leaves one that is read-only and still read. RK_FAULTS_POINTS=k tries k
+// points of each kind instead of 8, RK_FAULTS_ALL=1 all.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
