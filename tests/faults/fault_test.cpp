@@ -22,9 +22,9 @@
 #include "engine/base/exceptions.h"
 #include "engine/engine.h"
 #include "tests/faults/faults.h"
-#include "tests/unit/rich_store.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/rich_store.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

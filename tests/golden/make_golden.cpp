@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/crypto/hash.h"
-#include "tests/unit/rich_store.h"
+#include "tests/support/rich_store.h"
 
 namespace {
 

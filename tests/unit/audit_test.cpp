@@ -9,8 +9,8 @@
 
 #include "engine/audit/audit_log.h"
 #include "engine/audit/event_record.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

@@ -7,8 +7,8 @@
 #include <gmock/gmock.h>
 
 #include "engine/boot/boot_profile.h"
-#include "tests/unit/store_user.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_user.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

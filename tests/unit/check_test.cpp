@@ -10,8 +10,8 @@
 
 #include "engine/check/bench.h"
 #include "engine/check/records.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

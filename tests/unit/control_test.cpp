@@ -10,7 +10,7 @@
 
 #include "engine/engine.h"
 #include "fs/control.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::fs {
 namespace {

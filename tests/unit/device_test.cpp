@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "fs/device.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::fs {
 namespace {

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <thread>
 
-#include "tests/unit/faulty_store.h"
+#include "tests/support/faulty_store.h"
 
 namespace rekeyfs {
 namespace {

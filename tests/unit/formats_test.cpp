@@ -28,7 +28,7 @@
 #include "engine/base/mutex.h"
 #include "engine/formats/sandboxed_process.h"
 #include "engine/io/descriptor.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::formats {
 namespace {

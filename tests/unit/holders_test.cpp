@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 #include "tools/holders.h"
 
 namespace rekeyfs::tools {

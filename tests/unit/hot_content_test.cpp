@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/unit/store_user.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_user.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::fs {
 namespace {

@@ -8,8 +8,8 @@
 #include <iterator>
 
 #include "engine/io/local_storage.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::catalog {
 namespace {

@@ -17,10 +17,10 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/unit/kill_points.h"
-#include "tests/unit/kill_workloads.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/kill_points.h"
+#include "tests/support/kill_workloads.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

@@ -10,7 +10,7 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/unit/faulty_store.h"
+#include "tests/support/faulty_store.h"
 
 namespace rekeyfs {
 namespace {

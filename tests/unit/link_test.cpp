@@ -1,8 +1,8 @@
 // Hard links: an image outlives the name, and the directory, that it was made under.
 #include <fcntl.h>
 
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

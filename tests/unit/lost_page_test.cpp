@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "tests/unit/damaged_store.h"
+#include "tests/support/damaged_store.h"
 
 namespace rekeyfs::test {
 namespace {

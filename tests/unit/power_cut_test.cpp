@@ -14,9 +14,9 @@
 #include <random>
 
 #include "engine/make_engine.h"
-#include "tests/unit/storage_faults.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/storage_faults.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

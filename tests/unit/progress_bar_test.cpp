@@ -7,7 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 #include "tools/descriptor.h"
 #include "tools/human.h"
 #include "tools/progress_bar.h"

@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "engine/engine.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs {
 namespace {

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 #include "tools/sandbox.h"
 
 namespace rekeyfs::tools {

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 #include "tools/secret_file.h"
 
 namespace rekeyfs::tools {

@@ -13,7 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/io/local_storage.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::io {
 namespace {

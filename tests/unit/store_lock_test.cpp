@@ -17,7 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/io/store_lock.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::io {
 namespace {

@@ -10,8 +10,8 @@
 
 #include "engine/io/local_storage.h"
 #include "engine/store/superblock.h"
-#include "tests/unit/storage_faults.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/storage_faults.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::store {
 namespace {

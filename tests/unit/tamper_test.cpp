@@ -1,17 +1,17 @@
 // Tampering: a small store with some of everything (RichStore), changed in each way that somebody without its keys can,
 // one change at a time, and opened. It is refused with a reason, or every read gives right bytes or an I/O error.
 //
-// Each mutation is tried in a process of its own, so that a crash or a hang is one failure of that mutation. The long
+// Each attack is tried in a process of its own, so that a crash or a hang is one failure of that attack. The long
 // lists are sampled; RK_TAMPER_ALL=1 tries all of them (hours), RK_TAMPER_SEED draws another sample,
 // RK_TAMPER_SHARE=k/n takes the k-th of n parts, from 0.
-#include "tests/unit/mutations.h"
+#include "tests/support/attacks.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <optional>
 
-#include "tests/unit/damaged_store.h"
+#include "tests/support/damaged_store.h"
 
 namespace rekeyfs::test {
 namespace {
@@ -20,19 +20,19 @@ class TamperTest : public DamagedStore {
  protected:
   static bool all() { return number_from_environment("RK_TAMPER_ALL", 0) != 0; }
 
-  void try_one(const Mutation& mutation) {
+  void try_one(const Attack& attack) {
     image_->restore(victim());
-    mutation.apply(victim());
+    attack.apply(victim());
     std::set<std::uint64_t> damaged;
-    for (const std::string& file : mutation.files) damaged.insert(layer_of_path(file).value());
-    in_child(mutation.what, [&] { open_and_judge(damaged); });
-    const bool journal = std::any_of(mutation.files.begin(), mutation.files.end(),
+    for (const std::string& file : attack.files) damaged.insert(layer_of_path(file).value());
+    in_child(attack.what, [&] { open_and_judge(damaged); });
+    const bool journal = std::any_of(attack.files.begin(), attack.files.end(),
                                      [](const auto& file) { return file.starts_with("journal"); });
     // A journal without its end, and a block that the journal's end speaks of, are what a power cut leaves.
     const bool seen = outcome_->kind == Outcome::refused || outcome_->kind == Outcome::with_errors ||
                       (outcome_->kind == Outcome::earlier_state && !journal && damaged == std::set<std::uint64_t>{0});
-    if (seen && !outcome_->told) ADD_FAILURE() << mutation.what << ": a reader sees it and a check does not";
-    expect_no_marker(mutation.what);
+    if (seen && !outcome_->told) ADD_FAILURE() << attack.what << ": a reader sees it and a check does not";
+    expect_no_marker(attack.what);
   }
 
   void open_and_judge(const std::set<std::uint64_t>& damaged) {
@@ -54,16 +54,16 @@ class TamperTest : public DamagedStore {
     static_cast<void>((*engine)->close());
   }
 
-  void try_all(const std::string& kind, const Mutations& mutations) {
+  void try_all(const std::string& kind, const Attacks& attacks) {
     std::map<Outcome::Kind, std::size_t> counts;
     const auto start = std::chrono::steady_clock::now();
-    for (const Mutation& mutation : mutations) {
-      try_one(mutation);
+    for (const Attack& attack : attacks) {
+      try_one(attack);
       ++counts[outcome_->kind];
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    std::printf("%-32s %7zu mutations: %7zu refused, %6zu with errors, %6zu an earlier state, %6zu harmless (%.1f s)\n",
-                kind.c_str(), mutations.size(), counts[Outcome::refused], counts[Outcome::with_errors],
+    std::printf("%-32s %7zu attacks: %7zu refused, %6zu with errors, %6zu an earlier state, %6zu harmless (%.1f s)\n",
+                kind.c_str(), attacks.size(), counts[Outcome::refused], counts[Outcome::with_errors],
                 counts[Outcome::earlier_state], counts[Outcome::unharmed], took.count());
     std::fflush(stdout);
   }
@@ -121,8 +121,8 @@ class TamperTest : public DamagedStore {
     return noticed;
   }
 
-  Mutations flips(const std::string& part, Bits bits, std::size_t most) {
-    Mutations flips;
+  Attacks flips(const std::string& part, Bits bits, std::size_t most) {
+    Attacks flips;
     for (const FileBit& bit : chosen(bits_of(*image_, part, bits, random_), most)) flips.push_back(flipped(bit));
     return flips;
   }
@@ -167,7 +167,7 @@ TEST_F(TamperTest, PiecesExchanged) {
   try_all("blocks and pages exchanged", chosen(exchanged_pieces(*image_), 60));
 }
 TEST_F(TamperTest, OldPiecesPutBack) {
-  Mutations old = old_pieces(*image_, older());
+  Attacks old = old_pieces(*image_, older());
   append(old, old_pieces(*image_, oldest()));
   try_all("old blocks, pages and files", chosen(std::move(old), 40));
 }
@@ -197,7 +197,7 @@ TEST_F(TamperTest, BitsOfTheData) {
     flipped += outcome_->flipped;
     noticed += outcome_->noticed;
   }
-  std::printf("%-32s %7zu mutations: %7zu are errors\n", "bits of blocks", flipped, noticed);
+  std::printf("%-32s %7zu attacks: %7zu are errors\n", "bits of blocks", flipped, noticed);
   EXPECT_GT(noticed * 2, flipped);
 }
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/unit/store_copies.h"
+#include "tests/support/store_copies.h"
 
 namespace rekeyfs::test {
 

@@ -1,5 +1,5 @@
 #undef _FILE_OFFSET_BITS  // else the names below would mean those with 64 at their end
-#include "tests/unit/kill_points.h"
+#include "tests/support/kill_points.h"
 
 #include <atomic>
 #include <cerrno>

@@ -1,4 +1,4 @@
-#include "tests/unit/tamper_oracle.h"
+#include "tests/support/tamper_oracle.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "tests/unit/mutations.h"
+#include "tests/support/attacks.h"
 
 #include <sys/stat.h>
 
@@ -9,7 +9,7 @@
 #include "engine/base/bytes.h"
 #include "engine/blocks/layer_record.h"
 #include "engine/namespace/inode_record.h"
-#include "tests/unit/lmdb_editor.h"
+#include "tests/support/lmdb_editor.h"
 
 namespace rekeyfs::test {
 namespace {
@@ -101,14 +101,14 @@ std::string name_of_key(const std::string& key) {
   return name;
 }
 
-Mutation edited(std::string what, std::function<void(LmdbEditor&)> edit) {
+Attack edited(std::string what, std::function<void(LmdbEditor&)> edit) {
   return {"catalog: " + std::move(what), {std::string(kCatalog)}, [edit = std::move(edit)](const std::string& store) {
             LmdbEditor editor(store + "/catalog");
             edit(editor);
           }};
 }
 
-Mutation put(std::string what, const std::string& key, const std::string& value) {
+Attack put(std::string what, const std::string& key, const std::string& value) {
   return edited(std::move(what), [key, value](LmdbEditor& editor) { editor.put(key, value); });
 }
 
@@ -123,7 +123,7 @@ std::string made_up(const std::string& key) {
 
 }  // namespace
 
-void append(Mutations& to, Mutations more) {
+void append(Attacks& to, Attacks more) {
   std::move(more.begin(), more.end(), std::back_inserter(to));
 }
 
@@ -141,15 +141,15 @@ std::vector<FileBit> bits_of(const StoreImage& image, std::string_view part, Bit
   return all;
 }
 
-Mutation flipped(const FileBit& bit) {
+Attack flipped(const FileBit& bit) {
   const std::string file(bit.file);
   return {file + ": bit " + std::to_string(bit.bit) + " of byte " + std::to_string(bit.byte) + " flipped",
           {file},
           [=](const std::string& store) { flip_bit(store + "/" + file, bit.byte, bit.bit); }};
 }
 
-Mutations exchanged_pieces(const StoreImage& image) {
-  Mutations all;
+Attacks exchanged_pieces(const StoreImage& image) {
+  Attacks all;
   for (const auto& wanted : std::initializer_list<bool (*)(const std::string&)>{is_data, is_table}) {
     const std::vector<Piece> pieces = pieces_of(image, wanted);
     for (const Piece& one : pieces) {
@@ -170,8 +170,8 @@ Mutations exchanged_pieces(const StoreImage& image) {
   return all;
 }
 
-Mutations old_pieces(const StoreImage& image, const StoreImage& older) {
-  Mutations all;
+Attacks old_pieces(const StoreImage& image, const StoreImage& older) {
+  Attacks all;
   for (const Piece& old :
        pieces_of(older, [](const std::string& file) { return is_data(file) || is_table(file) || file == kCatalog; })) {
     if (!image.contains(old.file) || image.bytes(old.file, old.offset, old.bytes.size()) == old.bytes) continue;
@@ -188,8 +188,8 @@ Mutations old_pieces(const StoreImage& image, const StoreImage& older) {
   return all;
 }
 
-Mutations mishandled_files(const StoreImage& image) {
-  Mutations all;
+Attacks mishandled_files(const StoreImage& image) {
+  Attacks all;
   for (const std::string& file : image.files()) {
     auto add = [&](const std::string& what, std::function<void(const std::string&)> edit) {
       all.push_back({file + " " + what, {file}, [file, edit = std::move(edit)](const std::string& store) {
@@ -237,14 +237,14 @@ Mutations mishandled_files(const StoreImage& image) {
   return all;
 }
 
-Mutations mishandled_directories(const StoreImage& image) {
+Attacks mishandled_directories(const StoreImage& image) {
   std::set<std::string> directories;
   for (const std::string& file : image.files())
     for (std::string path = file; path.find('/') != std::string::npos;) {
       path = path.substr(0, path.rfind('/'));
       directories.insert(path);
     }
-  Mutations all;
+  Attacks all;
   for (const std::string& directory : directories) {
     std::set<std::string> files;
     for (const std::string& file : image.files())
@@ -271,9 +271,9 @@ Mutations mishandled_directories(const StoreImage& image) {
   return all;
 }
 
-Mutations lost_records(const StoreImage& image, const StoreImage& older, const std::string& scratch) {
+Attacks lost_records(const StoreImage& image, const StoreImage& older, const std::string& scratch) {
   const auto records = records_in(image, scratch), old = records_in(older, scratch);
-  Mutations all;
+  Attacks all;
   for (const auto& [key, value] : records) {
     const std::string name = name_of_key(key);
     all.push_back(edited(name + " dropped", [key = key](LmdbEditor& editor) { editor.erase(key); }));
@@ -285,9 +285,9 @@ Mutations lost_records(const StoreImage& image, const StoreImage& older, const s
   return all;
 }
 
-Mutations forged_records(const StoreImage& image, const StoreImage& foreign, const std::string& scratch) {
+Attacks forged_records(const StoreImage& image, const StoreImage& foreign, const std::string& scratch) {
   const auto records = records_in(image, scratch), other_store = records_in(foreign, scratch);
-  Mutations all;
+  Attacks all;
   for (const auto& [key, value] : records) {
     const std::string name = name_of_key(key);
     for (const auto& [from, bytes] : records) {
@@ -314,12 +314,12 @@ Mutations forged_records(const StoreImage& image, const StoreImage& foreign, con
   return all;
 }
 
-Mutations forged_journals(const StoreImage& image, const StoreImage& older, const StoreImage& foreign) {
+Attacks forged_journals(const StoreImage& image, const StoreImage& older, const StoreImage& foreign) {
   const std::string file = journal_name(image);
   const std::string journal = image.bytes(file), header = journal.substr(0, kJournalHeader);
   const std::vector<std::string> records = records_of(journal),
                                  others = records_of(foreign.bytes(journal_name(foreign)));
-  Mutations all;
+  Attacks all;
   auto add = [&](const std::string& what, std::string bytes) {
     all.push_back({"journal: " + what, {file}, [=](const std::string& store) {
                      std::ofstream(store + "/" + file, std::ios::binary | std::ios::trunc) << bytes;

@@ -1,4 +1,4 @@
-#include "tests/unit/kill_workloads.h"
+#include "tests/support/kill_workloads.h"
 
 #include <fcntl.h>
 

@@ -6,9 +6,9 @@
 #include "engine/store/checkpointer.h"
 #include "engine/store/leftovers.h"
 #include "engine/store/recovery.h"
-#include "tests/unit/storage_faults.h"
-#include "tests/unit/store_copies.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/storage_faults.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::test {
 

@@ -14,9 +14,9 @@
 
 #include <cstring>
 
-#include "tests/unit/store_image.h"
-#include "tests/unit/tamper_oracle.h"
-#include "tests/unit/temp_directory.h"
+#include "tests/support/store_image.h"
+#include "tests/support/tamper_oracle.h"
+#include "tests/support/temp_directory.h"
 
 namespace rekeyfs::test {
 

@@ -7,11 +7,11 @@
 #include <set>
 #include <string>
 
-#include "tests/unit/rich_store.h"
+#include "tests/support/rich_store.h"
 
 namespace rekeyfs::test {
 
-// What came of a mutation, in memory that the child shares with its parent.
+// What came of a attack, in memory that the child shares with its parent.
 struct Outcome {
   enum Kind { none, refused, unharmed, earlier_state, with_errors };
   Kind kind = none;

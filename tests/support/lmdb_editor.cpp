@@ -1,4 +1,4 @@
-#include "tests/unit/lmdb_editor.h"
+#include "tests/support/lmdb_editor.h"
 
 #include <lmdb.h>
 

@@ -1,4 +1,4 @@
-#include "tests/unit/store_image.h"
+#include "tests/support/store_image.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "tests/unit/rich_store.h"
+#include "tests/support/rich_store.h"
 
 #include <fcntl.h>
 

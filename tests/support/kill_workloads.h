@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "tests/unit/store_user.h"
+#include "tests/support/store_user.h"
 
 namespace rekeyfs::test {
 

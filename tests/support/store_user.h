@@ -8,7 +8,7 @@
 #include <map>
 #include <thread>
 
-#include "tests/unit/store_copies.h"
+#include "tests/support/store_copies.h"
 
 namespace rekeyfs::test {
 

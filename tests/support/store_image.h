@@ -1,4 +1,4 @@
-// StoreImage: the files of a store held in memory, to put a store back quickly after each of thousands of mutations.
+// StoreImage: the files of a store held in memory, to put a store back quickly after each of thousands of attacks.
 //
 // Files are kept without their holes. What a file `reserve` holds means nothing and is left alone. For tests only.
 #pragma once
