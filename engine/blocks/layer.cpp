@@ -44,7 +44,7 @@ class Scratch {
 }  // namespace
 
 Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
-             std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children)
+             std::unique_ptr<LayerCipher> cipher, std::shared_ptr<const BaseRef> base)
     : id_(id),
       record_(record),
       block_size_(1u << record.block_shift),
@@ -53,7 +53,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       observer_(parts.observer),
       cipher_(std::move(cipher)),
       files_(parts.storage, id, block_size_),
-      shares_(static_cast<int>(children)),
+      sharing_(parts.catalog, id),
       below_{std::move(base), nullptr},
       table_(id, parts.table_mac,
              [this](bool create) { return open_table_file(create); },
@@ -63,19 +63,19 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       filled_(table.filled),
       next_spill_(table.next_spill) {
   if (record.base_format != formats::Format::raw)
-    below_.disk = formats::open_disk(below_.base, record.base_format, record.disk_size, parts.format_readers);
+    below_.disk = formats::open_disk(below_.base->layer(), record.base_format, record.disk_size, parts.format_readers);
 }
 
 // Bases that nobody else holds go one after the other, each when the layer above it has gone: a chain of clones may be
 // longer than a stack is deep.
 Layer::~Layer() {
-  thread_local std::shared_ptr<Layer>* next = nullptr;  // where the layer that goes leaves its base
+  thread_local std::shared_ptr<const BaseRef>* next = nullptr;  // where the layer that goes leaves its base
   below_.disk.reset();
   if (next) {
     *next = std::move(below_.base);
     return;
   }
-  std::shared_ptr<Layer> base = std::move(below_.base);
+  std::shared_ptr<const BaseRef> base = std::move(below_.base);
   next = &base;
   while (base) std::exchange(base, nullptr).reset();
   next = nullptr;
@@ -85,7 +85,10 @@ Layer::Below Layer::below() const {
   SharedLock lock(mutex_);
   return below_;
 }
-std::shared_ptr<Layer> Layer::base() const { return below().base; }
+std::shared_ptr<Layer> Layer::base() const {
+  const std::shared_ptr<const BaseRef> base = below().base;
+  return base ? base->layer() : nullptr;
+}
 std::uint64_t Layer::size() const {
   SharedLock lock(mutex_);
   return size_;
@@ -158,7 +161,7 @@ Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken
   while (!pieces.empty()) {
     const Piece piece = std::move(pieces.back());
     pieces.pop_back();
-    RK_TRY(piece.layer->read_here(piece.offset, piece.out, piece.taken, pieces));
+    RK_TRY(piece.base->layer()->read_here(piece.offset, piece.out, piece.taken, pieces));
   }
   return {};
 }
@@ -279,7 +282,7 @@ Status Layer::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset,
 Result<std::uint64_t> Layer::zeros_at(std::uint64_t offset) {
   RK_TRY_ASSIGN(Zeros zeros, zeros_here(offset));
   while (zeros.below.base && !zeros.below.disk) {
-    RK_TRY_ASSIGN(Zeros below, zeros.below.base->zeros_here(offset));
+    RK_TRY_ASSIGN(Zeros below, zeros.below.base->layer()->zeros_here(offset));
     zeros = {std::min(zeros.bytes, below.bytes), std::move(below.below)};
   }
   if (!zeros.below.disk) return zeros.bytes;

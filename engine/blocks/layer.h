@@ -12,11 +12,13 @@
 #include <set>
 
 #include "engine/base/mutex.h"
+#include "engine/blocks/base_ref.h"
 #include "engine/blocks/block_table.h"
 #include "engine/blocks/layer_cipher.h"
 #include "engine/blocks/layer_record.h"
 #include "engine/blocks/limbo.h"
 #include "engine/blocks/range_lock.h"
+#include "engine/blocks/sharing.h"
 #include "engine/blocks/slot_files.h"
 #include "engine/catalog/catalog.h"
 #include "engine/formats/content.h"
@@ -50,7 +52,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     formats::FormatReaders& format_readers;
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
-        std::unique_ptr<LayerCipher> cipher, std::shared_ptr<Layer> base, unsigned children);
+        std::unique_ptr<LayerCipher> cipher, std::shared_ptr<const BaseRef> base);
   ~Layer() override;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
@@ -62,10 +64,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   std::uint64_t size() const override;
   std::uint64_t stored() const;
 
-  // Layers that read from this one, and copies about to: while there are any, its content must not change.
-  void share() { shares_.fetch_add(1); }
-  void unshare() { shares_.fetch_sub(1); }
-  bool is_shared() const { return shares_.load() > 0; }
+  // Whether others read from it: while they do, its content must not change.
+  bool is_shared() const { return sharing_.is_shared(); }
+  Sharing& sharing() { return sharing_; }
 
   // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
   Status may_use_key() const { return cipher_->may_use_key(); }
@@ -156,15 +157,15 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Error lost(BlockIndex index) const;
   // What is read where entries say "from base".
   struct Below {
-    std::shared_ptr<Layer> base;
+    std::shared_ptr<const BaseRef> base;     // held by readers, too: it does not change under them when the layer lets go of it
     std::shared_ptr<formats::Content> disk;  // inside the base, if that is what is read
-    formats::Content* content() const { return disk ? disk.get() : base.get(); }
+    formats::Content* content() const { return disk ? disk.get() : base->layer().get(); }
   };
   Below below() const;
   Result<Below> below_for(BlockIndex index);
   // What of a read is left to a layer further down.
   struct Piece {
-    std::shared_ptr<Layer> layer;
+    std::shared_ptr<const BaseRef> base;
     std::uint64_t offset;
     ByteSpan out;
     std::vector<Taken>* taken;
@@ -211,7 +212,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   const std::unique_ptr<LayerCipher> cipher_;
   SlotFiles files_;
   RangeLock ranges_;
-  std::atomic<int> shares_;
+  Sharing sharing_;
   std::atomic<bool> retired_{false};
   std::atomic<bool> keeps_reads_{false};
   std::atomic<bool> table_is_new_{false};  // the name of its file is not durable

@@ -42,8 +42,7 @@ Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId top) {
     if (!id) break;
   }
   for (; !closed.empty(); closed.pop_back()) {
-    RK_TRY_ASSIGN(const std::vector<LayerId> children, children_of(closed.back().id));
-    layer = assemble(closed.back(), std::move(layer), children.size());
+    layer = assemble(closed.back(), std::move(layer));
     remember(layer);
   }
   return layer;
@@ -55,8 +54,9 @@ Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
   if (layer.record.base) {
     RK_TRY_ASSIGN(base, get_locked(layer.record.base));
   }
-  const std::shared_ptr<Layer> made = assemble(layer, std::move(base), 0);
-  remember(made);
+  std::shared_ptr<Layer> made = assemble(layer, std::move(base));
+  Lock lock(mutex_);
+  open_[made->id()] = made;  // not among the recent ones: it would hold its base if its record is not put
   return made;
 }
 
@@ -81,12 +81,13 @@ Result<LayerRegistry::NewLayer> LayerRegistry::load(LayerId id) const {
   return layer;
 }
 
-std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children) {
+std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::shared_ptr<Layer> base) {
   const LayerRecord& record = layer.record;
   auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return current_data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
   const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this, format_readers_};
-  return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(base), static_cast<unsigned>(children));
+  auto held = base ? std::make_shared<const BaseRef>(std::move(base)) : nullptr;
+  return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(held));
 }
 
 void LayerRegistry::forget_keys_of(const kms::KeyId& key) {
@@ -232,7 +233,7 @@ Status LayerRegistry::release_base(catalog::WriteTxn& txn, LayerId base, LayerId
 
 void LayerRegistry::forget(const std::vector<Released>& released) {
   for (const Released& gone : released) {
-    if (const std::shared_ptr<Layer> base = gone.base ? find_open(gone.base) : nullptr) base->unshare();
+    if (const std::shared_ptr<Layer> base = gone.base ? find_open(gone.base) : nullptr) base->sharing().record_erased();
     if (const std::shared_ptr<Layer> layer = find_open(gone.layer)) layer->retire();
     Lock lock(mutex_);
     changed_.erase(gone.layer);

@@ -36,7 +36,8 @@ class LayerRegistry final : public DirtyObserver {
   };
   // Draws the number and the data key; before a transaction, as the key service may need one of its own.
   Result<NewLayer> make(const Plan& plan);
-  // The layer itself, before it is on record: what follows the commit must not fail.
+  // The layer itself, before it is on record: what follows the commit must not fail. It holds its base. If its record is
+  // not put, the caller lets go of it and nothing is left.
   Result<std::shared_ptr<Layer>> open_new(const NewLayer& layer);
   // Puts the records of a new layer into the transaction.
   static void put(catalog::WriteTxn& txn, const NewLayer& layer);
@@ -51,7 +52,8 @@ class LayerRegistry final : public DirtyObserver {
   Status disown(catalog::WriteTxn& txn, LayerId id) const;
   // The layer's content is all its own: puts the records that say so. The base may become garbage.
   Result<std::vector<Released>> detach(catalog::WriteTxn& txn, LayerId id);
-  // After the commit: deleted layers are not flushed any more; their files go with the next checkpoint.
+  // After the commit: deleted layers are not flushed any more, and their bases may change; their files go with the next
+  // checkpoint.
   void forget(const std::vector<Released>& released);
 
   // Open layers let go of their data keys and of what was made from them, if `key` wraps them.
@@ -94,7 +96,7 @@ class LayerRegistry final : public DirtyObserver {
   Result<crypto::Key> current_data_key_of(LayerId id, const LayerRecord& made_as) const;
   std::string wrap_context(LayerId id) const;
   Result<NewLayer> load(LayerId id) const;
-  std::shared_ptr<Layer> assemble(const NewLayer& layer, std::shared_ptr<Layer> base, std::size_t children);
+  std::shared_ptr<Layer> assemble(const NewLayer& layer, std::shared_ptr<Layer> base);
   void remember(const std::shared_ptr<Layer>& layer) EXCLUDES(mutex_);
   Result<std::shared_ptr<Layer>> get_locked(LayerId top) REQUIRES(loading_);
   std::shared_ptr<Layer> find_open(LayerId id) EXCLUDES(mutex_);

@@ -189,14 +189,13 @@ Result<bool> Images::start_stitch(Copy& copy) {
       // Exclusive: no write to the source is under way when its content is frozen.
       UniqueLock lock(copy.in.image->mutex);
       stitch.base = copy.in.image->top;
-      stitch.base->share();
+      stitch.held = std::make_shared<const blocks::BaseRef>(stitch.base);
     }
     // It does not change meanwhile, so nobody has to wait for the format reader.
     const bool may_wrap = copy.terms.fast_create && from.image.disk != names::DiskState::disk;
     const auto inside = may_wrap ? look_inside(stitch.base) : DiskInside{};
     if (inside) stitch.inside = *inside;
     const auto attached = inside ? attach(copy, from, stitch) : fail(inside.error());
-    if (!attached || !*attached) stitch.base->unshare();
     if (!attached && attached.error().code == Errc::wrong_medium) return fail(enforce(copy, fail(attached.error())).error());
     if (!attached) return fail(attached.error());
     if (*attached) return true;

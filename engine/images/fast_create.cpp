@@ -33,18 +33,18 @@ Status Images::become_disk(Ino ino) {
 }
 
 Status Images::become_disk(Image& image, uid_t asker) {
-  std::shared_ptr<blocks::Layer> content;
+  std::optional<blocks::BaseRef> frozen;  // so that nobody has to wait for the format reader
   {
     UniqueLock lock(image.mutex);  // no change is under way
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image.ino));
     if (inode.image.disk != DiskState::wanted || image.truncating || image.top->size() == 0) return {};
-    content = image.top;
-    content->share();  // frozen, so that nobody has to wait for the format reader
+    frozen.emplace(image.top);
   }
-  const auto inside = look_inside(content);
+  const auto inside = look_inside(frozen->layer());
   {
     UniqueLock lock(image.mutex);
-    content->unshare();
+    const std::shared_ptr<blocks::Layer> content = frozen->layer();
+    frozen.reset();
     if (image.top != content) return {};  // written to meanwhile: its close comes later
     if (inside) RK_TRY(become(image, *inside, asker));
   }

@@ -53,6 +53,7 @@ struct DiskInside {
 struct Stitch {
   Ino source;
   std::shared_ptr<blocks::Layer> base;
+  std::shared_ptr<const blocks::BaseRef> held;  // on the base
   DiskInside inside;  // if it is wrapped, the first piece brings all of the disk, and the others nothing
   std::optional<names::Findings> findings;  // about the base's content
   std::uint64_t changes = 0;                // Image::changes of the target when it began

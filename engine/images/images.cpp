@@ -319,8 +319,7 @@ Status Images::put_overlay(Image& image, const Overlay& overlay) {
     Tree::put(txn, image.ino, inode);
     RK_TRY(txn.commit());
   }
-  if (transforms) filler_.forget(image.ino);  // asks who else reads from the layer, so before we do
-  image.top->share();
+  if (transforms) filler_.forget(image.ino);
   image.top = std::move(top);
   if (transforms) filler_.add(image.ino, image.top, false);
   return {};

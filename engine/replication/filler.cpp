@@ -167,7 +167,8 @@ void Filler::forget(Ino ino) {
     if (!job) return;
     job->ino = Ino{};
     job->held = false;
-    if (!job->layer->is_shared()) jobs_.erase(job->layer->id());
+    // What reads from it and transforms will not need it long.
+    if (!has_clones(job->layer->id()).value_or(true)) jobs_.erase(job->layer->id());
   }
   background_.wake();
 }
@@ -357,7 +358,6 @@ Status Filler::complete(const Job& job) {
   RK_TRY_ASSIGN(const bool is_complete, record_completion(job, ino));
   if (!is_complete) return {};
   job.layer->keep_reads(false);
-  if (const std::shared_ptr<blocks::Layer> base = job.layer->base()) base->unshare();
   job.layer->drop_base();
   if (!ino) return {};
   log::info("{} is complete", path);

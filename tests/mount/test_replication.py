@@ -361,6 +361,26 @@ class WaysOfCopying(ReplicationCase):
             self.assertEqual(os.copy_file_range(source.fileno(), out.fileno(), 1000, SIZE + 5, 0), 0)
         self.assertEqual(target.read_bytes(), self.original.read_bytes()[-1000:])
 
+    def test_a_clone_keeps_its_bytes_after_a_copy_that_failed(self):
+        """The copy gave its target a layer over the image before it failed: that layer must not count as gone twice."""
+        block = 16 * KIB
+        image, failed, clone = (self.plain / name for name in ("small", "failed", "clone"))
+        content = random.Random(5).randbytes(16 * block)
+        image.write_bytes(content)
+        [data] = [path for path in self.store.store.glob("layers/*/*.data0") if path.stat().st_size == 16 * block]
+        with open(data, "r+b") as file:
+            file.write(b"spoiled")
+        with open(image, "rb") as source, open(failed, "wb") as out:
+            self.assertErrno(errno.EIO, os.copy_file_range, source.fileno(), out.fileno(), 64 * KIB, 4096, 4096)
+        run("cp", image, clone)
+        os.unlink(failed)
+        with open(image, "r+b") as file:
+            file.seek(8 * block)
+            file.write(b"new" * KIB)
+        with open(clone, "rb") as file:
+            file.seek(8 * block)
+            self.assertEqual(file.read(8 * block), content[8 * block:])
+
     def test_replacing_an_image_by_cp(self):
         target = self.one / "target"
         target.write_bytes(b"old" * MIB)

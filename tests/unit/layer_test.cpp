@@ -32,10 +32,19 @@ class LayerTest : public test::FaultyStore {
     plan.from_base = true;
     const auto made = parts_->layers->make(plan);
     EXPECT_TRUE(made);
+    const auto opened = parts_->layers->open_new(*made);
+    EXPECT_TRUE(opened);
     catalog::WriteTxn txn(*parts_->catalog);
     LayerRegistry::put(txn, *made);
     EXPECT_TRUE(txn.commit());
     return made->id;
+  }
+  // Erases its record, as the deletion of its image does.
+  void erase(LayerId id) {
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->release(txn, id);
+    ASSERT_TRUE(released && txn.commit());
+    parts_->layers->forget(*released);
   }
   std::string read(LayerId id, std::uint64_t offset, std::size_t size) {
     std::string got(size, '?');
@@ -223,6 +232,74 @@ TEST_F(LayerTest, WhatAReaderGotIsKeptOnlyWhereTheBaseIsStillRead) {
   EXPECT_EQ(block(top, 0), "n");
   EXPECT_EQ(block(top, 1), "a");
   EXPECT_EQ(layer(top)->stored(), 2 * kBlock);
+}
+
+// --- who reads from a layer ----------------------------------------------------------------------------------------
+
+TEST_F(LayerTest, ALayerIsSharedWhileACopyIsMadeOfIt) {
+  const LayerId base = make_layer();
+  EXPECT_FALSE(layer(base)->is_shared());
+  {
+    blocks::BaseRef first(layer(base));
+    const blocks::BaseRef second(layer(base)), moved(std::move(first));
+    EXPECT_TRUE(layer(base)->is_shared());
+  }
+  EXPECT_FALSE(layer(base)->is_shared());
+}
+
+TEST_F(LayerTest, ALayerOverAnotherSharesItWhetherItIsOpenOrNot) {
+  const LayerId base = make_layer();
+  EXPECT_FALSE(layer(base)->is_shared());
+  const std::shared_ptr<Layer> held = layer(base);
+  const LayerId top = make_over(base, kBlock);
+  EXPECT_TRUE(held->is_shared()) << "never opened again";
+  static_cast<void>(layer(top));
+  parts_->layers->close_all();
+  EXPECT_TRUE(held->is_shared()) << "closed";
+  EXPECT_TRUE(layer(base)->is_shared()) << "opened alone";
+  static_cast<void>(layer(top));
+  EXPECT_TRUE(layer(base)->is_shared()) << "opened with it";
+  kill();
+  EXPECT_TRUE(layer(base)->is_shared()) << "mounted anew";
+}
+
+TEST_F(LayerTest, ALayerThatWasNeverPutOnRecordLeavesItsBaseAlone) {
+  const LayerId base = make_layer();
+  LayerRegistry::Plan plan;
+  plan.base = base;
+  const auto made = parts_->layers->make(plan);
+  ASSERT_TRUE(made);
+  auto opened = parts_->layers->open_new(*made);
+  ASSERT_TRUE(opened);
+  EXPECT_TRUE(layer(base)->is_shared());
+  opened->reset();
+  EXPECT_FALSE(layer(base)->is_shared());
+}
+
+TEST_F(LayerTest, ALayerIsSharedUntilTheLastOneOverItIsDeleted) {
+  const LayerId base = make_layer();
+  const LayerId open = make_over(base, kBlock), closed = make_over(base, kBlock);
+  static_cast<void>(layer(open));
+  EXPECT_TRUE(layer(base)->is_shared());
+  erase(open);
+  EXPECT_TRUE(layer(base)->is_shared());
+  erase(closed);
+  EXPECT_FALSE(layer(base)->is_shared());
+}
+
+TEST_F(LayerTest, ALayerIsSharedUntilTheOneOverItStandsAlone) {
+  const LayerId base = make_layer();
+  const LayerId top = make_over(base, 0);
+  const std::shared_ptr<Layer> filled = layer(top);
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->detach(txn, top);
+    ASSERT_TRUE(released && txn.commit());
+    parts_->layers->forget(*released);
+  }
+  EXPECT_TRUE(layer(base)->is_shared()) << "its readers may be reading from it yet";
+  filled->drop_base();
+  EXPECT_FALSE(layer(base)->is_shared());
 }
 
 TEST_F(LayerTest, ALayerThatIsItsOwnBaseIsRefused) {
