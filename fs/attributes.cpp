@@ -17,7 +17,7 @@ namespace {
 
 void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   answer(req, "getattr", ino, [&](Context& context) -> Result<Stat> {
-    RK_TRY_ASSIGN(const Attributes attributes, context.engine.get_attributes(Ino{ino}));
+    RK_TRY_ASSIGN(const Attributes attributes, context.engine.names().getattr(Ino{ino}));
     return to_stat(attributes);
   });
 }
@@ -40,7 +40,7 @@ void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fu
     RK_TRY_ASSIGN(const HotImages::Use use, enter_to_change(context, Ino{ino}, change));
     if (takes_privileges_away(to_set)) RK_TRY(take_privileges_away(context.engine, Ino{ino}, change));
     OpenFile* file = info != nullptr ? &HandleTable::file(info->fh).file() : nullptr;
-    RK_TRY_ASSIGN(const Attributes now, context.engine.set_attributes(Ino{ino}, change, caller_of(req), file));
+    RK_TRY_ASSIGN(const Attributes now, context.engine.names().setattr(Ino{ino}, change, caller_of(req), file));
     return to_stat(now);
   });
 }
@@ -57,7 +57,7 @@ Status check_name_space(std::string_view name) {
 void get_attribute_size(fuse_req_t req, fuse_ino_t ino, const char* name) {
   answer(req, "getxattr", ino, [&](Context& context) -> Result<NeededSize> {
     RK_TRY(check_name_space(name));
-    RK_TRY_ASSIGN(const std::size_t size, context.engine.attribute_size(Ino{ino}, name));
+    RK_TRY_ASSIGN(const std::size_t size, context.engine.names().xattr_size(Ino{ino}, name));
     return NeededSize{size};
   });
 }
@@ -66,14 +66,14 @@ void get_attribute(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t
   if (room == 0) return get_attribute_size(req, ino, name);
   answer(req, "getxattr", ino, [&](Context& context) -> Result<Text> {
     RK_TRY(check_name_space(name));
-    RK_TRY_ASSIGN(std::string value, context.engine.get_attribute(Ino{ino}, name));
+    RK_TRY_ASSIGN(std::string value, context.engine.names().getxattr(Ino{ino}, name));
     if (value.size() > room) return fail(Errc::small_buffer);
     return Text{std::move(value)};
   });
 }
 
 Result<std::string> joined_names(Engine& engine, Ino ino) {
-  RK_TRY_ASSIGN(const auto names, engine.list_attributes(ino));
+  RK_TRY_ASSIGN(const auto names, engine.names().listxattr(ino));
   std::string out;
   for (const std::string& name : names) out.append(name).push_back('\0');
   return out;
@@ -93,27 +93,27 @@ void list_attributes(fuse_req_t req, fuse_ino_t ino, std::size_t room) {
   });
 }
 
-Engine::SetAttribute to_set_attribute(int flags) {
-  if (flags & XATTR_CREATE) return Engine::SetAttribute::create;
-  return flags & XATTR_REPLACE ? Engine::SetAttribute::replace : Engine::SetAttribute::either;
+XattrMode to_set_attribute(int flags) {
+  if (flags & XATTR_CREATE) return XattrMode::create;
+  return flags & XATTR_REPLACE ? XattrMode::replace : XattrMode::either;
 }
 
 void set_attribute(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size, int flags) {
   answer(req, "setxattr", ino, [&](Context& context) -> Status {
     if (!std::string_view(name).starts_with("user.")) return fail(Errc::not_supported);
-    return context.engine.set_attribute(Ino{ino}, name, {value, size}, to_set_attribute(flags), caller_of(req));
+    return context.engine.names().setxattr(Ino{ino}, name, {value, size}, to_set_attribute(flags), caller_of(req));
   });
 }
 
 void remove_attribute(fuse_req_t req, fuse_ino_t ino, const char* name) {
   answer(req, "removexattr", ino, [&](Context& context) -> Status {
     RK_TRY(check_name_space(name));
-    return context.engine.remove_attribute(Ino{ino}, name, caller_of(req));
+    return context.engine.names().removexattr(Ino{ino}, name, caller_of(req));
   });
 }
 
 void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
-  answer(req, "statfs", ino, [&](Context& context) { return context.engine.space().map(to_statvfs); });
+  answer(req, "statfs", ino, [&](Context& context) { return context.engine.reports().space().map(to_statvfs); });
 }
 
 // What a command came through: a directory, or an image that is open.

@@ -40,7 +40,7 @@ HotImages::Purpose purpose_of(int flags) {
 void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* asked) {
   answer(req, "create", parent, [&](Context& context) -> Result<CreatedFile> {
     const int flags = engine_flags(context, asked->flags);
-    RK_TRY_ASSIGN(auto created, context.engine.create(Ino{parent}, name, mode & 07777, flags, caller_of(req)));
+    RK_TRY_ASSIGN(auto created, context.engine.files().create(Ino{parent}, name, mode & 07777, flags, caller_of(req)));
     const Ino ino = created.attributes.ino;
     RK_TRY_ASSIGN(HotImages::Use use, context.hot.enter(ino, HotImages::Purpose::change));
     return CreatedFile{to_entry(created.attributes),
@@ -52,7 +52,7 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* asked) {
   answer(req, "open", ino, [&](Context& context) -> Result<OpenedFile> {
     const int flags = engine_flags(context, asked->flags);
     RK_TRY_ASSIGN(HotImages::Use use, context.hot.enter(Ino{ino}, purpose_of(asked->flags)));
-    RK_TRY_ASSIGN(OpenFilePtr file, context.engine.open_file(Ino{ino}, flags, caller_of(req)));
+    RK_TRY_ASSIGN(OpenFilePtr file, context.engine.files().open(Ino{ino}, flags, caller_of(req)));
     if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
     use.note_opened();
     const auto backing = use.backing();
@@ -77,7 +77,7 @@ void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_f
   answer(req, "read", ino, [&](Context& context) -> Result<Bytes> {
     const ByteSpan buffer = read_buffer();
     if (size > buffer.size()) return fail(Errc::no_memory, "no memory for a buffer to read into");
-    RK_TRY_ASSIGN(const std::size_t got, context.engine.read(HandleTable::file(info->fh).file(),
+    RK_TRY_ASSIGN(const std::size_t got, context.engine.files().read(HandleTable::file(info->fh).file(),
                                                              static_cast<std::uint64_t>(offset), buffer.first(size)));
     return Bytes{buffer.first(got)};
   });
@@ -88,7 +88,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, std::size_t size, o
     const FileHandle& handle = HandleTable::file(info->fh);
     if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
     RK_TRY_ASSIGN(const std::size_t written,
-                  context.engine.write(handle.file(), static_cast<std::uint64_t>(offset), as_bytes({data, size})));
+                  context.engine.files().write(handle.file(), static_cast<std::uint64_t>(offset), as_bytes({data, size})));
     after_write(context, handle);
     return Written{written};
   });
@@ -97,7 +97,7 @@ void write(fuse_req_t req, fuse_ino_t ino, const char* data, std::size_t size, o
 void flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
   answer(req, "flush", ino, [&](Context& context) -> Status {
     const FileHandle& handle = HandleTable::file(info->fh);
-    Status flushed = context.engine.flush(handle.file());
+    Status flushed = context.engine.files().flush(handle.file());
     handle.note_closed();
     // A refused copy may have removed its target: its name has to be gone when close(2) returns.
     context.notifier.settle();
@@ -114,7 +114,7 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
 
 // fdatasync is fsync here: an image's size is part of what it must find again.
 void sync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info* info) {
-  answer(req, "fsync", ino, [&](Context& context) { return context.engine.sync(HandleTable::file(info->fh).file()); });
+  answer(req, "fsync", ino, [&](Context& context) { return context.engine.files().sync(HandleTable::file(info->fh).file()); });
 }
 
 Result<Allocate> to_allocate(int mode) {
@@ -143,7 +143,7 @@ void allocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t leng
   answer(req, "fallocate", ino, [&](Context& context) -> Status {
     RK_TRY_ASSIGN(const Allocate what, to_allocate(mode));
     const FileHandle& handle = HandleTable::file(info->fh);
-    RK_TRY(context.engine.allocate(handle.file(), what, mode & FALLOC_FL_KEEP_SIZE, static_cast<std::uint64_t>(offset),
+    RK_TRY(context.engine.files().allocate(handle.file(), what, mode & FALLOC_FL_KEEP_SIZE, static_cast<std::uint64_t>(offset),
                                    static_cast<std::uint64_t>(length)));
     return lose_privileges(context, handle.ino(), caller_of(req));
   });
@@ -153,7 +153,7 @@ void seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
   answer(req, "lseek", ino, [&](Context& context) -> Result<Position> {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Errc::invalid, "this kind of seek is not known");
     RK_TRY_ASSIGN(const std::uint64_t found,
-                  context.engine.seek(HandleTable::file(info->fh).file(), static_cast<std::uint64_t>(offset),
+                  context.engine.files().seek(HandleTable::file(info->fh).file(), static_cast<std::uint64_t>(offset),
                                       whence == SEEK_DATA ? Seek::data : Seek::hole));
     return Position{found};
   });
@@ -166,7 +166,7 @@ void copy_range(fuse_req_t req, fuse_ino_t, off_t offset_in, fuse_file_info* inf
     const Caller caller = caller_of(req);
     RK_TRY_ASSIGN(
         const std::uint64_t copied,
-        context.engine.copy_range(HandleTable::file(info_in->fh).file(), static_cast<std::uint64_t>(offset_in),
+        context.engine.files().copy_range(HandleTable::file(info_in->fh).file(), static_cast<std::uint64_t>(offset_in),
                                   out.file(), static_cast<std::uint64_t>(offset_out), size, caller));
     RK_TRY(lose_privileges(context, out.ino(), caller));
     return Written{copied};

@@ -110,7 +110,7 @@ Result<std::optional<std::string>> requested_name(const Call& call) {
 
 Result<Attributes> requested_node(const Call& call) {
   RK_TRY_ASSIGN(std::optional<std::string> name, requested_name(call));
-  return name ? call.engine.lookup(call.directory, *name) : call.engine.get_attributes(call.directory);
+  return name ? call.engine.names().lookup(call.directory, *name) : call.engine.names().getattr(call.directory);
 }
 
 // In tenths of a percent, rounded down: what is not finished is never shown as 100 %.
@@ -199,9 +199,9 @@ json array_of(const Range& range) {
   return array;
 }
 
-json object_of(const std::vector<Attribute>& attributes) {
+json object_of(const std::vector<Xattr>& attributes) {
   json object = json::object();
-  for (const Attribute& attribute : attributes)
+  for (const Xattr& attribute : attributes)
     object[text(attribute.name).get_ref<const std::string&>()] = text(attribute.value);
   return object;
 }
@@ -216,10 +216,10 @@ Result<json> sync(const Call& call) {
 }
 
 Result<json> progress_of(const Call& call, const Attributes& node) {
-  RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.replications(node.ino));
+  RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.reports().replications(node.ino));
   json answer{{"kind", kind_text(node.kind)}, {"replications", array_of(replications)}};
   if (node.kind == NodeKind::image) {
-    RK_TRY_ASSIGN(std::string status, call.engine.get_attribute(node.ino, "user.rekeyfs.status"));
+    RK_TRY_ASSIGN(std::string status, call.engine.names().getxattr(node.ino, "user.rekeyfs.status"));
     answer["status"] = std::move(status);
   }
   return answer;
@@ -231,16 +231,16 @@ Result<json> progress(const Call& call) {
 }
 
 json read_only_of(const Call& call) {
-  const Status health = call.engine.health();
+  const Status health = call.engine.reports().health();
   return health ? json(nullptr) : text(describe(health.error()));
 }
 
 Result<json> status(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  const std::string path = call.engine.path_of(node.ino);
+  const std::string path = call.engine.names().path_of(node.ino);
   RK_TRY_ASSIGN(json answer, progress_of(call, node));
   answer["path"] = text(path);
-  std::vector<Refusal> refusals = call.engine.refusals();
+  std::vector<Refusal> refusals = call.engine.reports().refusals();
   std::erase_if(refusals, [&](const Refusal& refusal) { return !at_or_below(refusal.path, path); });
   answer["refusals"] = array_of(refusals);
   answer["read_only"] = read_only_of(call);
@@ -249,10 +249,10 @@ Result<json> status(const Call& call) {
 
 Result<json> state(const Call& call) {
   RK_TRY_ASSIGN(std::string path, required_text(call, "path"));
-  if (const std::string directory = call.engine.path_of(call.directory); !at_or_below(path, directory))
+  if (const std::string directory = call.engine.names().path_of(call.directory); !at_or_below(path, directory))
     return fail(Errc::access_denied, path + " is not below " + directory + "; ask through a directory above it");
-  RK_TRY_ASSIGN(Ino ino, call.engine.resolve(path));
-  RK_TRY_ASSIGN(std::string status, call.engine.get_attribute(ino, "user.rekeyfs.status"));
+  RK_TRY_ASSIGN(Ino ino, call.engine.names().resolve(path));
+  RK_TRY_ASSIGN(std::string status, call.engine.names().getxattr(ino, "user.rekeyfs.status"));
   return json{{"path", text(path)}, {"status", status}};
 }
 
@@ -287,15 +287,15 @@ json facts_of(const NodeInfo& info) {
 
 Result<json> info(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY_ASSIGN(NodeInfo facts, call.engine.info(node.ino));
+  RK_TRY_ASSIGN(NodeInfo facts, call.engine.reports().info(node.ino));
   json answer = facts_of(facts);
   answer["boot"] = nullptr;
   if (node.kind == NodeKind::image) {
-    RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.boot_reads(node.ino));
+    RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.files().boot_reads(node.ino));
     if (boot) answer["boot"] = summary_of(*boot);
   }
   if (node.ino == kRootIno) {
-    RK_TRY_ASSIGN(Space space, call.engine.space());
+    RK_TRY_ASSIGN(Space space, call.engine.reports().space());
     answer["store"] = text(call.engine.store_path());
     answer["read_only"] = read_only_of(call);
     answer["space"] = {{"total", space.total}, {"available", space.available}, {"nodes", space.nodes}};
@@ -320,21 +320,21 @@ Result<Timestamp> required_delay(const Call& call) {
 
 Result<json> key_create(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
-  RK_TRY_ASSIGN(KeyFacts key, call.engine.create_key(alias, call.caller));
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().create(alias, call.caller));
   return facts_of(key);
 }
 
 Result<json> key_list(const Call& call) {
-  RK_TRY_ASSIGN(std::vector<KeyFacts> keys, call.engine.list_keys());
+  RK_TRY_ASSIGN(std::vector<KeyFacts> keys, call.engine.keys().list());
   return json{{"keys", array_of(keys)}};
 }
 
 // The key's owner and an operator see every use; others those that they could list themselves.
 Result<json> key_show(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
-  RK_TRY_ASSIGN(KeyFacts key, call.engine.find_key(alias));
-  RK_TRY_ASSIGN(std::vector<KeyUse> uses, call.engine.key_uses(key.id));
-  const std::string directory = call.engine.path_of(call.directory);
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().find(alias));
+  RK_TRY_ASSIGN(std::vector<KeyUse> uses, call.engine.keys().uses(key.id));
+  const std::string directory = call.engine.names().path_of(call.directory);
   bool all = is_operator(call.caller) || call.caller.uid == key.owner;
   json shown = json::array();
   std::size_t elsewhere = 0;
@@ -364,27 +364,27 @@ Result<json> key_change(const Call& call) {
     RK_TRY_ASSIGN(change.delay, required_delay(call));
   }
   const Caller acting = is_operator(call.caller) ? Caller{} : call.caller;
-  RK_TRY_ASSIGN(KeyFacts key, call.engine.change_key(alias, change, acting));
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().change(alias, change, acting));
   return facts_of(key);
 }
 
 Result<json> rotate(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
-  RK_TRY_ASSIGN(std::uint64_t images, call.engine.rotate_directory(node.ino, alias, call.caller));
-  return json{{"images", images}, {"path", text(call.engine.path_of(node.ino))}};
+  RK_TRY_ASSIGN(std::uint64_t images, call.engine.keys().rotate_directory(node.ino, alias, call.caller));
+  return json{{"images", images}, {"path", text(call.engine.names().path_of(node.ino))}};
 }
 
 Result<json> profile_show(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.boot_reads(node.ino));
-  return json{{"path", text(call.engine.path_of(node.ino))}, {"profile", boot ? facts_of(*boot) : json(nullptr)}};
+  RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.files().boot_reads(node.ino));
+  return json{{"path", text(call.engine.names().path_of(node.ino))}, {"profile", boot ? facts_of(*boot) : json(nullptr)}};
 }
 
 Result<json> profile_clear(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY(call.engine.clear_boot_profile(node.ino, is_operator(call.caller) ? Caller{} : call.caller));
-  return json{{"path", text(call.engine.path_of(node.ino))}};
+  RK_TRY(call.engine.files().clear_boot_profile(node.ino, is_operator(call.caller) ? Caller{} : call.caller));
+  return json{{"path", text(call.engine.names().path_of(node.ino))}};
 }
 
 // Others than an operator see what they did themselves.
@@ -393,7 +393,7 @@ Result<json> log(const Call& call) {
   RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));
   RK_TRY_ASSIGN(query.after, number_or(call, "after", query.after));
   if (!is_operator(call.caller)) query.uid = call.caller.uid;
-  RK_TRY_ASSIGN(std::vector<Event> events, call.engine.events(query));
+  RK_TRY_ASSIGN(std::vector<Event> events, call.engine.reports().events(query));
   return json{{"events", array_of(events)}};
 }
 
@@ -417,13 +417,13 @@ Result<TargetChoice> requested_target(const Call& call) {
 Result<json> choose(const Call& call) {
   RK_TRY_ASSIGN(OpenFile * file, required_file(call));
   RK_TRY_ASSIGN(const TargetChoice choice, requested_target(call));
-  RK_TRY(call.engine.choose_target(*file, choice, call.caller));
+  RK_TRY(call.engine.files().choose_target(*file, choice, call.caller));
   return json::object();
 }
 
 Result<json> refusal(const Call& call) {
   RK_TRY_ASSIGN(OpenFile * file, required_file(call));
-  const std::optional<Error> refused = call.engine.refusal_of(*file);
+  const std::optional<Error> refused = call.engine.files().refusal_of(*file);
   return json{{"refusal", refused ? facts_of(*refused) : json(nullptr)}};
 }
 
@@ -431,7 +431,7 @@ Result<json> plan(const Call& call) {
   RK_TRY_ASSIGN(OpenFile * file, required_file(call));
   RK_TRY_ASSIGN(const TargetChoice choice, requested_target(call));
   RK_TRY_ASSIGN(const std::uint64_t directory, number_or(call, "directory", 0));
-  RK_TRY_ASSIGN(const ReplicationPlan plan, call.engine.plan_replication(*file, Ino{directory}, choice, call.caller));
+  RK_TRY_ASSIGN(const ReplicationPlan plan, call.engine.files().plan_replication(*file, Ino{directory}, choice, call.caller));
   json answer{{"transforms", plan.transforms},
               {"key_before", text(plan.key_before)},
               {"key_after", text(plan.key_after)},
@@ -442,7 +442,7 @@ Result<json> plan(const Call& call) {
               {"space_available", plan.space_available},
               {"refusals", array_of(plan.refusals)}};
   if (!call.request.value("estimate", false)) return answer;
-  const TransformRate rate = call.engine.transform_rate(*file);
+  const TransformRate rate = call.engine.files().transform_rate(*file);
   answer["bytes_per_second"] = rate.bytes_per_second;
   answer["rate_from"] = rate.from == TransformRate::From::recent ? "recent" : "measured";
   return answer;

@@ -16,10 +16,10 @@ struct Extent {
 
 // The next run of data at or after `offset`; an empty one at the end.
 Result<Extent> next_data(Engine& engine, OpenFile& image, std::uint64_t offset) {
-  const auto begin = engine.seek(image, offset, Seek::data);
+  const auto begin = engine.files().seek(image, offset, Seek::data);
   if (!begin && begin.error().code == Errc::beyond_end) return Extent{};
   RK_TRY(begin);
-  RK_TRY_ASSIGN(const std::uint64_t end, engine.seek(image, *begin, Seek::hole));
+  RK_TRY_ASSIGN(const std::uint64_t end, engine.files().seek(image, *begin, Seek::hole));
   return Extent{*begin, end};
 }
 
@@ -58,7 +58,7 @@ Status copy_content(Engine& engine, OpenFile& image, HotFile& out, const std::fu
     for (std::uint64_t offset = extent.begin; offset < extent.end;) {
       if (!goes_on()) return fail(Errc::busy, "the image is being changed");
       const ByteSpan piece(buffer.data(), std::min<std::uint64_t>(kPiece, extent.end - offset));
-      RK_TRY_ASSIGN(const std::size_t got, engine.read(image, offset, piece));
+      RK_TRY_ASSIGN(const std::size_t got, engine.files().read(image, offset, piece));
       if (got == 0) return fail(Errc::busy, "the image became shorter");
       RK_TRY(out.write(offset, piece.first(got)));
       offset += got;

@@ -29,13 +29,13 @@ Status Listing::fill(Context& context, Ino directory, off_t offset) {
     offset = kAfterDot;
   }
   if (offset == kAfterDot) {
-    RK_TRY_ASSIGN(const Ino parent, engine.parent_of(directory));
+    RK_TRY_ASSIGN(const Ino parent, engine.names().parent_of(directory));
     if (!add_dot("..", parent, kAfterDots)) return {};
     offset = kAfterDots;
   }
   const std::size_t usual = detail_ == Detail::names ? kUsualName : kUsualWithAttributes;
   for (std::uint64_t cookie = to_cookie(offset);;) {
-    RK_TRY_ASSIGN(const auto entries, engine.read_directory(directory, cookie, (buffer_.size() - used_) / usual + 1));
+    RK_TRY_ASSIGN(const auto entries, engine.names().read_directory(directory, cookie, (buffer_.size() - used_) / usual + 1));
     if (entries.empty()) return {};
     for (const DirectoryEntry& entry : entries)
       if (!add(context, entry)) return {};
@@ -53,7 +53,7 @@ bool Listing::add(Context& context, const DirectoryEntry& entry) {
   fuse_entry_param param{};
   if (detail_ == Detail::attributes) {
     // Removed since: then the name alone, as for the dots.
-    if (auto attributes = context.engine.get_attributes(entry.ino)) param = to_entry(*attributes);
+    if (auto attributes = context.engine.names().getattr(entry.ino)) param = to_entry(*attributes);
     param.generation = context.retirement.generation_of(entry.ino);
   }
   if (param.ino == 0) param.attr = to_stat(entry);

@@ -166,7 +166,7 @@ class Attendant {
 
   std::vector<std::string> paths_open_for_writing() {
     std::vector<std::string> paths;
-    for (const Ino image : context_.handles.open_for_writing()) paths.push_back(context_.engine.path_of(image));
+    for (const Ino image : context_.handles.open_for_writing()) paths.push_back(context_.engine.names().path_of(image));
     return paths;
   }
 

@@ -15,8 +15,8 @@ constexpr mode_t kPermissions = 07777;
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   answer(req, "lookup", parent, [&](Context& context) -> Result<fuse_entry_param> {
     if (const Ino retired = context.retirement.image_called(Ino{parent}, name))
-      return context.engine.get_attributes(retired).map(to_passing_entry);
-    auto found = context.engine.lookup(Ino{parent}, name);
+      return context.engine.names().getattr(retired).map(to_passing_entry);
+    auto found = context.engine.names().lookup(Ino{parent}, name);
     if (!found && found.error().code == Errc::not_found) return absent_entry();
     return found.map(to_entry);
   });
@@ -24,7 +24,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
 
 void make_directory(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   answer(req, "mkdir", parent, [&](Context& context) {
-    return context.engine.make_directory(Ino{parent}, name, mode & kPermissions, caller_of(req)).map(to_entry);
+    return context.engine.names().make_directory(Ino{parent}, name, mode & kPermissions, caller_of(req)).map(to_entry);
   });
 }
 
@@ -32,46 +32,46 @@ void make_node(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   answer(req, "mknod", parent, [&](Context& context) -> Result<fuse_entry_param> {
     if (!S_ISREG(mode)) return fail(Errc::not_permitted, "a store holds no devices, pipes or sockets");
     RK_TRY_ASSIGN(auto created,
-                  context.engine.create(Ino{parent}, name, mode & kPermissions, O_WRONLY, caller_of(req)));
-    RK_TRY(context.engine.flush(*created.file));  // nobody has it open: it is complete as it is
+                  context.engine.files().create(Ino{parent}, name, mode & kPermissions, O_WRONLY, caller_of(req)));
+    RK_TRY(context.engine.files().flush(*created.file));  // nobody has it open: it is complete as it is
     return to_entry(created.attributes);
   });
 }
 
 void make_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
   answer(req, "symlink", parent, [&](Context& context) {
-    return context.engine.make_symlink(Ino{parent}, name, target, caller_of(req)).map(to_entry);
+    return context.engine.names().make_symlink(Ino{parent}, name, target, caller_of(req)).map(to_entry);
   });
 }
 
 void read_symlink(fuse_req_t req, fuse_ino_t ino) {
   answer(req, "readlink", ino, [&](Context& context) -> Result<LinkTarget> {
-    RK_TRY_ASSIGN(std::string target, context.engine.read_symlink(Ino{ino}));
+    RK_TRY_ASSIGN(std::string target, context.engine.names().read_symlink(Ino{ino}));
     return LinkTarget{std::move(target)};
   });
 }
 
 void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) {
   answer(req, "link", ino,
-         [&](Context& context) { return context.engine.link(Ino{ino}, Ino{parent}, name).map(to_entry); });
+         [&](Context& context) { return context.engine.names().link(Ino{ino}, Ino{parent}, name).map(to_entry); });
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  answer(req, "unlink", parent, [&](Context& context) { return context.engine.unlink(Ino{parent}, name); });
+  answer(req, "unlink", parent, [&](Context& context) { return context.engine.names().unlink(Ino{parent}, name); });
 }
 
 void remove_directory(fuse_req_t req, fuse_ino_t parent, const char* name) {
-  answer(req, "rmdir", parent, [&](Context& context) { return context.engine.remove_directory(Ino{parent}, name); });
+  answer(req, "rmdir", parent, [&](Context& context) { return context.engine.names().remove_directory(Ino{parent}, name); });
 }
 
-Result<Engine::Rename> to_rename(unsigned flags) {
+Result<RenameMode> to_rename(unsigned flags) {
   switch (flags) {
     case 0:
-      return Engine::Rename::replace;
+      return RenameMode::replace;
     case RENAME_NOREPLACE:
-      return Engine::Rename::no_replace;
+      return RenameMode::no_replace;
     case RENAME_EXCHANGE:
-      return Engine::Rename::exchange;
+      return RenameMode::exchange;
     default:
       return fail(Errc::invalid, "this way of renaming is not known");
   }
@@ -80,8 +80,8 @@ Result<Engine::Rename> to_rename(unsigned flags) {
 void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
             unsigned flags) {
   answer(req, "rename", parent, [&](Context& context) -> Status {
-    RK_TRY_ASSIGN(const Engine::Rename how, to_rename(flags));
-    return context.engine.rename(Ino{parent}, name, Ino{new_parent}, new_name, how);
+    RK_TRY_ASSIGN(const RenameMode how, to_rename(flags));
+    return context.engine.names().rename(Ino{parent}, name, Ino{new_parent}, new_name, how);
   });
 }
 
@@ -104,7 +104,7 @@ void release_directory(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
 }
 
 void sync_directory(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
-  answer(req, "fsyncdir", ino, [&](Context& context) { return context.engine.sync_directory(Ino{ino}); });
+  answer(req, "fsyncdir", ino, [&](Context& context) { return context.engine.names().sync_directory(Ino{ino}); });
 }
 
 void list(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, Listing::Detail detail) {

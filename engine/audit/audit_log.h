@@ -8,8 +8,8 @@
 #include <atomic>
 
 #include "engine/catalog/catalog.h"
-#include "engine/engine.h"
 #include "engine/kms/key_service.h"
+#include "engine/types/event.h"
 
 namespace rekeyfs::audit {
 

@@ -1,5 +1,7 @@
 #include "engine/audit/event_record.h"
 
+#include "engine/base/bytes.h"
+
 namespace rekeyfs::audit {
 namespace {
 

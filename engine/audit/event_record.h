@@ -4,7 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "engine/engine.h"
+#include "engine/types/event.h"
+
 
 namespace rekeyfs::audit {
 

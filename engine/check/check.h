@@ -1,7 +1,11 @@
 // The check of a store that nobody has open: what Engine::check() does. Single-threaded; forks.
 #pragma once
 
-#include "engine/engine.h"
+#include <string>
+
+#include "engine/base/credential.h"
+#include "engine/base/result.h"
+#include "engine/types/check_report.h"
 
 namespace rekeyfs::check {
 

@@ -3,7 +3,8 @@
 
 #include <utility>
 
-#include "engine/engine.h"
+#include "engine/types/check_report.h"
+
 
 namespace rekeyfs::check {
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/types/check_report.h"
+
 namespace rekeyfs::check {
 
 using blocks::BlockEntry;

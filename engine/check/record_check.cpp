@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/types/attributes.h"
+#include "engine/types/check_report.h"
+#include "engine/types/image_state.h"
+
 namespace rekeyfs::check {
 
 using blocks::LayerRecord;

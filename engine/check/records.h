@@ -14,6 +14,7 @@
 #include "engine/namespace/inode_record.h"
 #include "engine/namespace/tree.h"
 #include "engine/replication/replication_record.h"
+#include "engine/types/attributes.h"
 
 namespace rekeyfs::check {
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 
 #include "engine/formats/format.h"
+#include "engine/types/attributes.h"
+#include "engine/types/image_state.h"
 
 namespace rekeyfs::images {
 
@@ -153,7 +155,7 @@ Status OurAttributes::change(Ino ino, const Caller& caller, const std::function<
   return {};
 }
 
-Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how, const Caller& caller) {
+Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value, XattrMode how, const Caller& caller) {
   RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
   const bool settable = seen.kind == NodeKind::directory ? name == "key" || name == "fast_create" || name == "type"
                         : seen.kind == NodeKind::image && (name == "type" || name == "protected");
@@ -169,8 +171,8 @@ Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value
   }
   return change(ino, caller, [&](InodeRecord& inode) -> Status {
     const bool there = is_set(inode, name);
-    if (how == Engine::SetAttribute::create && there) return fail(Errc::exists);
-    if (how == Engine::SetAttribute::replace && !there) return fail(Errc::no_attribute);
+    if (how == XattrMode::create && there) return fail(Errc::exists);
+    if (how == XattrMode::replace && !there) return fail(Errc::no_attribute);
     if (key) inode.policy.key = key;
     else if (inode.kind == NodeKind::directory) return set_on_directory(inode, name, value);
     else return set_on_image(inode, name, value);

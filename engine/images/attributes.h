@@ -3,6 +3,8 @@
 #pragma once
 
 #include "engine/images/images.h"
+#include "engine/types/caller.h"
+#include "engine/types/xattr.h"
 
 namespace rekeyfs::images {
 
@@ -17,7 +19,7 @@ class OurAttributes {
   // `name` without the prefix. Errc::no_attribute if the node has no such value.
   Result<std::string> get(Ino ino, std::string_view name) const;
   // Errc::exists, Errc::no_attribute: as `how` asks.
-  Status set(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how, const Caller& caller);
+  Status set(Ino ino, std::string_view name, std::string_view value, XattrMode how, const Caller& caller);
   Status remove(Ino ino, std::string_view name, const Caller& caller);
   std::vector<std::string> names_with_values(Ino ino) const;  // whole names, sorted
   // What user.mime_type answers of an image if nobody set it.

@@ -5,6 +5,7 @@
 // copiers and checksummers open it to read. Nothing here ever fails an open, a read or a close.
 #include "engine/base/exceptions.h"
 #include "engine/images/images.h"
+#include "engine/types/open_file.h"
 
 namespace rekeyfs::images {
 

@@ -7,6 +7,10 @@
 // With fast create the target is the disk that a VM sees in the source, whatever format that is a file of: the layer
 // over the source reads it through the format.
 #include "engine/images/images.h"
+#include "engine/types/caller.h"
+#include "engine/types/event.h"
+#include "engine/types/image_state.h"
+#include "engine/types/open_file.h"
 
 #include <algorithm>
 
@@ -279,7 +283,7 @@ Result<bool> Images::put_over(Image& image, Copy& copy, const InodeRecord& from,
     become_copy(inode, from, copy, stitch, fresh, is_whole);
     if (plan.key) take_sharing_away(image, inode);
     Tree::put(txn, ino, inode);
-    RK_TRY(tree_.inherit_attribute(txn, stitch.source, ino, kDescription));
+    RK_TRY(tree_.inherit_xattr(txn, stitch.source, ino, kDescription));
     const replication::ReplicationRecord record{now(), event.source, event.uid};
     if (transforms) txn.put(make_key(Table::replication, ino.value()), record.encode());
     else txn.erase(make_key(Table::replication, ino.value()));

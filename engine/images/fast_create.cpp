@@ -4,6 +4,8 @@
 // not closed by who made it (qemu-img opens a file again and again), when it has been left alone for two seconds.
 #include "engine/formats/disk_view.h"
 #include "engine/images/images.h"
+#include "engine/types/caller.h"
+#include "engine/types/open_file.h"
 
 namespace rekeyfs::images {
 

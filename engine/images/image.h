@@ -8,9 +8,9 @@
 #include "engine/base/mutex.h"
 #include "engine/blocks/layer.h"
 #include "engine/boot/recording.h"
-#include "engine/engine.h"
 #include "engine/formats/format.h"
 #include "engine/namespace/inode_record.h"
+#include "engine/types/open_file.h"
 
 namespace rekeyfs {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/base/exceptions.h"
+#include "engine/types/attributes.h"
 
 namespace rekeyfs {
 
@@ -188,7 +189,7 @@ std::shared_ptr<boot::Recording> Images::close(OpenFile& closed) {
 Status Images::reap(WriteTxn& txn, Ino ino, std::vector<LayerRegistry::Released>& released) {
   RK_TRY_ASSIGN(const InodeRecord inode, Tree::get(txn, ino));
   RK_TRY_ASSIGN(released, store_.layers().release(txn, inode.image.layer));
-  RK_TRY(tree_.erase_attributes(txn, ino));
+  RK_TRY(tree_.erase_xattrs(txn, ino));
   txn.erase(make_key(Table::replication, ino.value()));
   txn.erase(make_key(Table::orphan, ino.value()));
   txn.erase(make_key(Table::inode, ino.value()));

@@ -14,6 +14,15 @@
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/filler.h"
 #include "engine/store/store.h"
+#include "engine/types/caller.h"
+#include "engine/types/content.h"
+#include "engine/types/event.h"
+#include "engine/types/image_state.h"
+#include "engine/types/observer.h"
+#include "engine/types/open_file.h"
+#include "engine/types/replication_plan.h"
+#include "engine/types/target_choice.h"
+#include "engine/types/transform_rate.h"
 
 namespace rekeyfs::images {
 

@@ -7,6 +7,8 @@
 #include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 #include "engine/formats/format.h"
+#include "engine/types/attributes.h"
+#include "engine/types/image_state.h"
 
 namespace rekeyfs::images {
 

@@ -4,6 +4,13 @@
 
 #include "engine/images/images.h"
 #include "engine/replication/transform_rate.h"
+#include "engine/types/attributes.h"
+#include "engine/types/caller.h"
+#include "engine/types/event.h"
+#include "engine/types/open_file.h"
+#include "engine/types/replication_plan.h"
+#include "engine/types/target_choice.h"
+#include "engine/types/transform_rate.h"
 
 namespace rekeyfs::images {
 

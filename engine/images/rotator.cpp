@@ -4,6 +4,8 @@
 #include <deque>
 
 #include "engine/base/log.h"
+#include "engine/types/attributes.h"
+#include "engine/types/event.h"
 
 namespace rekeyfs::images {
 

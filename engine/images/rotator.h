@@ -8,6 +8,8 @@
 
 #include "engine/base/background.h"
 #include "engine/images/images.h"
+#include "engine/types/caller.h"
+#include "engine/types/directory_entry.h"
 
 namespace rekeyfs::images {
 

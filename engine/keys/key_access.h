@@ -3,8 +3,8 @@
 
 #include <optional>
 
-#include "engine/engine.h"
 #include "engine/kms/key_service.h"
+#include "engine/types/caller.h"
 
 namespace rekeyfs::keys {
 

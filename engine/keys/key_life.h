@@ -8,6 +8,10 @@
 #include "engine/audit/audit_log.h"
 #include "engine/base/background.h"
 #include "engine/keys/key_uses.h"
+#include "engine/types/caller.h"
+#include "engine/types/event.h"
+#include "engine/types/key_facts.h"
+#include "engine/types/observer.h"
 
 namespace rekeyfs::keys {
 

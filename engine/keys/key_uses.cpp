@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "engine/types/attributes.h"
+
 namespace rekeyfs::keys {
 
 using catalog::Table;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/replication/filler.h"
+#include "engine/types/key_facts.h"
 
 namespace rekeyfs::keys {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/base/bytes.h"
-#include "engine/engine.h"
+#include "engine/types/attributes.h"
 
 namespace rekeyfs::names {
 

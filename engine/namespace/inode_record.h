@@ -4,8 +4,9 @@
 #include <optional>
 
 #include "engine/crypto/hash.h"
-#include "engine/engine.h"
 #include "engine/kms/key_service.h"
+#include "engine/types/attributes.h"
+#include "engine/types/image_state.h"
 
 namespace rekeyfs::names {
 

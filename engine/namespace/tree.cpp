@@ -6,6 +6,7 @@
 
 #include "engine/base/exceptions.h"
 #include "engine/namespace/attribute_record.h"
+#include "engine/types/attributes.h"
 
 namespace rekeyfs::names {
 
@@ -256,7 +257,7 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry) {
     return {};
   }
   if (entry.kind == NodeKind::image) return reaper_->image_unlinked(txn, entry.ino, inode);
-  RK_TRY(erase_attributes(txn, entry.ino));
+  RK_TRY(erase_xattrs(txn, entry.ino));
   txn.erase(make_key(Table::inode, entry.ino.value()));
   return {};
 }
@@ -326,31 +327,31 @@ Status Tree::move(WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view
   return touch_directory(txn, to, delta);
 }
 
-Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Engine::Rename how) {
+Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
   return in_unlinking_txn([&](WriteTxn& txn) -> Status {
     RK_TRY(check_name(new_name));
     RK_TRY_ASSIGN(const Entry source, require(txn, parent, name));
     RK_TRY_ASSIGN(const InodeRecord target_directory, get(txn, new_parent));
     RK_TRY(require_directory(target_directory));
     RK_TRY_ASSIGN(const std::optional<Entry> target, find(txn, new_parent, new_name));
-    if (target && how == Engine::Rename::no_replace) return fail(Errc::exists);
-    if (!target && how == Engine::Rename::exchange) return fail(Errc::not_found);
+    if (target && how == RenameMode::no_replace) return fail(Errc::exists);
+    if (!target && how == RenameMode::exchange) return fail(Errc::not_found);
     if (target && target->ino == source.ino) return {};
     if (source.kind == NodeKind::directory) {
       RK_TRY_ASSIGN(const bool into_itself, is_below(new_parent, source.ino));
       if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
     }
     // A policy that differs is told last: mv then copies, and must not begin to.
-    if (target && how == Engine::Rename::replace && target->kind == NodeKind::image && source.kind != NodeKind::directory)
+    if (target && how == RenameMode::replace && target->kind == NodeKind::image && source.kind != NodeKind::directory)
       RK_TRY(check_protected(txn, *target, "the image to be replaced is protected"));
     const Status movable = check_move(txn, source, parent, new_parent);
-    if (how == Engine::Rename::exchange) {
+    if (how == RenameMode::exchange) {
       const Status back = check_move(txn, *target, new_parent, parent);
       if (!back && back.error().code == Errc::not_permitted) return back;
     }
     RK_TRY(movable);
 
-    if (how == Engine::Rename::exchange) {
+    if (how == RenameMode::exchange) {
       if (target->kind == NodeKind::directory) {
         RK_TRY_ASSIGN(const bool into_itself, is_below(parent, target->ino));
         if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
@@ -377,18 +378,18 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
 
 // --- extended attributes ---------------------------------------------------------------------------------------
 
-std::string Tree::attribute_key(Ino ino, std::string_view name) const {
+std::string Tree::xattr_key(Ino ino, std::string_view name) const {
   return make_key(Table::attribute, ino.value(), name_hash_.tag(as_bytes("xattr"), as_bytes(name)));
 }
 
-Result<std::string> Tree::get_attribute(Ino ino, std::string_view name) const {
-  RK_TRY_ASSIGN(const auto bytes, catalog_->get(attribute_key(ino, name)));
+Result<std::string> Tree::getxattr(Ino ino, std::string_view name) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_->get(xattr_key(ino, name)));
   if (!bytes) return fail(Errc::no_attribute);
   RK_TRY_ASSIGN(AttributeRecord attribute, AttributeRecord::decode(*bytes));
   return std::move(attribute.value);
 }
 
-Result<std::vector<std::string>> Tree::list_attributes(Ino ino) const {
+Result<std::vector<std::string>> Tree::listxattr(Ino ino) const {
   std::vector<std::string> names;
   Status decoded;
   RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view, std::string_view value) {
@@ -401,13 +402,13 @@ Result<std::vector<std::string>> Tree::list_attributes(Ino ino) const {
   return names;
 }
 
-Status Tree::set_attribute(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how) {
+Status Tree::setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how) {
   WriteTxn txn(*catalog_);
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
-  const std::string key = attribute_key(ino, name);
+  const std::string key = xattr_key(ino, name);
   RK_TRY_ASSIGN(const auto there, txn.get(key));
-  if (there && how == Engine::SetAttribute::create) return fail(Errc::exists);
-  if (!there && how == Engine::SetAttribute::replace) return fail(Errc::no_attribute);
+  if (there && how == XattrMode::create) return fail(Errc::exists);
+  if (!there && how == XattrMode::replace) return fail(Errc::no_attribute);
   txn.put(key, AttributeRecord{std::string(name), std::string(value)}.encode());
   inode.changed = now();
   put(txn, ino, inode);
@@ -415,10 +416,10 @@ Status Tree::set_attribute(Ino ino, std::string_view name, std::string_view valu
   return {};
 }
 
-Status Tree::remove_attribute(Ino ino, std::string_view name) {
+Status Tree::removexattr(Ino ino, std::string_view name) {
   WriteTxn txn(*catalog_);
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
-  const std::string key = attribute_key(ino, name);
+  const std::string key = xattr_key(ino, name);
   RK_TRY_ASSIGN(const auto there, txn.get(key));
   if (!there) return fail(Errc::no_attribute);
   txn.erase(key);
@@ -428,15 +429,15 @@ Status Tree::remove_attribute(Ino ino, std::string_view name) {
   return {};
 }
 
-Status Tree::inherit_attribute(WriteTxn& txn, Ino from, Ino to, std::string_view name) const {
-  RK_TRY_ASSIGN(const auto theirs, txn.get(attribute_key(from, name)));
-  const std::string key = attribute_key(to, name);
+Status Tree::inherit_xattr(WriteTxn& txn, Ino from, Ino to, std::string_view name) const {
+  RK_TRY_ASSIGN(const auto theirs, txn.get(xattr_key(from, name)));
+  const std::string key = xattr_key(to, name);
   RK_TRY_ASSIGN(const auto own, txn.get(key));
   if (theirs && !own) txn.put(key, *theirs);
   return {};
 }
 
-Status Tree::erase_attributes(WriteTxn& txn, Ino ino) const {
+Status Tree::erase_xattrs(WriteTxn& txn, Ino ino) const {
   std::vector<std::string> keys;
   RK_TRY(catalog_->scan(make_key(Table::attribute, ino.value()), "", [&](std::string_view key, std::string_view) {
     keys.emplace_back(key);

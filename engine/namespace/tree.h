@@ -9,6 +9,10 @@
 #include "engine/catalog/catalog.h"
 #include "engine/namespace/entry_record.h"
 #include "engine/namespace/inode_record.h"
+#include "engine/types/caller.h"
+#include "engine/types/directory_entry.h"
+#include "engine/types/rename_mode.h"
+#include "engine/types/xattr.h"
 
 namespace rekeyfs::names {
 
@@ -50,7 +54,7 @@ class Tree {
   Result<Ino> lookup(Ino parent, std::string_view name) const;
   Result<std::vector<DirectoryEntry>> list(Ino directory, std::uint64_t cookie, std::size_t most) const;
   std::string entry_key(Ino parent, std::string_view name) const;
-  std::string attribute_key(Ino ino, std::string_view name) const;
+  std::string xattr_key(Ino ino, std::string_view name) const;
   std::string path_of(Ino ino) const;  // for messages; "?" where a record is missing
 
   // Adds a node to a directory within the caller's transaction; fills parent, name, links, times.
@@ -60,16 +64,16 @@ class Tree {
   Status link(Ino ino, Ino parent, std::string_view name);
   Status unlink(Ino parent, std::string_view name);
   Status remove_directory(Ino parent, std::string_view name);
-  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, Engine::Rename how);
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how);
 
   // Extended attributes that users own, whole names.
-  Result<std::string> get_attribute(Ino ino, std::string_view name) const;
-  Result<std::vector<std::string>> list_attributes(Ino ino) const;
-  Status set_attribute(Ino ino, std::string_view name, std::string_view value, Engine::SetAttribute how);
-  Status remove_attribute(Ino ino, std::string_view name);
+  Result<std::string> getxattr(Ino ino, std::string_view name) const;
+  Result<std::vector<std::string>> listxattr(Ino ino) const;
+  Status setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how);
+  Status removexattr(Ino ino, std::string_view name);
   // Gives `to` the attribute of `from` if it has none of that name.
-  Status inherit_attribute(catalog::WriteTxn& txn, Ino from, Ino to, std::string_view name) const;
-  Status erase_attributes(catalog::WriteTxn& txn, Ino ino) const;
+  Status inherit_xattr(catalog::WriteTxn& txn, Ino from, Ino to, std::string_view name) const;
+  Status erase_xattrs(catalog::WriteTxn& txn, Ino ino) const;
 
  private:
   using Entry = EntryRecord;

@@ -6,6 +6,7 @@
 
 #include "engine/base/exceptions.h"
 #include "engine/base/log.h"
+#include "engine/types/image_state.h"
 
 namespace rekeyfs::replication {
 

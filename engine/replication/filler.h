@@ -21,6 +21,7 @@
 #include "engine/replication/readers.h"
 #include "engine/replication/replication_record.h"
 #include "engine/store/store.h"
+#include "engine/types/event.h"
 
 namespace rekeyfs::replication {
 

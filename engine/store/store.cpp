@@ -23,6 +23,7 @@ Status make_directories(io::Storage& storage) {
 
 constexpr std::array kMadeByInit{"catalog", "journal", "layers"};
 constexpr std::string_view kLockName = "lock";
+constexpr std::uint64_t kMaxAdded = 32u << 10;  // bytes that a new name needs, in the journal, the catalog and for files
 
 // What an init leaves that is killed: the lock, then the new superblock as well, then all the rest.
 bool is_left_by_init(const std::string& directory) {
@@ -134,6 +135,16 @@ Status Store::recover() {
   // Opened while their records were still being replayed.
   layers_->close_all();
   return {};
+}
+
+Status Store::may_change() {
+  RK_TRY(may_write());
+  return storage_->room_to_change();
+}
+
+Status Store::may_add() {
+  RK_TRY(may_write());
+  return storage_->room_to_add(kMaxAdded);
 }
 
 Status Store::close() {

@@ -37,6 +37,13 @@ class Store {
   blocks::LayerRegistry& layers() { return *layers_; }
   Checkpointer& checkpointer() { return *checkpointer_; }
   Health& health() { return health_; }
+
+  // What a caller must ask before a change. Errc::read_only; Errc::no_space: on a full disk, changes of existing records
+  // work for longer than additions, and deleting, which asks may_write() only, works always.
+  Status may_write() const { return health_.may_write(); }
+  Status may_change();
+  Status may_add();  // a name, with its records and files
+
   const crypto::Key& root() const { return unlocked_.root; }
   const Uuid& id() const { return unlocked_.superblock.store_id; }
 

@@ -128,13 +128,13 @@ class Workload {
     OpenFilePtr file;
     Status status = counted([&]() -> Status {
       RK_TRY_ASSIGN(file, open_image(image));
-      RK_TRY(engine_->write(*file, first * kBlock, as_bytes(bytes)));
+      RK_TRY(engine_->files().write(*file, first * kBlock, as_bytes(bytes)));
       return {};
     });
     if (status)
       for (std::uint64_t i = first; i < first + count; ++i) ledger_.may_be[image][i] = bit_of(fill);
-    if (status && sync) status = counted([&] { return engine_->sync(*file); });
-    if (status) status = counted([&] { return engine_->flush(*file); });
+    if (status && sync) status = counted([&] { return engine_->files().sync(*file); });
+    if (status) status = counted([&] { return engine_->files().flush(*file); });
     let_go(file);
     return status;
   }
@@ -147,9 +147,9 @@ class Workload {
   }
 
   bool is_replica_normal() {
-    const auto found = engine_->lookup(encrypted_, "copy");
+    const auto found = engine_->names().lookup(encrypted_, "copy");
     if (!found) return true;
-    const auto status = engine_->get_attribute(found->ino, "user.rekeyfs.status");
+    const auto status = engine_->names().getxattr(found->ino, "user.rekeyfs.status");
     return status && status->starts_with("normal");
   }
   void wait_for_replica(std::chrono::milliseconds most) {
@@ -163,15 +163,15 @@ class Workload {
   Ino folder_of(Image image) const { return kPlaces[image].is_encrypted ? encrypted_ : plain_; }
 
   Result<Attributes> find(Image image) {
-    auto found = engine_->lookup(folder_of(image), kPlaces[image].name);
-    if (!found && found.error().code == Errc::not_found) found = engine_->lookup(folder_of(image), kPlaces[image].other_name);
+    auto found = engine_->names().lookup(folder_of(image), kPlaces[image].name);
+    if (!found && found.error().code == Errc::not_found) found = engine_->names().lookup(folder_of(image), kPlaces[image].other_name);
     return found;
   }
   Result<OpenFilePtr> open_image(Image image) {
     const auto found = find(image);
-    if (found) return engine_->open_file(found->ino, O_RDWR, kUser);
+    if (found) return engine_->files().open(found->ino, O_RDWR, kUser);
     if (found.error().code != Errc::not_found) return fail(found.error());
-    RK_TRY_ASSIGN(Engine::Created made, engine_->create(folder_of(image), kPlaces[image].name, 0600, 0, kUser));
+    RK_TRY_ASSIGN(Files::Created made, engine_->files().create(folder_of(image), kPlaces[image].name, 0600, 0, kUser));
     return std::move(made.file);
   }
   void let_go(OpenFilePtr& file) {
@@ -187,33 +187,33 @@ class Workload {
     const Status copied = counted([&]() -> Status {
       RK_TRY_ASSIGN(in, open_image(from));
       RK_TRY_ASSIGN(out, open_image(to));
-      RK_TRY_ASSIGN(const std::uint64_t size, engine_->copy_range(*in, 0, *out, 0, kBlocks * kBlock, kUser));
+      RK_TRY_ASSIGN(const std::uint64_t size, engine_->files().copy_range(*in, 0, *out, 0, kBlocks * kBlock, kUser));
       return size == kBlocks * kBlock ? Status{} : fail(Errc::io, "a part only");
     });
     if (copied)
       for (std::uint64_t i = 0; i < kBlocks; ++i) ledger_.may_be[to][i] = ledger_.may_be[from][i];
-    if (out) static_cast<void>(counted([&] { return engine_->flush(*out); }));
+    if (out) static_cast<void>(counted([&] { return engine_->files().flush(*out); }));
     let_go(out);
     let_go(in);
   }
   void rotate_key() {
     static_cast<void>(counted([&]() -> Status {
-      RK_TRY(engine_->change_key("tenant", KeyChange{}, kUser));
+      RK_TRY(engine_->keys().change("tenant", KeyChange{}, kUser));
       return {};
     }));
   }
   void rotate_directory() {
     static_cast<void>(counted([&]() -> Status {
-      RK_TRY(engine_->rotate_directory(encrypted_, "second", kUser));
+      RK_TRY(engine_->keys().rotate_directory(encrypted_, "second", kUser));
       return {};
     }));
   }
   void unlink_doomed() {
     for (auto& block : ledger_.may_be[doomed]) block |= 1u;
-    ledger_.is_deleted = counted([&] { return engine_->unlink(plain_, "doomed"); }).has_value();
+    ledger_.is_deleted = counted([&] { return engine_->names().unlink(plain_, "doomed"); }).has_value();
   }
   void rename_a() {
-    static_cast<void>(counted([&] { return engine_->rename(plain_, "a", plain_, "renamed", Engine::Rename::no_replace); }));
+    static_cast<void>(counted([&] { return engine_->names().rename(plain_, "a", plain_, "renamed", RenameMode::no_replace); }));
   }
   void truncate_b() {
     for (std::uint64_t i = 2; i < kBlocks; ++i) ledger_.may_be[b][i] |= 1u;
@@ -221,7 +221,7 @@ class Workload {
       RK_TRY_ASSIGN(const Attributes found, find(b));
       AttributeChange change;
       change.size = 2 * kBlock;
-      RK_TRY(engine_->set_attributes(found.ino, change, kUser));
+      RK_TRY(engine_->names().setattr(found.ino, change, kUser));
       return {};
     });
     if (!done) return;
@@ -239,7 +239,7 @@ class Workload {
     Status opened = found ? Status{} : fail(found.error());
     if (found)
       opened = counted([&]() -> Status {
-        RK_TRY_ASSIGN(file, engine_->open_file(found->ino, O_RDONLY, kUser));
+        RK_TRY_ASSIGN(file, engine_->files().open(found->ino, O_RDONLY, kUser));
         return {};
       });
     int unreadable = 0;
@@ -252,7 +252,7 @@ class Workload {
       }
       std::fill(got.begin(), got.end(), '\0');
       const auto size = !opened ? fail(opened.error()) : counted([&] {
-        return engine_->read(*file, i * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+        return engine_->files().read(*file, i * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()});
       });
       if (!size) {
         ++unreadable;
@@ -347,10 +347,10 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     {
       Workload first(path("store"), {}, {}, *ledger_);
       ASSERT_TRUE(first.open());
-      for (const char* key : {"tenant", "second"}) ASSERT_TRUE(first.engine().create_key(key, kUser));
-      plain_ = first.engine().make_directory(kRootIno, "plain", 0755, kUser)->ino;
-      encrypted_ = first.engine().make_directory(kRootIno, "one", 0755, kUser)->ino;
-      ASSERT_TRUE(first.engine().set_attribute(encrypted_, "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, kUser));
+      for (const char* key : {"tenant", "second"}) ASSERT_TRUE(first.engine().keys().create(key, kUser));
+      plain_ = first.engine().names().make_directory(kRootIno, "plain", 0755, kUser)->ino;
+      encrypted_ = first.engine().names().make_directory(kRootIno, "one", 0755, kUser)->ino;
+      ASSERT_TRUE(first.engine().names().setxattr(encrypted_, "user.rekeyfs.key", "tenant", XattrMode::either, kUser));
       ASSERT_TRUE(first.close());
     }
     for (auto& image : ledger_->may_be)
@@ -395,14 +395,14 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
     ledger_->failed_while_open = test::rekeyfs_faults()->failed - failed_before;
     disarm();
     std::this_thread::sleep_for(20ms);  // what another thread met just now is known by then
-    ledger_->sound = workload.engine().health().has_value();
+    ledger_->sound = workload.engine().reports().health().has_value();
     if (workload.check_content() > 0) ledger_->say("cannot be read: " + workload.last_error_);
     if (ledger_->sound) {
       ledger_->resumed = workload.write(late, 0, 2, 't', true).has_value() && workload.sync_all().has_value();
       workload.wait_for_replica(8s);
       if (!workload.is_replica_normal()) ledger_->say("the replica does not become normal");
     } else {
-      const auto refused = workload.engine().make_directory(kRootIno, "more", 0755, kUser);
+      const auto refused = workload.engine().names().make_directory(kRootIno, "more", 0755, kUser);
       if (refused || refused.error().code != Errc::read_only) ledger_->say("is not read-only");
     }
     if (end == End::killed) ::_exit(0);
@@ -527,7 +527,7 @@ class RepairTest : public FaultTest {
       Workload filling(path("store"), plain_, encrypted_, *ledger_);
       if (!filling.open()) ::_exit(1);
       for (int i = 0; i < 200; ++i)
-        if (!filling.engine().make_directory(plain_, "directory-" + std::to_string(i), 0755, kUser)) ::_exit(2);
+        if (!filling.engine().names().make_directory(plain_, "directory-" + std::to_string(i), 0755, kUser)) ::_exit(2);
       ::_exit(filling.close() ? 0 : 3);
     }), 0);
     std::filesystem::remove_all(path("template"));
@@ -621,18 +621,18 @@ TEST_F(ChangeWithoutMemoryTest, IsNotThereNorAfterAKill) {
     const std::string name = "directory-" + std::to_string(n);
     arm(Fault{Faults::memory, ENOMEM, 1, ""}, n);
     made[name] = counted([&]() -> Status {
-      RK_TRY((*engine)->make_directory(kRootIno, name, 0755, kUser));
+      RK_TRY((*engine)->names().make_directory(kRootIno, name, 0755, kUser));
       return {};
     }).has_value();
     disarm();
-    EXPECT_EQ((*engine)->lookup(kRootIno, name).has_value(), made[name]) << name;
+    EXPECT_EQ((*engine)->names().lookup(kRootIno, name).has_value(), made[name]) << name;
     if (test::rekeyfs_faults()->failed == 0) break;
   }
   EXPECT_GT(made.size(), 10u);
   test::copy_as_killed(path("store"), path("killed"));
   const auto again = Engine::open(path("killed"), test::test_credential());
   ASSERT_TRUE(again) << test::error_text(again);
-  for (const auto& [name, is_there] : made) EXPECT_EQ((*again)->lookup(kRootIno, name).has_value(), is_there) << name;
+  for (const auto& [name, is_there] : made) EXPECT_EQ((*again)->names().lookup(kRootIno, name).has_value(), is_there) << name;
 }
 
 std::string name_of_fault(const ::testing::TestParamInfo<Fault>& fault) { return fault.param.name; }

@@ -16,7 +16,7 @@ Ino node_of(SmallStore& store, std::uint8_t which) {
 
 // Not that, for example, which is answered for an image that has none of its own.
 bool is_own(Engine& engine, Ino node, const std::string& name) {
-  const auto names = must(engine.list_attributes(node));
+  const auto names = must(engine.names().listxattr(node));
   return name.starts_with(kOurs) || std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -31,18 +31,18 @@ void try_input(ByteView input) {
   const std::string_view value = as_text(in.get_raw(in.left())).substr(0, kMostValue);
   if (name.find('\0') != std::string::npos) return;  // the kernel ends a name there
 
-  const auto before = is_own(engine, node, name) ? engine.get_attribute(node, name) : fail(Errc::no_attribute);
-  const Status set = engine.set_attribute(node, name, value, Engine::SetAttribute::either, Caller{});
-  const auto after = engine.get_attribute(node, name);
+  const auto before = is_own(engine, node, name) ? engine.names().getxattr(node, name) : fail(Errc::no_attribute);
+  const Status set = engine.names().setxattr(node, name, value, XattrMode::either, Caller{});
+  const auto after = engine.names().getxattr(node, name);
   if (!set) return require(!before || (after && *after == *before), "a refused value changes nothing");
   require(after.has_value() || value == "0", "what was set is there");
   require(name.starts_with(kOurs) || *after == value, "a user's value comes back as it was");
-  must(engine.list_attributes(node));
-  must(engine.info(node));
+  must(engine.names().listxattr(node));
+  must(engine.reports().info(node));
   if (before)
-    must(engine.set_attribute(node, name, *before, Engine::SetAttribute::replace, Caller{}));
+    must(engine.names().setxattr(node, name, *before, XattrMode::replace, Caller{}));
   else if (after)
-    must(engine.remove_attribute(node, name, Caller{}));
+    must(engine.names().removexattr(node, name, Caller{}));
 }
 
 }  // namespace

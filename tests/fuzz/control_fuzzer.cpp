@@ -13,7 +13,7 @@ constexpr std::size_t kMostKeys = 64;  // requests make them; then it is time fo
 
 SmallStore& store() {
   static std::optional<SmallStore> small;
-  if (small && must(small->engine().list_keys()).size() > kMostKeys) small.reset();
+  if (small && must(small->engine().keys().list()).size() > kMostKeys) small.reset();
   if (!small) small.emplace();
   return *small;
 }

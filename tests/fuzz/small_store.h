@@ -45,26 +45,26 @@ class SmallStore {
     engine_ = must(Engine::open(path(), credential(), options));
   }
   Ino make_image(Ino directory, const std::string& name) {
-    Engine::Created created = must(engine_->create(directory, name, 0640, O_RDWR, Caller{}));
-    must(engine_->write(*created.file, 0, as_bytes(std::string(kBytes, 'x'))));
-    must(engine_->flush(*created.file));
+    Files::Created created = must(engine_->files().create(directory, name, 0640, O_RDWR, Caller{}));
+    must(engine_->files().write(*created.file, 0, as_bytes(std::string(kBytes, 'x'))));
+    must(engine_->files().flush(*created.file));
     return created.attributes.ino;
   }
   void fill() {
-    must(engine_->create_key("tenant", Caller{}));
-    folder_ = must(engine_->make_directory(kRootIno, "folder", 0755, Caller{})).ino;
-    must(engine_->set_attribute(folder_, "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, Caller{}));
-    must(engine_->set_attribute(folder_, "user.rekeyfs.type", "data-disk", Engine::SetAttribute::either, Caller{}));
+    must(engine_->keys().create("tenant", Caller{}));
+    folder_ = must(engine_->names().make_directory(kRootIno, "folder", 0755, Caller{})).ino;
+    must(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, Caller{}));
+    must(engine_->names().setxattr(folder_, "user.rekeyfs.type", "data-disk", XattrMode::either, Caller{}));
     image_ = make_image(kRootIno, "plain");
     make_image(folder_, "secret");
-    must(engine_->set_attribute(image_, "user.note", "of mine", Engine::SetAttribute::either, Caller{}));
-    must(engine_->set_attribute(image_, "user.long", std::string(6000, 'n'), Engine::SetAttribute::either, Caller{}));
-    must(engine_->make_symlink(kRootIno, "link", "folder/secret", Caller{}));
-    must(engine_->link(image_, kRootIno, "second"));
-    file_ = must(engine_->open_file(image_, O_RDWR, Caller{}));
-    Engine::Created replica = must(engine_->create(folder_, "replica", 0640, O_WRONLY, Caller{}));
-    must(engine_->copy_range(*file_, 0, *replica.file, 0, kBytes, Caller{}));
-    must(engine_->flush(*replica.file));
+    must(engine_->names().setxattr(image_, "user.note", "of mine", XattrMode::either, Caller{}));
+    must(engine_->names().setxattr(image_, "user.long", std::string(6000, 'n'), XattrMode::either, Caller{}));
+    must(engine_->names().make_symlink(kRootIno, "link", "folder/secret", Caller{}));
+    must(engine_->names().link(image_, kRootIno, "second"));
+    file_ = must(engine_->files().open(image_, O_RDWR, Caller{}));
+    Files::Created replica = must(engine_->files().create(folder_, "replica", 0640, O_WRONLY, Caller{}));
+    must(engine_->files().copy_range(*file_, 0, *replica.file, 0, kBytes, Caller{}));
+    must(engine_->files().flush(*replica.file));
   }
 
   const ScratchDirectory directory_;

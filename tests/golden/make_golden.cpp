@@ -51,7 +51,7 @@ json keys_of(const std::string& store) {
     options.filler_workers = 0;
     const auto engine = Engine::open(copy, test::test_credential(), options);
     if (!engine) throw std::runtime_error(test::error_text(engine));
-    const std::vector<KeyFacts> all = (*engine)->list_keys().value();
+    const std::vector<KeyFacts> all = (*engine)->keys().list().value();
     for (const KeyFacts& key : all)
       keys[key.alias] = {{"id", key.id}, {"version", key.version}, {"state", key.state}};
     if (!(*engine)->close()) throw std::runtime_error("a copy cannot be closed");

@@ -71,14 +71,14 @@ class DamagedStore : public TempDirectory {
   // does: a repair makes a directory so whose policy is lost.
   static void write_secret(Engine& engine) {
     for (const char* name : {"vault", "other"}) {
-      const auto directory = engine.resolve(name);
-      const auto attributes = directory ? engine.get_attributes(*directory) : fail(directory.error());
+      const auto directory = engine.names().resolve(name);
+      const auto attributes = directory ? engine.names().getattr(*directory) : fail(directory.error());
       if (!attributes || !(attributes->permissions & 0200)) continue;
       const auto created =
-          directory ? engine.create(*directory, "probe.img", 0600, O_RDWR, Caller{}) : fail(directory.error());
+          directory ? engine.files().create(*directory, "probe.img", 0600, O_RDWR, Caller{}) : fail(directory.error());
       if (!created) continue;
-      static_cast<void>(engine.write(*created->file, 0, as_bytes(rich_content("probe", 200, true))));
-      static_cast<void>(engine.flush(*created->file));
+      static_cast<void>(engine.files().write(*created->file, 0, as_bytes(rich_content("probe", 200, true))));
+      static_cast<void>(engine.files().flush(*created->file));
     }
   }
 

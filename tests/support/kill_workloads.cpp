@@ -90,7 +90,7 @@ void plan_sync(std::mt19937_64& random, Steps& before, Steps& steps) {
   steps.push_back(write("plain/synchronous", 0, random_bytes(random, 2 * kBlock)));
   steps.push_back([](StoreUser& user) -> Status {
     RK_TRY_ASSIGN(const Ino plain, user.ino("plain"));
-    return user.engine().sync_directory(plain);
+    return user.engine().names().sync_directory(plain);
   });
 }
 
@@ -189,7 +189,7 @@ void plan_names(std::mt19937_64& random, Steps& before, Steps& steps) {
   steps.push_back([](StoreUser& user) { return user.link("plain/image", "plain/folder/second"); });
   steps.push_back([](StoreUser& user) { return user.rename("plain/image", "plain/folder/moved"); });
   steps.push_back(checkpoint());
-  steps.push_back([](StoreUser& user) { return user.rename("plain/other", "plain/folder/moved", Engine::Rename::exchange); });
+  steps.push_back([](StoreUser& user) { return user.rename("plain/other", "plain/folder/moved", RenameMode::exchange); });
   steps.push_back([](StoreUser& user) { return user.set("plain/link", "user.comment", "about a link"); });
   steps.push_back([](StoreUser& user) { return user.set("plain/folder", "user.comment", std::string(3000, 'c')); });
   steps.push_back([](StoreUser& user) { return user.rename("plain/folder", "b/folder"); });

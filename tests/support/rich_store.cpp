@@ -27,17 +27,17 @@ std::string name_in(const std::string& path) {
 }
 
 std::string attribute_or_empty(Engine& engine, Ino ino, const std::string& name) {
-  const auto value = engine.get_attribute(ino, "user.rekeyfs." + name);
+  const auto value = engine.names().getxattr(ino, "user.rekeyfs." + name);
   return value ? *value : "";
 }
 
 void read_content(Engine& engine, Ino ino, SeenNode& node) {
   node.content.assign(node.size, '\0');
-  const auto file = engine.open_file(ino, O_RDONLY, kRoot);
+  const auto file = engine.files().open(ino, O_RDONLY, kRoot);
   for (std::uint64_t at = 0; at < node.size; at += kRichBlock) {
     const std::size_t size = std::min<std::uint64_t>(kRichBlock, node.size - at);
     const ByteSpan out{reinterpret_cast<std::byte*>(&node.content[at]), size};
-    const auto got = file ? engine.read(**file, at, out) : fail(file.error());
+    const auto got = file ? engine.files().read(**file, at, out) : fail(file.error());
     if (got && *got == size) continue;
     std::fill(out.begin(), out.end(), std::byte{0});
     node.unreadable.insert(at / kRichBlock);
@@ -47,7 +47,7 @@ void read_content(Engine& engine, Ino ino, SeenNode& node) {
 
 SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
   SeenNode node;
-  const auto attributes = engine.get_attributes(ino);
+  const auto attributes = engine.names().getattr(ino);
   if (!attributes) {
     node.error = error_text(attributes);
     return node;
@@ -55,13 +55,13 @@ SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
   node.kind = attributes->kind;
   node.permissions = attributes->permissions;
   if (node.kind == NodeKind::symlink) {
-    const auto target = engine.read_symlink(ino);
+    const auto target = engine.names().read_symlink(ino);
     if (target)
       node.target = *target;
     else
       node.error = error_text(target);
   } else {
-    const auto encryption = engine.get_attribute(ino, "user.rekeyfs.encryption");
+    const auto encryption = engine.names().getxattr(ino, "user.rekeyfs.encryption");
     if (encryption)
       node.encryption = *encryption;
     else
@@ -69,12 +69,12 @@ SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
     node.key = attribute_or_empty(engine, ino, "key");
     node.id = attribute_or_empty(engine, ino, "id");
   }
-  if (const auto names = engine.list_attributes(ino))
+  if (const auto names = engine.names().listxattr(ino))
     for (const std::string& name : *names)
-      if (const auto value = engine.get_attribute(ino, name)) node.attributes[name] = *value;
+      if (const auto value = engine.names().getxattr(ino, name)) node.attributes[name] = *value;
   if (node.kind == NodeKind::image) {
     node.size = attributes->size;
-    if (const auto boot = engine.boot_reads(ino); boot && *boot) node.boot_bytes = (*boot)->bytes;
+    if (const auto boot = engine.files().boot_reads(ino); boot && *boot) node.boot_bytes = (*boot)->bytes;
     if (with_content) read_content(engine, ino, node);
   }
   return node;
@@ -82,7 +82,7 @@ SeenNode look_at_node(Engine& engine, Ino ino, bool with_content) {
 
 void look_below(Engine& engine, Ino directory, const std::string& path, bool with_content, Seen& seen) {
   constexpr std::size_t kMany = 1000;
-  const auto entries = engine.read_directory(directory, 0, kMany);
+  const auto entries = engine.names().read_directory(directory, 0, kMany);
   if (!entries) {
     seen[path].error = error_text(entries);
     return;
@@ -137,7 +137,7 @@ void RichStore::close_and_keep_copy() {
 
 void RichStore::first_mount() {
   open();
-  for (const char* alias : {"tenant", "other"}) need(engine_->create_key(alias, kRoot), "create a key");
+  for (const char* alias : {"tenant", "other"}) need(engine_->keys().create(alias, kRoot), "create a key");
   make_directory("vault", "tenant");
   make_directory("other", "other");
   make_directory("shelf");
@@ -152,7 +152,7 @@ void RichStore::first_mount() {
   create("fast/disk.img", 300, false);
   resize("fast/disk.img", kLeastBoot);
   boot("fast/disk.img");
-  need(engine_->make_symlink(kRootIno, "link", "vault/secret.img", kRoot), "make a link");
+  need(engine_->names().make_symlink(kRootIno, "link", "vault/secret.img", kRoot), "make a link");
   set_attribute("plain.img", "user.comment", "kept");
   set_attribute("vault", "user.owner", "somebody");
   close_and_keep_copy();
@@ -162,7 +162,7 @@ void RichStore::first_mount() {
 void RichStore::second_mount() {
   open();
   KeyChange rotate;
-  need(engine_->change_key("tenant", rotate, kRoot), "rotate a key");
+  need(engine_->keys().change("tenant", rotate, kRoot), "rotate a key");
   write("plain.img", kRichBlock, rich_content("plain.img again", 100, false));
   write("wide.img", 200 * kRichBlock, rich_content("wide.img once more", 400, false));
   write("vault/alone.img", 0, rich_content("vault/alone.img again", 200, true));
@@ -180,11 +180,11 @@ void RichStore::last_mount() {
   write("plain.img", 10, rich_content("plain.img in the journal", 50, false));
   set_attribute("shelf", "user.color", "red");
   create("vault/late.img", 800, true);
-  need(engine_->sync(*open_image("vault/late.img")), "sync");
+  need(engine_->files().sync(*open_image("vault/late.img")), "sync");
   rename("plain.img", "shelf/moved.img");
   make_directory("new", "tenant");
   write("vault/secret.img", kRichBlock, rich_content("vault/secret.img after its copies", 60, true));
-  need(engine_->unlink(kRootIno, "gone.img"), "unlink");
+  need(engine_->names().unlink(kRootIno, "gone.img"), "unlink");
   contents_.erase("gone.img");
   note();
   resize("wide.img", 100 * kRichBlock);
@@ -208,25 +208,25 @@ void RichStore::note() {
     node.content = contents_.at(path);
     if (node.content.size() != node.size) throw std::runtime_error(path + " has another size than was written");
     inodes_[node.id] = ino_of(path).value();
-    for (const LayerInfo& layer : need(engine_->info(ino_of(path)), "look at " + path).layers)
+    for (const LayerInfo& layer : need(engine_->reports().info(ino_of(path)), "look at " + path).layers)
       layers_[node.id].insert(layer.id.value());
   }
   states_.push_back(std::move(seen));
 }
 
 Ino RichStore::ino_of(const std::string& path) {
-  return need(engine_->resolve(path), "find " + path);
+  return need(engine_->names().resolve(path), "find " + path);
 }
 OpenFilePtr RichStore::open_image(const std::string& path) {
-  return need(engine_->open_file(ino_of(path), O_RDWR, kRoot), "open " + path);
+  return need(engine_->files().open(ino_of(path), O_RDWR, kRoot), "open " + path);
 }
 
 void RichStore::make_directory(const std::string& path, const std::string& key) {
   const Ino ino =
-      need(engine_->make_directory(ino_of(parent_of(path)), name_in(path), 0755, kRoot), "make " + path).ino;
+      need(engine_->names().make_directory(ino_of(parent_of(path)), name_in(path), 0755, kRoot), "make " + path).ino;
   note();
   if (key.empty()) return;
-  need(engine_->set_attribute(ino, "user.rekeyfs.key", key, Engine::SetAttribute::either, kRoot),
+  need(engine_->names().setxattr(ino, "user.rekeyfs.key", key, XattrMode::either, kRoot),
        "give " + path + " a key");
   note();
 }
@@ -234,14 +234,14 @@ void RichStore::make_directory(const std::string& path, const std::string& key) 
 void RichStore::create(const std::string& path, std::size_t size, bool secret) {
   {
     const auto created =
-        need(engine_->create(ino_of(parent_of(path)), name_in(path), 0600, O_RDWR, kRoot), "create " + path);
+        need(engine_->files().create(ino_of(parent_of(path)), name_in(path), 0600, O_RDWR, kRoot), "create " + path);
     contents_[path] = "";
     note();
     const std::string bytes = rich_content(path, size, secret);
-    need(engine_->write(*created.file, 0, as_bytes(bytes)), "write " + path);
+    need(engine_->files().write(*created.file, 0, as_bytes(bytes)), "write " + path);
     contents_[path] = bytes;
     note();
-    need(engine_->flush(*created.file), "close " + path);
+    need(engine_->files().flush(*created.file), "close " + path);
   }
   note();
 }
@@ -249,49 +249,49 @@ void RichStore::create(const std::string& path, std::size_t size, bool secret) {
 void RichStore::write(const std::string& path, std::uint64_t offset, const std::string& bytes) {
   {
     const OpenFilePtr file = open_image(path);
-    need(engine_->write(*file, offset, as_bytes(bytes)), "write " + path);
+    need(engine_->files().write(*file, offset, as_bytes(bytes)), "write " + path);
     std::string& content = contents_.at(path);
     content.resize(std::max<std::size_t>(content.size(), offset + bytes.size()), '\0');
     content.replace(offset, bytes.size(), bytes);
     note();
-    need(engine_->flush(*file), "close " + path);
+    need(engine_->files().flush(*file), "close " + path);
   }
   note();
 }
 
 void RichStore::boot(const std::string& path) {
   std::vector<std::byte> bytes(kLeastBoot);
-  need(engine_->read(*open_image(path), 0, bytes), "boot from " + path);
+  need(engine_->files().read(*open_image(path), 0, bytes), "boot from " + path);
 }
 
 void RichStore::copy(const std::string& from, const std::string& to) {
-  const OpenFilePtr source = need(engine_->open_file(ino_of(from), O_RDONLY, kRoot), "open " + from);
-  const auto target = need(engine_->create(ino_of(parent_of(to)), name_in(to), 0600, O_RDWR, kRoot), "create " + to);
+  const OpenFilePtr source = need(engine_->files().open(ino_of(from), O_RDONLY, kRoot), "open " + from);
+  const auto target = need(engine_->files().create(ino_of(parent_of(to)), name_in(to), 0600, O_RDWR, kRoot), "create " + to);
   const std::uint64_t size = contents_.at(from).size();
-  const auto copied = need(engine_->copy_range(*source, 0, *target.file, 0, size, kRoot), "copy to " + to);
+  const auto copied = need(engine_->files().copy_range(*source, 0, *target.file, 0, size, kRoot), "copy to " + to);
   if (copied != size) throw std::runtime_error(to + " was not copied at once");
   contents_[to] = contents_.at(from);
-  need(engine_->flush(*target.file), "close " + to);
+  need(engine_->files().flush(*target.file), "close " + to);
   note();
 }
 
 void RichStore::resize(const std::string& path, std::uint64_t size) {
   AttributeChange change;
   change.size = size;
-  need(engine_->set_attributes(ino_of(path), change, kRoot), "resize " + path);
+  need(engine_->names().setattr(ino_of(path), change, kRoot), "resize " + path);
   contents_.at(path).resize(size, '\0');
   note();
 }
 
 void RichStore::set_attribute(const std::string& path, const std::string& name, const std::string& value) {
-  need(engine_->set_attribute(ino_of(path), name, value, Engine::SetAttribute::either, kRoot),
+  need(engine_->names().setxattr(ino_of(path), name, value, XattrMode::either, kRoot),
        "set an attribute of " + path);
   note();
 }
 
 void RichStore::rename(const std::string& from, const std::string& to) {
-  need(engine_->rename(ino_of(parent_of(from)), name_in(from), ino_of(parent_of(to)), name_in(to),
-                       Engine::Rename::replace),
+  need(engine_->names().rename(ino_of(parent_of(from)), name_in(from), ino_of(parent_of(to)), name_in(to),
+                       RenameMode::replace),
        "rename " + from);
   contents_[to] = contents_.at(from);
   contents_.erase(from);

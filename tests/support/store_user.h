@@ -80,36 +80,36 @@ class StoreUser {
     return engine_->close();
   }
   Engine& engine() { return *engine_; }
-  Result<Ino> ino(const std::string& path) { return engine_->resolve(path); }
+  Result<Ino> ino(const std::string& path) { return engine_->names().resolve(path); }
 
   Status create(const std::string& path, int flags = O_RDWR) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY_ASSIGN(Engine::Created created, engine_->create(parent, name_of_path(path), 0600, flags, Caller{}));
+    RK_TRY_ASSIGN(Files::Created created, engine_->files().create(parent, name_of_path(path), 0600, flags, Caller{}));
     files_[path] = std::move(created.file);
     return {};
   }
   Status write(const std::string& path, std::uint64_t offset, const std::string& bytes) {
     RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
-    RK_TRY_ASSIGN(const std::size_t written, engine_->write(*file, offset, as_bytes(bytes)));
+    RK_TRY_ASSIGN(const std::size_t written, engine_->files().write(*file, offset, as_bytes(bytes)));
     return written == bytes.size() ? Status{} : fail(Errc::io, "a short write");
   }
   Status read(const std::string& path, std::uint64_t offset, std::size_t size) {
     RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
     std::string bytes(size, '?');
-    RK_TRY(engine_->read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
+    RK_TRY(engine_->files().read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
     return {};
   }
   Status zero(const std::string& path, std::uint64_t offset, std::uint64_t size) {
     RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
-    return engine_->allocate(*file, Allocate::punch, true, offset, size);
+    return engine_->files().allocate(*file, Allocate::punch, true, offset, size);
   }
   Status sync(const std::string& path) {
     RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
-    return engine_->sync(*file);
+    return engine_->files().sync(*file);
   }
   Status close_file(const std::string& path) {
     RK_TRY_ASSIGN(OpenFile* const file, this->file(path));
-    const Status flushed = engine_->flush(*file);
+    const Status flushed = engine_->files().flush(*file);
     files_.erase(path);
     return flushed;
   }
@@ -117,12 +117,12 @@ class StoreUser {
   Status copy(const std::string& from, const std::string& to) {
     RK_TRY_ASSIGN(OpenFile* const in, file(from));
     RK_TRY_ASSIGN(OpenFile* const out, file(to));
-    RK_TRY(engine_->copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, Caller{}));
+    RK_TRY(engine_->files().copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, Caller{}));
     return {};
   }
   Status change(const std::string& path, const AttributeChange& change) {
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    RK_TRY(engine_->set_attributes(node, change, Caller{}));
+    RK_TRY(engine_->names().setattr(node, change, Caller{}));
     return {};
   }
   Status truncate(const std::string& path, std::uint64_t size) {
@@ -132,39 +132,39 @@ class StoreUser {
   }
   Status set(const std::string& path, const std::string& name, const std::string& value) {
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    return engine_->set_attribute(node, name, value, Engine::SetAttribute::either, Caller{});
+    return engine_->names().setxattr(node, name, value, XattrMode::either, Caller{});
   }
   Status make_directory(const std::string& path) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY(engine_->make_directory(parent, name_of_path(path), 0755, Caller{}));
+    RK_TRY(engine_->names().make_directory(parent, name_of_path(path), 0755, Caller{}));
     return {};
   }
   Status make_symlink(const std::string& path, const std::string& target) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY(engine_->make_symlink(parent, name_of_path(path), target, Caller{}));
+    RK_TRY(engine_->names().make_symlink(parent, name_of_path(path), target, Caller{}));
     return {};
   }
   Status link(const std::string& from, const std::string& to) {
     RK_TRY_ASSIGN(const Ino node, ino(from));
     RK_TRY_ASSIGN(const Ino parent, directory_of(to));
-    RK_TRY(engine_->link(node, parent, name_of_path(to)));
+    RK_TRY(engine_->names().link(node, parent, name_of_path(to)));
     return {};
   }
   Status unlink(const std::string& path) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    return engine_->unlink(parent, name_of_path(path));
+    return engine_->names().unlink(parent, name_of_path(path));
   }
   Status remove_directory(const std::string& path) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    return engine_->remove_directory(parent, name_of_path(path));
+    return engine_->names().remove_directory(parent, name_of_path(path));
   }
-  Status rename(const std::string& from, const std::string& to, Engine::Rename how = Engine::Rename::replace) {
+  Status rename(const std::string& from, const std::string& to, RenameMode how = RenameMode::replace) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(from));
     RK_TRY_ASSIGN(const Ino new_parent, directory_of(to));
-    return engine_->rename(parent, name_of_path(from), new_parent, name_of_path(to), how);
+    return engine_->names().rename(parent, name_of_path(from), new_parent, name_of_path(to), how);
   }
   Status create_key(const std::string& alias) {
-    RK_TRY(engine_->create_key(alias, Caller{}));
+    RK_TRY(engine_->keys().create(alias, Caller{}));
     return {};
   }
   Status change_key(const std::string& alias, KeyChange::Kind kind) {
@@ -173,19 +173,19 @@ class StoreUser {
     change.force = kind == KeyChange::Kind::disable;
     change.delay = 1'000'000'000'000'000;
     change.user = 1000;
-    RK_TRY(engine_->change_key(alias, change, Caller{}));
+    RK_TRY(engine_->keys().change(alias, change, Caller{}));
     return {};
   }
   Status rotate(const std::string& directory, const std::string& key) {
     RK_TRY_ASSIGN(const Ino node, ino(directory));
-    RK_TRY(engine_->rotate_directory(node, key, Caller{}));
+    RK_TRY(engine_->keys().rotate_directory(node, key, Caller{}));
     return {};
   }
 
   Result<StoreState> look() {
     StoreState state;
     RK_TRY(look_below(kRootIno, "", state));
-    RK_TRY_ASSIGN(const std::vector<KeyFacts> keys, engine_->list_keys());
+    RK_TRY_ASSIGN(const std::vector<KeyFacts> keys, engine_->keys().list());
     for (const KeyFacts& key : keys) {
       std::string& text = state.facts["key " + key.alias] = key.state + ", version " + std::to_string(key.version);
       for (const uid_t user : key.grantees) text += ", granted to " + std::to_string(user);
@@ -215,40 +215,40 @@ class StoreUser {
   Result<OpenFile*> file(const std::string& path) {
     if (const auto found = files_.find(path); found != files_.end()) return found->second.get();
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    RK_TRY_ASSIGN(files_[path], engine_->open_file(node, O_RDWR, Caller{}));
+    RK_TRY_ASSIGN(files_[path], engine_->files().open(node, O_RDWR, Caller{}));
     return files_[path].get();
   }
   Result<std::string> content_of(Ino node, std::uint64_t size) {
-    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->open_file(node, O_RDONLY, Caller{}));
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(node, O_RDONLY, Caller{}));
     std::string bytes(size + 1, '?');
-    RK_TRY_ASSIGN(const std::size_t got, engine_->read(*file, 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
+    RK_TRY_ASSIGN(const std::size_t got, engine_->files().read(*file, 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
     bytes.resize(got);
     return bytes;
   }
   std::string key_of(Ino node) {
-    const auto key = engine_->get_attribute(node, "user.rekeyfs.key");
+    const auto key = engine_->names().getxattr(node, "user.rekeyfs.key");
     return key ? *key : "";
   }
   bool is_usable(const std::string& key) {
-    const auto facts = engine_->find_key(key);
+    const auto facts = engine_->keys().find(key);
     return key.empty() || (facts && facts->state == "enabled");
   }
 
   Status look_below(Ino directory, const std::string& path, StoreState& state) {
-    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->read_directory(directory, 0, 1000));
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->names().read_directory(directory, 0, 1000));
     for (const DirectoryEntry& entry : entries) {
       const std::string name = path + entry.name;
-      RK_TRY_ASSIGN(const Attributes attributes, engine_->get_attributes(entry.ino));
+      RK_TRY_ASSIGN(const Attributes attributes, engine_->names().getattr(entry.ino));
       std::string& text = state.facts[name] = "kind " + std::to_string(static_cast<int>(entry.kind));
       text += " mode " + std::to_string(attributes.permissions) + " links " + std::to_string(attributes.links);
       if (attributes.modified <= kLongAgo) text += " modified " + std::to_string(attributes.modified);
-      RK_TRY_ASSIGN(const std::vector<std::string> listed, engine_->list_attributes(entry.ino));
+      RK_TRY_ASSIGN(const std::vector<std::string> listed, engine_->names().listxattr(entry.ino));
       for (const std::string& attribute : listed) {
-        RK_TRY_ASSIGN(const std::string value, engine_->get_attribute(entry.ino, attribute));
+        RK_TRY_ASSIGN(const std::string value, engine_->names().getxattr(entry.ino, attribute));
         text += " " + attribute + "=" + value;
       }
       if (entry.kind == NodeKind::symlink) {
-        RK_TRY_ASSIGN(const std::string target, engine_->read_symlink(entry.ino));
+        RK_TRY_ASSIGN(const std::string target, engine_->names().read_symlink(entry.ino));
         text += " to " + target;
       } else if (entry.kind == NodeKind::directory) {
         text += " policy " + key_of(entry.ino);
@@ -264,7 +264,7 @@ class StoreUser {
   Result<std::string> unsettled(Ino directory, const std::string& path) {
     const std::string key = key_of(directory);
     if (!is_usable(key)) return "";
-    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->read_directory(directory, 0, 1000));
+    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, engine_->names().read_directory(directory, 0, 1000));
     for (const DirectoryEntry& entry : entries) {
       const std::string name = path + entry.name;
       if (entry.kind == NodeKind::directory) {
@@ -272,12 +272,12 @@ class StoreUser {
         if (!below.empty()) return below;
       }
       if (entry.kind != NodeKind::image) continue;
-      RK_TRY_ASSIGN(const std::string status, engine_->get_attribute(entry.ino, "user.rekeyfs.status"));
+      RK_TRY_ASSIGN(const std::string status, engine_->names().getxattr(entry.ino, "user.rekeyfs.status"));
       if (status == "replicating" || status == "error") return name + " is " + status;
       if (key_of(entry.ino) != key) return name + " has the key " + key_of(entry.ino);
-      RK_TRY_ASSIGN(const NodeInfo info, engine_->info(entry.ino));
+      RK_TRY_ASSIGN(const NodeInfo info, engine_->reports().info(entry.ino));
       for (const LayerInfo& layer : info.layers) {
-        const auto facts = engine_->find_key(layer.key);
+        const auto facts = engine_->keys().find(layer.key);
         if (!layer.key.empty() && facts && layer.key_version != facts->version) return name + " has an old version of its key";
       }
     }

@@ -47,7 +47,7 @@ class AuditTest : public test::TempDirectory {
   }
 
   std::vector<Event> events(const EventQuery& query = {}) {
-    auto found = engine_->events(query);
+    auto found = engine_->reports().events(query);
     EXPECT_TRUE(found) << test::error_text(found);
     return found ? *found : std::vector<Event>{};
   }
@@ -63,36 +63,36 @@ class AuditTest : public test::TempDirectory {
   }
 
   Ino make_directory(const std::string& name, const std::string& key = "") {
-    const Ino ino = engine_->make_directory(kRootIno, name, 0755, kRoot).value().ino;
+    const Ino ino = engine_->names().make_directory(kRootIno, name, 0755, kRoot).value().ino;
     if (!key.empty()) {
-      EXPECT_TRUE(engine_->set_attribute(ino, "user.rekeyfs.key", key, Engine::SetAttribute::either, kRoot));
+      EXPECT_TRUE(engine_->names().setxattr(ino, "user.rekeyfs.key", key, XattrMode::either, kRoot));
     }
     return ino;
   }
   Ino make_image(Ino parent, const std::string& name) {
-    Engine::Created created = engine_->create(parent, name, 0600, O_RDWR, kRoot).value();
+    Files::Created created = engine_->files().create(parent, name, 0600, O_RDWR, kRoot).value();
     const std::string content(kSize, 'x');
-    EXPECT_EQ(engine_->write(*created.file, 0, as_bytes(content)).value(), kSize);
-    EXPECT_TRUE(engine_->flush(*created.file));
+    EXPECT_EQ(engine_->files().write(*created.file, 0, as_bytes(content)).value(), kSize);
+    EXPECT_TRUE(engine_->files().flush(*created.file));
     return created.attributes.ino;
   }
   // A key of Alice's that Bob may use.
   KeyFacts make_key(std::string_view alias) {
-    EXPECT_TRUE(engine_->create_key(alias, kAlice));
-    return engine_->change_key(alias, {.kind = KeyChange::Kind::grant, .user = kBob.uid}, kAlice).value();
+    EXPECT_TRUE(engine_->keys().create(alias, kAlice));
+    return engine_->keys().change(alias, {.kind = KeyChange::Kind::grant, .user = kBob.uid}, kAlice).value();
   }
 
   bool copy(Ino source, Ino directory, const std::string& name, const Caller& caller, std::size_t size = kSize) {
-    OpenFilePtr in = engine_->open_file(source, O_RDONLY, caller).value();
-    Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, caller).value();
-    const bool copied = engine_->copy_range(*in, 0, *out.file, 0, size, caller).has_value();
-    EXPECT_TRUE(engine_->flush(*out.file));
+    OpenFilePtr in = engine_->files().open(source, O_RDONLY, caller).value();
+    Files::Created out = engine_->files().create(directory, name, 0600, O_WRONLY, caller).value();
+    const bool copied = engine_->files().copy_range(*in, 0, *out.file, 0, size, caller).has_value();
+    EXPECT_TRUE(engine_->files().flush(*out.file));
     return copied;
   }
   // An image that may not be replicated.
   Ino make_full() {
     const Ino directory = make_directory("full");
-    EXPECT_TRUE(engine_->set_attribute(directory, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+    EXPECT_TRUE(engine_->names().setxattr(directory, "user.rekeyfs.type", "full-ecs", XattrMode::either, kRoot));
     return make_image(directory, "image");
   }
 
@@ -152,7 +152,7 @@ TEST_F(AuditTest, AnEntryAndItsChangeSurviveAKillTogether) {
 TEST_F(AuditTest, RefusalsSurviveARemount) {
   ASSERT_FALSE(copy(make_full(), make_directory("to"), "y", kBob));
   reopen();
-  const std::vector<Refusal> refusals = engine_->refusals();
+  const std::vector<Refusal> refusals = engine_->reports().refusals();
   ASSERT_EQ(refusals.size(), 1U);
   EXPECT_EQ(refusals[0].path, "/to/y");
   EXPECT_EQ(refusals[0].source, "/full/image");
@@ -163,13 +163,13 @@ TEST_F(AuditTest, RefusalsSurviveARemount) {
 
 TEST_F(AuditTest, OnlyTheNewestAreKept) {
   const Ino source = make_full();
-  ASSERT_TRUE(engine_->create_key("first", kAlice));
-  OpenFilePtr in = engine_->open_file(source, O_RDONLY, kRoot).value();
+  ASSERT_TRUE(engine_->keys().create("first", kAlice));
+  OpenFilePtr in = engine_->files().open(source, O_RDONLY, kRoot).value();
   const Ino target = make_image(kRootIno, "target");
   auto refuse = [&](std::uint64_t times) {
     for (std::uint64_t i = 0; i < times; ++i) {
-      OpenFilePtr out = engine_->open_file(target, O_WRONLY, kRoot).value();
-      ASSERT_FALSE(engine_->copy_range(*in, 0, *out, 0, kSize, kBob));
+      OpenFilePtr out = engine_->files().open(target, O_WRONLY, kRoot).value();
+      ASSERT_FALSE(engine_->files().copy_range(*in, 0, *out, 0, kSize, kBob));
     }
   };
   refuse(audit::kMostEvents - 1);
@@ -181,7 +181,7 @@ TEST_F(AuditTest, OnlyTheNewestAreKept) {
   in.reset();
   reopen();
   EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents);
-  ASSERT_TRUE(engine_->create_key("last", kAlice));
+  ASSERT_TRUE(engine_->keys().create("last", kAlice));
   const auto last = events(EventKind::key_created);
   ASSERT_EQ(last.size(), 1U);
   EXPECT_EQ(last[0].number, audit::kMostEvents + 502);
@@ -189,7 +189,7 @@ TEST_F(AuditTest, OnlyTheNewestAreKept) {
 }
 
 TEST_F(AuditTest, AQueryChooses) {
-  for (const char* alias : {"a", "b", "c", "d"}) ASSERT_TRUE(engine_->create_key(alias, *alias < 'c' ? kAlice : kBob));
+  for (const char* alias : {"a", "b", "c", "d"}) ASSERT_TRUE(engine_->keys().create(alias, *alias < 'c' ? kAlice : kBob));
   EventQuery query;
   query.uid = kBob.uid;
   auto found = events(query);
@@ -210,11 +210,11 @@ TEST_F(AuditTest, AQueryChooses) {
 TEST_F(AuditTest, AReplicationThatCannotGoOnIsLoggedOnceAndSoIsItsRecovery) {
   make_key("one");
   const Ino target = make_directory("to", "one");
-  Engine::Created created = engine_->create(kRootIno, "x", 0600, O_RDWR, kRoot).value();
+  Files::Created created = engine_->files().create(kRootIno, "x", 0600, O_RDWR, kRoot).value();
   const std::string content(16 * kSize, 'x');
-  ASSERT_TRUE(engine_->write(*created.file, 0, as_bytes(content)));
-  ASSERT_TRUE(engine_->flush(*created.file));
-  const LayerId layer = engine_->info(created.attributes.ino).value().layers.at(0).id;
+  ASSERT_TRUE(engine_->files().write(*created.file, 0, as_bytes(content)));
+  ASSERT_TRUE(engine_->files().flush(*created.file));
+  const LayerId layer = engine_->reports().info(created.attributes.ino).value().layers.at(0).id;
   ASSERT_TRUE(copy(created.attributes.ino, target, "y", kBob, content.size()));
   created.file.reset();
   close();

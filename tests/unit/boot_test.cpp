@@ -96,7 +96,7 @@ class BootTest : public test::TempDirectory {
     return bytes;
   }
   std::string attribute(const std::string& name, const std::string& which) {
-    const auto value = user_->engine().get_attribute(*user_->ino(name), "user.rekeyfs." + which);
+    const auto value = user_->engine().names().getxattr(*user_->ino(name), "user.rekeyfs." + which);
     return value ? *value : error_text(value);
   }
 
@@ -118,13 +118,13 @@ class BootTest : public test::TempDirectory {
   void copy(const std::string& from, const std::string& to) {
     auto& engine = user_->engine();
     must(user_->create(to));
-    const auto in = engine.open_file(*user_->ino(from), O_RDONLY, Caller{});
+    const auto in = engine.files().open(*user_->ino(from), O_RDONLY, Caller{});
     ASSERT_TRUE(in) << error_text(in);
-    const auto out = engine.open_file(*user_->ino(to), O_WRONLY, Caller{});
+    const auto out = engine.files().open(*user_->ino(to), O_WRONLY, Caller{});
     ASSERT_TRUE(out) << error_text(out);
-    const auto copied = engine.copy_range(**in, 0, **out, 0, kImageSize, Caller{});
+    const auto copied = engine.files().copy_range(**in, 0, **out, 0, kImageSize, Caller{});
     ASSERT_TRUE(copied) << error_text(copied);
-    must(engine.flush(**out));
+    must(engine.files().flush(**out));
     must(user_->close_file(to));
   }
   // Reads it as a virtual machine does.
@@ -135,7 +135,7 @@ class BootTest : public test::TempDirectory {
   // What is on record for an image; empty if nothing is.
   Ranges profile(const std::string& name) {
     Ranges ranges;
-    const auto boot = user_->engine().boot_reads(*user_->ino(name));
+    const auto boot = user_->engine().files().boot_reads(*user_->ino(name));
     EXPECT_TRUE(boot) << error_text(boot);
     if (boot && *boot)
       for (const BootReads::Range& range : (*boot)->ranges) ranges.emplace_back(range.offset, range.size);
@@ -189,10 +189,10 @@ TEST_F(BootTest, ReadsAreKeptOnceInWholeUnitsAndJoined) {
 
 TEST_F(BootTest, ReadingAnImageIsNoBoot) {
   auto& engine = user_->engine();
-  auto reader = engine.open_file(*user_->ino("fast/disk"), O_RDONLY, Caller{});
+  auto reader = engine.files().open(*user_->ino("fast/disk"), O_RDONLY, Caller{});
   ASSERT_TRUE(reader);
   std::vector<std::byte> bytes(4 * kMiB);
-  ASSERT_TRUE(engine.read(**reader, 0, bytes));
+  ASSERT_TRUE(engine.files().read(**reader, 0, bytes));
   reader->reset();
   EXPECT_EQ(profile("fast/disk"), Ranges{});
 }
@@ -201,7 +201,7 @@ TEST_F(BootTest, ReadingAnImageIsNoBoot) {
 TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
   copy("fast/disk", "vms/one");
   must(user_->write("vms/one", 0, "a boot writes early"));
-  auto running = user_->engine().open_file(*user_->ino("vms/one"), O_RDWR, Caller{});
+  auto running = user_->engine().files().open(*user_->ino("vms/one"), O_RDWR, Caller{});
   ASSERT_TRUE(running);
   must(user_->close_file("vms/one"));
   std::this_thread::sleep_for(std::chrono::milliseconds(3500));
@@ -212,7 +212,7 @@ TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
 
 TEST_F(BootTest, ABootIsOverWhenNoMachineHasTheDiskOpen) {
   copy("fast/disk", "vms/one");
-  auto reader = user_->engine().open_file(*user_->ino("vms/one"), O_RDONLY, Caller{});
+  auto reader = user_->engine().files().open(*user_->ino("vms/one"), O_RDONLY, Caller{});
   ASSERT_TRUE(reader);
   must(user_->write("vms/one", 0, "written by the guest"));
   boot("vms/one", {{kMiB, kMiB}, {4 * kMiB, kUnit}});
@@ -287,9 +287,9 @@ TEST_F(BootTest, NewContentHasNone) {
 TEST_F(BootTest, WhenItIsClearedTheNextBootIsRecorded) {
   copy("fast/disk", "vms/one");
   boot("vms/one", {{0, kMiB}});
-  must(user_->engine().clear_boot_profile(*user_->ino("vms/one"), Caller{}));
+  must(user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{}));
   EXPECT_EQ(profile("fast/disk"), Ranges{});
-  const auto again = user_->engine().clear_boot_profile(*user_->ino("vms/one"), Caller{});
+  const auto again = user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{});
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code, Errc::no_attribute);
   boot("vms/one", boot_);
@@ -303,12 +303,12 @@ TEST_F(BootTest, OnlyTheOwnerOfTheSourceClearsIt) {
   copy("fast/disk", "vms/one");
   must(user_->change("vms/one", given));
   boot("vms/one", boot_);
-  const auto cleared = user_->engine().clear_boot_profile(*user_->ino("vms/one"), Caller{kTenant, kTenant});
+  const auto cleared = user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{kTenant, kTenant});
   ASSERT_FALSE(cleared);
   EXPECT_EQ(cleared.error().code, Errc::not_permitted);
   EXPECT_THAT(cleared.error().message, ::testing::HasSubstr("/fast/disk"));
   must(user_->change("fast/disk", given));
-  must(user_->engine().clear_boot_profile(*user_->ino("vms/one"), Caller{kTenant, kTenant}));
+  must(user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{kTenant, kTenant}));
 }
 
 // Block 0 of the source is damaged, so that what comes in the image's order gets nowhere.
@@ -316,7 +316,7 @@ TEST_F(BootTest, AReplicasFirstBlocksAreThoseOfItsProfile) {
   const Ranges reads = {{8 * kMiB, kMiB}, {4 * kMiB + 5 * kUnit, kUnit}};
   boot("fast/disk", reads);
   must(user_->settle());
-  const auto info = user_->engine().info(*user_->ino("fast/disk"));
+  const auto info = user_->engine().reports().info(*user_->ino("fast/disk"));
   ASSERT_TRUE(info);
   const std::uint64_t layer = info->layers.front().id.value();
   close();
@@ -345,7 +345,7 @@ TEST_F(BootTest, ReadersArePrefetchedNothing) {
   must(user_->settle());
   reopen(0);
   copy("fast/disk", "other/replica");
-  const auto reader = user_->engine().open_file(*user_->ino("other/replica"), O_RDONLY, Caller{});
+  const auto reader = user_->engine().files().open(*user_->ino("other/replica"), O_RDONLY, Caller{});
   ASSERT_TRUE(reader);
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_EQ(attribute("other/replica", "stored"), "0");

@@ -27,15 +27,15 @@ class CheckTest : public test::TempDirectory {
   void SetUp() override {
     ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
     open();
-    ASSERT_TRUE(engine_->create_key("tenant", Caller{}));
-    const auto folder = engine_->make_directory(kRootIno, "folder", 0755, Caller{});
+    ASSERT_TRUE(engine_->keys().create("tenant", Caller{}));
+    const auto folder = engine_->names().make_directory(kRootIno, "folder", 0755, Caller{});
     ASSERT_TRUE(folder);
     folder_ = folder->ino;
-    ASSERT_TRUE(engine_->set_attribute(folder_, "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, Caller{}));
+    ASSERT_TRUE(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, Caller{}));
     contents_["plain"] = make(kRootIno, "plain", 300);
     contents_["other"] = make(kRootIno, "other", 10);
     contents_["folder/secret"] = make(folder_, "secret", 20);
-    ASSERT_TRUE(engine_->make_symlink(kRootIno, "link", "plain", Caller{}));
+    ASSERT_TRUE(engine_->names().make_symlink(kRootIno, "link", "plain", Caller{}));
     close();
   }
 
@@ -60,26 +60,26 @@ class CheckTest : public test::TempDirectory {
       state ^= state << 17;
       byte = static_cast<char>(state >> 32);
     }
-    auto created = engine_->create(directory, name, 0644, O_RDWR, Caller{});
+    auto created = engine_->files().create(directory, name, 0644, O_RDWR, Caller{});
     EXPECT_TRUE(created);
-    const auto written = engine_->write(*created->file, 0, as_bytes(bytes));
+    const auto written = engine_->files().write(*created->file, 0, as_bytes(bytes));
     EXPECT_TRUE(written && *written == bytes.size());
-    EXPECT_TRUE(engine_->flush(*created->file));
+    EXPECT_TRUE(engine_->files().flush(*created->file));
     return bytes;
   }
   // Without workers a replica stays as the copy has left it.
   void copy(const std::string& from, Ino directory, const std::string& name) {
-    const auto source = engine_->open_file(*engine_->resolve(from), O_RDONLY, Caller{});
-    const auto target = engine_->create(directory, name, 0644, O_RDWR, Caller{});
+    const auto source = engine_->files().open(*engine_->names().resolve(from), O_RDONLY, Caller{});
+    const auto target = engine_->files().create(directory, name, 0644, O_RDWR, Caller{});
     ASSERT_TRUE(source && target);
-    ASSERT_TRUE(engine_->copy_range(**source, 0, *target->file, 0, contents_.at(from).size(), Caller{}));
-    ASSERT_TRUE(engine_->flush(*target->file));
+    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *target->file, 0, contents_.at(from).size(), Caller{}));
+    ASSERT_TRUE(engine_->files().flush(*target->file));
   }
   Result<std::string> read(const std::string& name, std::uint64_t offset, std::size_t size) {
-    RK_TRY_ASSIGN(const Ino ino, engine_->resolve(name));
-    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->open_file(ino, O_RDONLY, Caller{}));
+    RK_TRY_ASSIGN(const Ino ino, engine_->names().resolve(name));
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(ino, O_RDONLY, Caller{}));
     std::string bytes(size, '?');
-    RK_TRY_ASSIGN(const std::size_t got, engine_->read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
+    RK_TRY_ASSIGN(const std::size_t got, engine_->files().read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
     bytes.resize(got);
     return bytes;
   }
@@ -189,7 +189,7 @@ TEST_F(CheckTest, ASoundStoreIsSoundAndUnchanged) {
 TEST_F(CheckTest, AStoreThatWasKilledIsSound) {
   open();
   contents_["late"] = make(kRootIno, "late", 30);
-  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  ASSERT_TRUE(engine_->names().unlink(kRootIno, "other"));
   test::copy_as_killed(store(), path("copy"));
   close();
   stdfs::rename(store(), path("original"));
@@ -229,9 +229,9 @@ TEST_F(CheckTest, AnInodeWithoutAPlaceGoesToLostAndFound) {
   });
   expect_repaired("it goes to /lost+found/inode-");
   open();
-  const auto place = engine_->resolve("lost+found");
+  const auto place = engine_->names().resolve("lost+found");
   ASSERT_TRUE(place);
-  const auto listed = engine_->read_directory(*place, 0, 10);
+  const auto listed = engine_->names().read_directory(*place, 0, 10);
   ASSERT_TRUE(listed && listed->size() == 1);
   contents_["lost+found/" + listed->front().name] = contents_.at("plain");
   expect_whole("lost+found/" + listed->front().name);
@@ -243,10 +243,10 @@ TEST_F(CheckTest, ALostInodeOfAnImageIsMadeAnewAroundItsContent) {
   expect_repaired("/folder/secret: its inode is missing");
   open();
   expect_whole("folder/secret");
-  const auto attributes = engine_->get_attributes(*engine_->resolve("folder/secret"));
+  const auto attributes = engine_->names().getattr(*engine_->names().resolve("folder/secret"));
   ASSERT_TRUE(attributes);
   EXPECT_EQ(attributes->permissions, 0600u);
-  EXPECT_EQ(*engine_->get_attribute(attributes->ino, "user.rekeyfs.encryption"), "kms");
+  EXPECT_EQ(*engine_->names().getxattr(attributes->ino, "user.rekeyfs.encryption"), "kms");
   close();
 }
 
@@ -256,9 +256,9 @@ TEST_F(CheckTest, ALostDirectoryKeepsTheKeyOfItsImages) {
   expect_repaired("/folder: its inode is missing");
   open();
   expect_whole("folder/secret");
-  const Ino folder = *engine_->resolve("folder");
-  EXPECT_EQ(*engine_->get_attribute(folder, "user.rekeyfs.key"), "tenant");
-  EXPECT_EQ(engine_->get_attributes(folder)->permissions & 0222u, 0u);
+  const Ino folder = *engine_->names().resolve("folder");
+  EXPECT_EQ(*engine_->names().getxattr(folder, "user.rekeyfs.key"), "tenant");
+  EXPECT_EQ(engine_->names().getattr(folder)->permissions & 0222u, 0u);
   close();
 }
 
@@ -268,7 +268,7 @@ TEST_F(CheckTest, AnImageWhoseLayerIsGoneIsRemovedAndTheOthersStay) {
   open();
   expect_whole("plain");
   expect_whole("folder/secret");
-  EXPECT_EQ(engine_->resolve("other").error().code, Errc::not_found);
+  EXPECT_EQ(engine_->names().resolve("other").error().code, Errc::not_found);
   close();
 }
 
@@ -313,11 +313,11 @@ TEST_F(CheckTest, ChildRecordsAndMarksOfGarbageAreCompared) {
 TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
   open();  // nothing is filled
   {
-    const auto replica = engine_->create(folder_, "replica", 0600, O_RDWR, Caller{});
-    const auto source = engine_->open_file(*engine_->resolve("plain"), O_RDONLY, Caller{});
+    const auto replica = engine_->files().create(folder_, "replica", 0600, O_RDWR, Caller{});
+    const auto source = engine_->files().open(*engine_->names().resolve("plain"), O_RDONLY, Caller{});
     ASSERT_TRUE(replica && source);
-    ASSERT_TRUE(engine_->copy_range(**source, 0, *replica->file, 0, contents_["plain"].size(), Caller{}));
-    ASSERT_TRUE(engine_->flush(*replica->file));
+    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *replica->file, 0, contents_["plain"].size(), Caller{}));
+    ASSERT_TRUE(engine_->files().flush(*replica->file));
   }
   close();
   contents_["folder/replica"] = contents_["plain"];
@@ -330,7 +330,7 @@ TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
   });
   expect_repaired("its replication is not wholly on record");
   open();
-  EXPECT_EQ(engine_->replications(kRootIno)->size(), 1u);
+  EXPECT_EQ(engine_->reports().replications(kRootIno)->size(), 1u);
   expect_whole("folder/replica");
   close();
 }
@@ -368,7 +368,7 @@ TEST_F(CheckTest, AnOpeningRemovesFilesThatAreOnNoRecord) {
 
 TEST_F(CheckTest, FilesOnNoRecordStayWhereTheJournalIsDamaged) {
   open();
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
   test::copy_as_killed(store(), path("copy"));
   close();
   stdfs::rename(store(), path("original"));
@@ -385,7 +385,7 @@ TEST_F(CheckTest, ADeletedImageWhoseFilesCannotBeRemovedKeepsNothingElseFromWork
   stdfs::remove(file);
   stdfs::create_directory(file);
   open();
-  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  ASSERT_TRUE(engine_->names().unlink(kRootIno, "other"));
   ASSERT_TRUE(engine_->sync_all());
   contents_["new"] = make(kRootIno, "new", 3);
   close();
@@ -399,10 +399,10 @@ TEST_F(CheckTest, ADeletedImageWhoseFilesCannotBeRemovedKeepsNothingElseFromWork
 TEST_F(CheckTest, ARepairGivesBackWhatAKillLeftAllocated) {
   open();
   {
-    const OpenFilePtr image = std::move(*engine_->open_file(*engine_->resolve("plain"), O_RDWR, Caller{}));
+    const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, Caller{}));
     for (char round = 'a'; round < 'e'; ++round) {
       contents_.at("plain").replace(0, 200 * kBlock, std::string(200 * kBlock, round));
-      ASSERT_TRUE(engine_->write(*image, 0, as_bytes(contents_.at("plain").substr(0, 200 * kBlock))));
+      ASSERT_TRUE(engine_->files().write(*image, 0, as_bytes(contents_.at("plain").substr(0, 200 * kBlock))));
       ASSERT_TRUE(engine_->sync_all());
     }
   }
@@ -472,8 +472,8 @@ TEST_F(CheckTest, ALostTablePageTakesItsBlocksOnly) {
     EXPECT_EQ(unreadable("plain"), lost);
     const std::size_t written = read("plain", 0, kBlock) ? 0 : 1;
     {
-      const OpenFilePtr image = std::move(*engine_->open_file(*engine_->resolve("plain"), O_RDWR, Caller{}));
-      ASSERT_TRUE(engine_->write(*image, 0, as_bytes(contents_.at("plain").substr(0, kBlock))));
+      const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, Caller{}));
+      ASSERT_TRUE(engine_->files().write(*image, 0, as_bytes(contents_.at("plain").substr(0, kBlock))));
     }
     close();
     open();
@@ -489,7 +489,7 @@ TEST_F(CheckTest, ALostTablePageTakesItsBlocksOnly) {
 
 TEST_F(CheckTest, DamageInTheMiddleOfTheJournalIsToldFromItsEnd) {
   open();
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
   test::copy_as_killed(store(), path("copy"));
   close();
   stdfs::rename(store(), path("original"));
@@ -512,7 +512,7 @@ TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
   KeyChange change;
   change.kind = KeyChange::Kind::disable;
   change.force = true;
-  ASSERT_TRUE(engine_->change_key("tenant", change, Caller{}));
+  ASSERT_TRUE(engine_->keys().change("tenant", change, Caller{}));
   close();
   flip(files(".data0").back(), 100);
   const CheckReport report = check();
@@ -525,7 +525,7 @@ TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
 // but those whose records were on that page, and no image has other bytes.
 TEST_F(CheckTest, AnyOnePageOfTheCatalogMayBeLost) {
   open();
-  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->make_directory(kRootIno, "directory-" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "directory-" + std::to_string(i), 0755, Caller{}));
   close();
   stdfs::copy(store(), path("whole"), stdfs::copy_options::recursive);
   const std::uint64_t pages = stdfs::file_size(store() + "/catalog/data.mdb") / 4096;
@@ -549,7 +549,7 @@ TEST_F(CheckTest, AnyOnePageOfTheCatalogMayBeLost) {
     ASSERT_TRUE(engine_) << "page " << page;
     std::size_t images = 0;
     for (const auto& [name, content] : contents_) {
-      if (!engine_->resolve(name)) continue;
+      if (!engine_->names().resolve(name)) continue;
       ++images;
       static_cast<void>(unreadable(name));  // compares what can be read
     }
@@ -575,7 +575,7 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
   EXPECT_TRUE(check(false, false, before).problems.empty()) << found_;
   stdfs::copy(store(), path("old"), stdfs::copy_options::recursive);
   open();
-  ASSERT_TRUE(engine_->unlink(kRootIno, "other"));
+  ASSERT_TRUE(engine_->names().unlink(kRootIno, "other"));
   close();
   EXPECT_TRUE(check(false, false, before).problems.empty()) << "a newer store: " << found_;
   const std::string after = check().anchor;
@@ -586,7 +586,7 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
   EXPECT_EQ(report.problems[0].kind, CheckProblem::Kind::rollback);
   for (int i = 0; i < 4; ++i) {
     open();
-    ASSERT_TRUE(engine_->make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+    ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
     close();
   }
   EXPECT_EQ(check(false, false, after).problems.size(), 1u) << "its numbers have grown past the anchor's";
@@ -595,9 +595,9 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
 // A copy of the same mount, one checkpoint back; and mounted again, with as many checkpoints and mounts as there were.
 TEST_F(CheckTest, AnOlderStateOfTheAnchorsMountIsTold) {
   open();
-  ASSERT_TRUE(engine_->make_directory(kRootIno, "one", 0755, Caller{}));
+  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "one", 0755, Caller{}));
   test::copy_as_killed(store(), path("old"));
-  ASSERT_TRUE(engine_->make_directory(kRootIno, "two", 0755, Caller{}));
+  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "two", 0755, Caller{}));
   ASSERT_TRUE(engine_->sync_all());
   engine_.reset();
   const std::string anchor = check().anchor;

@@ -48,28 +48,28 @@ class ControlTest : public test::TempDirectory {
   }
 
   Ino make_directory(const std::string& name) {
-    return engine_->make_directory(kRootIno, name, 0755, kRoot).value().ino;
+    return engine_->names().make_directory(kRootIno, name, 0755, kRoot).value().ino;
   }
   // A directory whose images are encrypted with a key of Alice's.
   Ino make_encrypted(const std::string& name) {
     EXPECT_TRUE(call({{"command", "key-create"}, {"alias", name}}, kRootIno, kAlice));
     Ino directory = make_directory(name);
-    EXPECT_TRUE(engine_->set_attribute(directory, "user.rekeyfs.key", name, Engine::SetAttribute::either, kRoot));
+    EXPECT_TRUE(engine_->names().setxattr(directory, "user.rekeyfs.key", name, XattrMode::either, kRoot));
     return directory;
   }
   Ino make_image(Ino parent, const std::string& name, std::size_t size = kSize) {
-    Engine::Created created = engine_->create(parent, name, 0600, O_RDWR, kRoot).value();
+    Files::Created created = engine_->files().create(parent, name, 0600, O_RDWR, kRoot).value();
     const std::string content(size, 'x');
-    EXPECT_EQ(engine_->write(*created.file, 0, as_bytes(content)).value(), size);
-    EXPECT_TRUE(engine_->flush(*created.file));
+    EXPECT_EQ(engine_->files().write(*created.file, 0, as_bytes(content)).value(), size);
+    EXPECT_TRUE(engine_->files().flush(*created.file));
     return created.attributes.ino;
   }
   // What cp(1) does. True if it was let.
   bool copy(Ino source, Ino directory, const std::string& name) {
-    OpenFilePtr in = engine_->open_file(source, O_RDONLY, kRoot).value();
-    Engine::Created out = engine_->create(directory, name, 0600, O_WRONLY, kRoot).value();
-    bool copied = engine_->copy_range(*in, 0, *out.file, 0, kSize, kRoot).has_value();
-    bool flushed = engine_->flush(*out.file).has_value();
+    OpenFilePtr in = engine_->files().open(source, O_RDONLY, kRoot).value();
+    Files::Created out = engine_->files().create(directory, name, 0600, O_WRONLY, kRoot).value();
+    bool copied = engine_->files().copy_range(*in, 0, *out.file, 0, kSize, kRoot).has_value();
+    bool flushed = engine_->files().flush(*out.file).has_value();
     return copied && flushed;
   }
 
@@ -158,7 +158,7 @@ TEST_F(ControlTest, InfoOfAnImageTellsEverything) {
 
 TEST_F(ControlTest, AnAttributeOfAnyBytesStaysValidJson) {
   Ino ino = make_image(kRootIno, "x");
-  ASSERT_TRUE(engine_->set_attribute(ino, "user.bin", "\xff\x01", Engine::SetAttribute::either, kRoot));
+  ASSERT_TRUE(engine_->names().setxattr(ino, "user.bin", "\xff\x01", XattrMode::either, kRoot));
   json info = call({{"command", "info"}, {"name", "x"}}).value();
   EXPECT_EQ(info.at("user_attributes").at("user.bin"), "\ufffd\x01");
   EXPECT_NO_THROW(static_cast<void>(info.dump()));
@@ -192,14 +192,14 @@ TEST_F(ControlTest, StateIsToldOfWhatLiesBelowTheDirectory) {
   make_directory("ab");
   json state = call({{"command", "state"}, {"path", "/a/x"}}, directory).value();
   EXPECT_EQ(state.at("status"),
-            engine_->get_attribute(engine_->resolve("/a/x").value(), "user.rekeyfs.status").value());
+            engine_->names().getxattr(engine_->names().resolve("/a/x").value(), "user.rekeyfs.status").value());
   EXPECT_EQ(error_of({{"command", "state"}, {"path", "/ab"}}, directory), Errc::access_denied);
   EXPECT_EQ(error_of({{"command", "state"}, {"path", "/a/y"}}, directory), Errc::not_found);
 }
 
 TEST_F(ControlTest, ARefusalIsShownWhereItHappened) {
   Ino full = make_directory("full");
-  ASSERT_TRUE(engine_->set_attribute(full, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+  ASSERT_TRUE(engine_->names().setxattr(full, "user.rekeyfs.type", "full-ecs", XattrMode::either, kRoot));
   Ino source = make_image(full, "x");
   Ino target = make_directory("target");
   ASSERT_FALSE(copy(source, target, "y"));
@@ -270,48 +270,48 @@ class ChooseTest : public ControlTest {
     tenant_ = make_encrypted("tenant-a");
     plain_ = make_directory("public");
   }
-  Engine::Created create(Ino directory) { return engine_->create(directory, "new", 0664, O_WRONLY, kRoot).value(); }
-  Result<json> through(const Engine::Created& image, const json& request) {
+  Files::Created create(Ino directory) { return engine_->files().create(directory, "new", 0664, O_WRONLY, kRoot).value(); }
+  Result<json> through(const Files::Created& image, const json& request) {
     return read_answer(serve_command(*engine_, kRoot, image.attributes.ino, request, image.file.get()));
   }
-  std::string key_of(Ino ino) { return engine_->info(ino).value().layers.at(0).key; }
-  mode_t permissions_of(Ino ino) { return engine_->get_attributes(ino).value().permissions; }
+  std::string key_of(Ino ino) { return engine_->reports().info(ino).value().layers.at(0).key; }
+  mode_t permissions_of(Ino ino) { return engine_->names().getattr(ino).value().permissions; }
 
   Ino tenant_, plain_;
 };
 
 TEST_F(ChooseTest, AKeyInAPlainDirectoryHidesTheImageFromOthers) {
-  const Engine::Created image = create(plain_);
+  const Files::Created image = create(plain_);
   ASSERT_TRUE(through(image, {{"command", "choose"}, {"key", "tenant-a"}}));
   EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
   EXPECT_EQ(permissions_of(image.attributes.ino), 0600U);
 }
 
 TEST_F(ChooseTest, PlainInADirectoryWithAKeyIsTakenAtItsWord) {
-  const Engine::Created image = create(tenant_);
+  const Files::Created image = create(tenant_);
   ASSERT_EQ(key_of(image.attributes.ino), "tenant-a");
   ASSERT_TRUE(through(image, {{"command", "choose"}, {"plain", true}}));
   EXPECT_EQ(key_of(image.attributes.ino), "");
 }
 
 TEST_F(ChooseTest, WithoutAChoiceThePolicyStays) {
-  const Engine::Created image = create(tenant_);
+  const Files::Created image = create(tenant_);
   ASSERT_TRUE(through(image, {{"command", "choose"}}));
   EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
 }
 
 TEST_F(ChooseTest, ItIsTooLateOnceThereIsContent) {
-  const Engine::Created image = create(tenant_);
-  ASSERT_TRUE(engine_->write(*image.file, 0, as_bytes("secret")));
+  const Files::Created image = create(tenant_);
+  ASSERT_TRUE(engine_->files().write(*image.file, 0, as_bytes("secret")));
   EXPECT_EQ(through(image, {{"command", "choose"}, {"plain", true}}).error().code, Errc::not_permitted);
   EXPECT_EQ(key_of(image.attributes.ino), "tenant-a");
-  EXPECT_TRUE(engine_->flush(*image.file));
+  EXPECT_TRUE(engine_->files().flush(*image.file));
 }
 
 TEST_F(ChooseTest, OnlyTheHandleThatCreatedTheImageChooses) {
-  const Engine::Created image = create(tenant_);
+  const Files::Created image = create(tenant_);
   for (int flags : {O_WRONLY, O_RDONLY, O_WRONLY | O_TRUNC}) {
-    const Engine::Created other{image.attributes, engine_->open_file(image.attributes.ino, flags, kRoot).value()};
+    const Files::Created other{image.attributes, engine_->files().open(image.attributes.ino, flags, kRoot).value()};
     EXPECT_EQ(through(other, {{"command", "choose"}, {"plain", true}}).error().code, Errc::not_permitted);
   }
   EXPECT_EQ(error_of({{"command", "choose"}, {"plain", true}}), Errc::invalid);
@@ -319,21 +319,21 @@ TEST_F(ChooseTest, OnlyTheHandleThatCreatedTheImageChooses) {
 }
 
 TEST_F(ChooseTest, AKeyThatIsNotThereIsARefusal) {
-  const Engine::Created image = create(plain_);
+  const Files::Created image = create(plain_);
   EXPECT_TRUE(through(image, {{"command", "refusal"}}).value().at("refusal").is_null());
   EXPECT_EQ(through(image, {{"command", "choose"}, {"key", "none"}}).error().code, Errc::no_key);
   const json refusal = through(image, {{"command", "refusal"}}).value().at("refusal");
   EXPECT_EQ(refusal.at("code"), name_of(Errc::no_key));
   EXPECT_THAT(refusal.at("message").get<std::string>(), HasSubstr("none"));
-  EXPECT_EQ(engine_->write(*image.file, 0, as_bytes("x")).error().code, Errc::no_key);
-  EXPECT_TRUE(engine_->flush(*image.file));
-  EXPECT_EQ(engine_->lookup(plain_, "new").error().code, Errc::not_found);
-  EXPECT_EQ(engine_->refusals().at(0).path, "/public/new");
+  EXPECT_EQ(engine_->files().write(*image.file, 0, as_bytes("x")).error().code, Errc::no_key);
+  EXPECT_TRUE(engine_->files().flush(*image.file));
+  EXPECT_EQ(engine_->names().lookup(plain_, "new").error().code, Errc::not_found);
+  EXPECT_EQ(engine_->reports().refusals().at(0).path, "/public/new");
 }
 
 TEST_F(ChooseTest, APlanTellsAndChangesNothing) {
   const Ino source = make_image(plain_, "x");
-  const Engine::Created opened{engine_->get_attributes(source).value(), engine_->open_file(source, O_RDONLY, kRoot).value()};
+  const Files::Created opened{engine_->names().getattr(source).value(), engine_->files().open(source, O_RDONLY, kRoot).value()};
   const json to_tenant{{"command", "plan"}, {"directory", tenant_.value()}, {"estimate", true}};
   const json plan = through(opened, to_tenant).value();
   EXPECT_EQ(plan.at("transforms"), true);
@@ -351,21 +351,21 @@ TEST_F(ChooseTest, APlanTellsAndChangesNothing) {
   EXPECT_EQ(clone.at("transforms"), false);
   EXPECT_EQ(clone.at("space_needed"), 0);
   EXPECT_FALSE(clone.contains("rate_from"));
-  EXPECT_TRUE(engine_->read_directory(tenant_, 0, 10).value().empty());
-  EXPECT_EQ(engine_->events({}).value().size(), 1U) << "only the key that was made";
+  EXPECT_TRUE(engine_->names().read_directory(tenant_, 0, 10).value().empty());
+  EXPECT_EQ(engine_->reports().events({}).value().size(), 1U) << "only the key that was made";
   EXPECT_EQ(through(opened, {{"command", "plan"}, {"directory", source.value()}}).error().code, Errc::not_directory);
 }
 
 TEST_F(ChooseTest, APlanNamesEveryRuleThatForbidsIt) {
-  const Engine::Created source = create(plain_);
-  ASSERT_TRUE(engine_->write(*source.file, 0, as_bytes("content")));  // and not flushed: it is being created
-  ASSERT_TRUE(engine_->set_attribute(source.attributes.ino, "user.rekeyfs.type", "full-ecs", Engine::SetAttribute::either, kRoot));
+  const Files::Created source = create(plain_);
+  ASSERT_TRUE(engine_->files().write(*source.file, 0, as_bytes("content")));  // and not flushed: it is being created
+  ASSERT_TRUE(engine_->names().setxattr(source.attributes.ino, "user.rekeyfs.type", "full-ecs", XattrMode::either, kRoot));
   const json plan = through(source, {{"command", "plan"}, {"directory", tenant_.value()}, {"key", "none"}}).value();
   std::vector<std::string> codes;
   for (const json& refusal : plan.at("refusals")) codes.push_back(refusal.at("code"));
   EXPECT_THAT(codes, ::testing::ElementsAre(name_of(Errc::no_key), name_of(Errc::wrong_medium), name_of(Errc::busy)));
-  EXPECT_TRUE(engine_->refusals().empty());
-  EXPECT_TRUE(engine_->flush(*source.file));
+  EXPECT_TRUE(engine_->reports().refusals().empty());
+  EXPECT_TRUE(engine_->files().flush(*source.file));
 }
 
 TEST(ControlAnswerTest, ErrorsKeepTheirReasonOnTheWay) {

@@ -37,13 +37,13 @@ class FailingDiskTest : public test::TempDirectory {
     ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
     storage_ = std::make_unique<FaultyStorage>(path("store"));
     ASSERT_TRUE(open());
-    ASSERT_TRUE(engine_->create_key("tenant", kUser));
+    ASSERT_TRUE(engine_->keys().create("tenant", kUser));
     for (const char* name : {"plain", "one"}) {
-      const auto made = engine_->make_directory(kRootIno, name, 0755, kUser);
+      const auto made = engine_->names().make_directory(kRootIno, name, 0755, kUser);
       ASSERT_TRUE(made);
       folders_[name] = made->ino;
     }
-    ASSERT_TRUE(engine_->set_attribute(folders_["one"], "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, kUser));
+    ASSERT_TRUE(engine_->names().setxattr(folders_["one"], "user.rekeyfs.key", "tenant", XattrMode::either, kUser));
     for (const char* name : {"plain/a", "plain/doomed", "one/b"}) write(name, 0, kBlocks, 'o');
     ASSERT_TRUE(engine_->close());
     engine_.reset();
@@ -60,10 +60,10 @@ class FailingDiskTest : public test::TempDirectory {
   static std::string base_of(const std::string& name) { return name.substr(name.find('/') + 1); }
 
   Result<OpenFilePtr> open_image(const std::string& name) {
-    const auto found = engine_->lookup(folder_of(name), base_of(name));
-    if (found) return engine_->open_file(found->ino, O_RDWR, kUser);
+    const auto found = engine_->names().lookup(folder_of(name), base_of(name));
+    if (found) return engine_->files().open(found->ino, O_RDWR, kUser);
     if (found.error().code != Errc::not_found) return fail(found.error());
-    RK_TRY_ASSIGN(Engine::Created made, engine_->create(folder_of(name), base_of(name), 0600, 0, kUser));
+    RK_TRY_ASSIGN(Files::Created made, engine_->files().create(folder_of(name), base_of(name), 0600, 0, kUser));
     return std::move(made.file);
   }
   // One call after the other, as a program does; the first failure ends it.
@@ -72,10 +72,10 @@ class FailingDiskTest : public test::TempDirectory {
     auto& blocks = versions_[name];
     blocks.resize(kBlocks, {'\0'});
     for (std::uint64_t i = first; i < first + count; ++i) blocks[i].insert(fill);
-    RK_TRY(engine_->write(*file, first * kBlock, as_bytes(std::string(count * kBlock, fill))));
+    RK_TRY(engine_->files().write(*file, first * kBlock, as_bytes(std::string(count * kBlock, fill))));
     for (std::uint64_t i = first; i < first + count; ++i) blocks[i] = {fill};
-    if (sync) RK_TRY(engine_->sync(*file));
-    return engine_->flush(*file);
+    if (sync) RK_TRY(engine_->files().sync(*file));
+    return engine_->files().flush(*file);
   }
   void write(const std::string& name, std::uint64_t first, std::uint64_t count, char fill) {
     ASSERT_TRUE(try_write(name, first, count, fill, true));
@@ -88,9 +88,9 @@ class FailingDiskTest : public test::TempDirectory {
     const auto& source = versions_[from];
     blocks.resize(kBlocks, {'\0'});
     for (std::uint64_t i = 0; i < kBlocks; ++i) blocks[i].insert(source[i].begin(), source[i].end());
-    RK_TRY(engine_->copy_range(*in, 0, *out, 0, kBlocks * kBlock, kUser));
+    RK_TRY(engine_->files().copy_range(*in, 0, *out, 0, kBlocks * kBlock, kUser));
     for (std::uint64_t i = 0; i < kBlocks; ++i) blocks[i] = source[i];
-    return engine_->flush(*out);
+    return engine_->files().flush(*out);
   }
 
   // Failures are the point; what was acknowledged is in versions_ and names_.
@@ -101,9 +101,9 @@ class FailingDiskTest : public test::TempDirectory {
     check_content();
     static_cast<void>(try_write("plain/a", 0, 4, 'r', false));
     static_cast<void>(engine_->sync_all());
-    deleted_ = engine_->unlink(folders_["plain"], "doomed").has_value();
+    deleted_ = engine_->names().unlink(folders_["plain"], "doomed").has_value();
     static_cast<void>(try_write("one/new", 2, 3, 's', true));
-    static_cast<void>(engine_->rename(folders_["plain"], "a", folders_["plain"], "renamed", Engine::Rename::no_replace));
+    static_cast<void>(engine_->names().rename(folders_["plain"], "a", folders_["plain"], "renamed", RenameMode::no_replace));
     check_content();
     static_cast<void>(engine_->sync_all());
   }
@@ -113,16 +113,16 @@ class FailingDiskTest : public test::TempDirectory {
     std::size_t unreadable = 0;
     for (const auto& [name, blocks] : versions_) {
       if (name == "plain/doomed" && deleted_) {
-        EXPECT_FALSE(engine_->lookup(folders_["plain"], "doomed"));
+        EXPECT_FALSE(engine_->names().lookup(folders_["plain"], "doomed"));
         continue;
       }
       const std::string other = name == "plain/a" ? "renamed" : base_of(name);
-      auto found = engine_->lookup(folder_of(name), base_of(name));
-      if (!found) found = engine_->lookup(folder_of(name), other);
-      const auto file = found ? engine_->open_file(found->ino, O_RDONLY, kUser) : fail(found.error());
+      auto found = engine_->names().lookup(folder_of(name), base_of(name));
+      if (!found) found = engine_->names().lookup(folder_of(name), other);
+      const auto file = found ? engine_->files().open(found->ino, O_RDONLY, kUser) : fail(found.error());
       for (std::uint64_t i = 0; i < kBlocks; ++i) {
         std::string got(kBlock, '\0');
-        const auto size = file ? engine_->read(**file, i * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()}) : fail(file.error());
+        const auto size = file ? engine_->files().read(**file, i * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()}) : fail(file.error());
         const std::set<char>& allowed = blocks[i];
         if (!size && allowed.contains('\0') && !file) continue;  // it never came to be
         if (!size) {
@@ -142,7 +142,7 @@ class FailingDiskTest : public test::TempDirectory {
     storage_->set_hook(nullptr);
     const Status opened = open();
     ASSERT_TRUE(opened) << test::error_text(opened);
-    EXPECT_TRUE(engine_->health());
+    EXPECT_TRUE(engine_->reports().health());
     EXPECT_EQ(check_content(), 0u) << last_error_;
     ASSERT_TRUE(try_write("one/after", 0, 1, 'z', true));
     EXPECT_TRUE(engine_->close());
@@ -258,8 +258,8 @@ TEST_F(FailingDiskTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
     if (count.load() > n) {
       ++failed;
       // Another thread may have met it just now.
-      for (int i = 0; i < 100 && engine_->health(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      const Status health = engine_->health();
+      for (int i = 0; i < 100 && engine_->reports().health(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      const Status health = engine_->reports().health();
       ASSERT_FALSE(health);
       EXPECT_EQ(health.error().code, Errc::read_only);
       EXPECT_THAT(health.error().message, ::testing::HasSubstr("read-only since a failed sync: the disk fails"));
@@ -267,8 +267,8 @@ TEST_F(FailingDiskTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
         const auto answer = fs::serve_command(*engine_, kUser, kRootIno, {{"command", command}});
         EXPECT_THAT(answer.at("ok").at("read_only").get<std::string>(), ::testing::HasSubstr("failed sync")) << command;
       }
-      EXPECT_EQ(engine_->make_directory(kRootIno, "more", 0755, kUser).error().code, Errc::read_only);
-      EXPECT_EQ(engine_->unlink(folders_["one"], "b").error().code, Errc::read_only);
+      EXPECT_EQ(engine_->names().make_directory(kRootIno, "more", 0755, kUser).error().code, Errc::read_only);
+      EXPECT_EQ(engine_->names().unlink(folders_["one"], "b").error().code, Errc::read_only);
       EXPECT_EQ(engine_->sync_all().error().code, Errc::read_only);
       EXPECT_EQ(try_write("one/b", 0, 1, 'x', true).error().code, Errc::read_only);
       EXPECT_EQ(check_content(), 0u) << "reading goes on: " << last_error_;
@@ -300,14 +300,14 @@ TEST_F(FailingDiskTest, WithoutDescriptorsOpeningFailsAndNothingIsLost) {
       std::vector<OpenFilePtr> held;
       for (; made < 100 && !refused; ++made) {
         const std::string name = "many" + std::to_string(made);
-        auto created = engine_->create(folders_["one"], name, 0600, 0, kUser);
-        const auto wrote = created ? engine_->write(*created->file, 0, as_bytes(std::string(kBlock, 'm'))) : fail(created.error());
+        auto created = engine_->files().create(folders_["one"], name, 0600, 0, kUser);
+        const auto wrote = created ? engine_->files().write(*created->file, 0, as_bytes(std::string(kBlock, 'm'))) : fail(created.error());
         if (created) held.push_back(std::move(created->file));
         refused = !wrote && wrote.error().code == Errc::too_many_files;
         if (!wrote) break;
       }
       static_cast<void>(engine_->sync_all());
-      sound = engine_->health().has_value();  // a sync that could not be begun has not failed
+      sound = engine_->reports().health().has_value();  // a sync that could not be begun has not failed
       held.clear();
     }
     const char answer[] = {static_cast<char>(made), refused ? '1' : '0', sound ? '1' : '0'};

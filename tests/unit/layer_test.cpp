@@ -780,10 +780,10 @@ TEST_F(AppendTest, ManySmallAppendsLeaveLittleBehind) {
   Engine& engine = **opened;
   constexpr std::uint64_t kAppends = 40000;
   {
-    auto created = engine.create(kRootIno, "log", 0600, 2, {0, 0});
+    auto created = engine.files().create(kRootIno, "log", 0600, 2, {0, 0});
     ASSERT_TRUE(created) << test::error_text(created);
-    for (std::uint64_t i = 0; i < kAppends; ++i) ASSERT_TRUE(engine.write(*created->file, i * 7, as_bytes("abcdef\n")));
-    ASSERT_TRUE(engine.flush(*created->file));
+    for (std::uint64_t i = 0; i < kAppends; ++i) ASSERT_TRUE(engine.files().write(*created->file, i * 7, as_bytes("abcdef\n")));
+    ASSERT_TRUE(engine.files().flush(*created->file));
   }
   ASSERT_TRUE(engine.close());
   std::uint64_t slots = 0;

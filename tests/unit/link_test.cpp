@@ -15,29 +15,29 @@ TEST_F(LinkTest, AnImageStaysUsableAfterTheDirectoryOfItsFirstNameIsGone) {
   auto opened = Engine::open(path("store"), test::test_credential());
   ASSERT_TRUE(opened) << test::error_text(opened);
   const std::unique_ptr<Engine> engine = std::move(*opened);
-  const auto first = engine->make_directory(kRootIno, "first", 0755, root);
-  const auto second = engine->make_directory(kRootIno, "second", 0755, root);
+  const auto first = engine->names().make_directory(kRootIno, "first", 0755, root);
+  const auto second = engine->names().make_directory(kRootIno, "second", 0755, root);
   ASSERT_TRUE(first && second);
   {
-    auto created = engine->create(first->ino, "image", 0600, O_RDWR, root);
+    auto created = engine->files().create(first->ino, "image", 0600, O_RDWR, root);
     ASSERT_TRUE(created) << test::error_text(created);
-    ASSERT_TRUE(engine->write(*created->file, 0, as_bytes("content")));
-    ASSERT_TRUE(engine->flush(*created->file));
-    ASSERT_TRUE(engine->link(created->attributes.ino, second->ino, "image"));
+    ASSERT_TRUE(engine->files().write(*created->file, 0, as_bytes("content")));
+    ASSERT_TRUE(engine->files().flush(*created->file));
+    ASSERT_TRUE(engine->names().link(created->attributes.ino, second->ino, "image"));
   }
-  ASSERT_TRUE(engine->unlink(first->ino, "image"));
-  ASSERT_TRUE(engine->remove_directory(kRootIno, "first"));
+  ASSERT_TRUE(engine->names().unlink(first->ino, "image"));
+  ASSERT_TRUE(engine->names().remove_directory(kRootIno, "first"));
 
-  const auto found = engine->lookup(second->ino, "image");
+  const auto found = engine->names().lookup(second->ino, "image");
   ASSERT_TRUE(found) << test::error_text(found);
-  const auto linked = engine->link(found->ino, second->ino, "again");
+  const auto linked = engine->names().link(found->ino, second->ino, "again");
   EXPECT_TRUE(linked) << test::error_text(linked);
-  auto truncated = engine->open_file(found->ino, O_WRONLY | O_TRUNC, root);
+  auto truncated = engine->files().open(found->ino, O_WRONLY | O_TRUNC, root);
   ASSERT_TRUE(truncated) << test::error_text(truncated);
-  const auto written = engine->write(**truncated, 0, as_bytes("new"));
+  const auto written = engine->files().write(**truncated, 0, as_bytes("new"));
   EXPECT_TRUE(written) << test::error_text(written);
-  ASSERT_TRUE(engine->flush(**truncated));
-  const auto info = engine->info(found->ino);
+  ASSERT_TRUE(engine->files().flush(**truncated));
+  const auto info = engine->reports().info(found->ino);
   ASSERT_TRUE(info) << test::error_text(info);
   EXPECT_EQ(info->path, "/second/image");
   truncated->reset();

@@ -93,14 +93,14 @@ class ModelRun {
   void start() {
     ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
     open_store();
-    for (const char* key : {"key-a", "key-b"}) ASSERT_TRUE(engine_->create_key(key, kRootUser));
+    for (const char* key : {"key-a", "key-b"}) ASSERT_TRUE(engine_->keys().create(key, kRootUser));
     directories_ = {{"plain", "", {}, {}}, {"plain2", "", {}, {}}, {"a", "key-a", {}, {}}, {"a2", "key-a", {}, {}}, {"b", "key-b", {}, {}}};
     for (Directory& directory : directories_) {
-      const auto made = engine_->make_directory(kRootIno, directory.name, 0755, kRootUser);
+      const auto made = engine_->names().make_directory(kRootIno, directory.name, 0755, kRootUser);
       ASSERT_TRUE(made) << test::error_text(made);
       directory.ino = made->ino;
       if (!directory.key.empty()) {
-        ASSERT_TRUE(engine_->set_attribute(directory.ino, "user.rekeyfs.key", directory.key, Engine::SetAttribute::either, kRootUser));
+        ASSERT_TRUE(engine_->names().setxattr(directory.ino, "user.rekeyfs.key", directory.key, XattrMode::either, kRootUser));
       }
     }
   }
@@ -133,10 +133,10 @@ class ModelRun {
   }
 
   OpenFilePtr open(const Named& named, int flags) {
-    const auto ino = engine_->lookup(named.directory->ino, named.name);
+    const auto ino = engine_->names().lookup(named.directory->ino, named.name);
     EXPECT_TRUE(ino) << named.directory->name << "/" << named.name << ": " << test::error_text(ino);
     if (!ino) return nullptr;
-    auto opened = engine_->open_file(ino->ino, flags, kRootUser);
+    auto opened = engine_->files().open(ino->ino, flags, kRootUser);
     EXPECT_TRUE(opened) << named.directory->name << "/" << named.name << ": " << test::error_text(opened);
     return opened ? std::move(*opened) : nullptr;
   }
@@ -154,7 +154,7 @@ class ModelRun {
   }
   void give_back(Handle handle) {
     if (!chance(15)) {
-      EXPECT_TRUE(engine_->flush(*handle.open));
+      EXPECT_TRUE(engine_->files().flush(*handle.open));
     }
     if (handles_.size() < 4 && chance(25)) handles_.push_back(std::move(handle));
   }
@@ -163,7 +163,7 @@ class ModelRun {
 
   void compare(OpenFile& open, const File& file, const std::string& what) {
     std::string got(file.bytes.size() + 100, 'x');
-    const auto size = engine_->read(open, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+    const auto size = engine_->files().read(open, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()});
     ASSERT_TRUE(size) << what << ": " << test::error_text(size);
     got.resize(*size);
     ASSERT_EQ(got.size(), file.bytes.size()) << what;
@@ -174,7 +174,7 @@ class ModelRun {
 
   void verify_holes(OpenFile& open, const File& file) {
     const std::uint64_t from = offset_up_to(file.bytes.size());
-    const auto data = engine_->seek(open, from, Seek::data);
+    const auto data = engine_->files().seek(open, from, Seek::data);
     const std::uint64_t end = data ? *data : file.bytes.size();
     if (!data) {
       ASSERT_EQ(data.error().code, Errc::beyond_end) << test::error_text(data);
@@ -184,7 +184,7 @@ class ModelRun {
 
   void verify_all() {
     for (Directory& directory : directories_) {
-      const auto listed = engine_->read_directory(directory.ino, 0, 1000);
+      const auto listed = engine_->names().read_directory(directory.ino, 0, 1000);
       ASSERT_TRUE(listed) << test::error_text(listed);
       std::map<std::string, FilePtr> left = directory.files;
       for (const DirectoryEntry& entry : *listed)
@@ -235,7 +235,7 @@ class ModelRun {
   void create() {
     Directory& directory = any_directory();
     const std::string name = any_name();
-    auto created = engine_->create(directory.ino, name, 0600, O_RDWR, kRootUser);
+    auto created = engine_->files().create(directory.ino, name, 0600, O_RDWR, kRootUser);
     if (directory.files.contains(name)) {
       ASSERT_FALSE(created);
       ASSERT_EQ(created.error().code, Errc::exists) << test::error_text(created);
@@ -249,7 +249,7 @@ class ModelRun {
   }
 
   void write_to(Handle& handle, std::uint64_t offset, const std::string& bytes) {
-    const auto written = engine_->write(*handle.open, offset, as_bytes(bytes));
+    const auto written = engine_->files().write(*handle.open, offset, as_bytes(bytes));
     ASSERT_TRUE(written) << test::error_text(written);
     ASSERT_EQ(*written, bytes.size());
     std::string& content = handle.file->bytes;
@@ -274,12 +274,12 @@ class ModelRun {
     change.size = chance(15) ? 0 : chance(60) ? offset_up_to(named.file->bytes.size()) : std::min(kMost, named.file->bytes.size() + length());
     const OpenFilePtr opened = open(named, O_RDWR);
     if (!opened) return;
-    const auto ino = engine_->lookup(named.directory->ino, named.name);
-    const auto changed = engine_->set_attributes(ino->ino, change, kRootUser, chance(50) ? opened.get() : nullptr);
+    const auto ino = engine_->names().lookup(named.directory->ino, named.name);
+    const auto changed = engine_->names().setattr(ino->ino, change, kRootUser, chance(50) ? opened.get() : nullptr);
     ASSERT_TRUE(changed) << test::error_text(changed);
     ASSERT_EQ(changed->size, *change.size);
     named.file->bytes.resize(*change.size);
-    ASSERT_TRUE(engine_->flush(*opened));
+    ASSERT_TRUE(engine_->files().flush(*opened));
     if (chance(40)) compare(*opened, *named.file, "after a truncation");
   }
 
@@ -290,7 +290,7 @@ class ModelRun {
     const std::uint64_t offset = offset_up_to(content.size());
     const std::uint64_t size = std::min(length(), kMost + kBlock - std::min(offset, kMost));
     const bool keep_size = what == Allocate::punch || chance(50);
-    const Status status = engine_->allocate(*handle.open, what, keep_size, offset, size);
+    const Status status = engine_->files().allocate(*handle.open, what, keep_size, offset, size);
     ASSERT_TRUE(status) << test::error_text(status);
     if (what != Allocate::reserve) {
       const std::uint64_t end = std::min<std::uint64_t>(content.size(), offset + size);
@@ -321,7 +321,7 @@ class ModelRun {
       target.before = there->second->bytes;
       target.handle = {open({target.directory, target.name, there->second}, O_RDWR | O_TRUNC), there->second};
     } else {
-      auto created = engine_->create(target.directory->ino, target.name, 0600, O_RDWR, kRootUser);
+      auto created = engine_->files().create(target.directory->ino, target.name, 0600, O_RDWR, kRootUser);
       EXPECT_TRUE(created) << test::error_text(created);
       if (!created) return target;
       target.made = true;
@@ -335,10 +335,10 @@ class ModelRun {
   // A refusal leaves what was there, and nothing of what the copier made; its handle stays refused.
   void expect_refused(Target& target, const Error& error) {
     ASSERT_EQ(error.code, Errc::busy) << test::error_text(error);
-    const auto written = engine_->write(*target.handle.open, 0, as_bytes("x"));
+    const auto written = engine_->files().write(*target.handle.open, 0, as_bytes("x"));
     ASSERT_FALSE(written);
     ASSERT_EQ(written.error().code, Errc::busy);
-    ASSERT_TRUE(engine_->flush(*target.handle.open));
+    ASSERT_TRUE(engine_->files().flush(*target.handle.open));
     if (target.made) target.directory->files.erase(target.name);
     else target.handle.file->bytes = target.before;
     ++counts_["refused"];
@@ -351,11 +351,11 @@ class ModelRun {
     if (!in) return;
     Target target = open_target(source.file);
     if (!target.handle.open) return;
-    const auto copied = engine_->copy_range(*in, 0, *target.handle.open, 0, std::uint64_t{1} << 40, kRootUser);
+    const auto copied = engine_->files().copy_range(*in, 0, *target.handle.open, 0, std::uint64_t{1} << 40, kRootUser);
     if (!copied) return expect_refused(target, copied.error());
     ASSERT_EQ(*copied, source.file->bytes.size());
     target.handle.file->bytes = source.file->bytes;
-    ASSERT_TRUE(engine_->flush(*target.handle.open));
+    ASSERT_TRUE(engine_->files().flush(*target.handle.open));
     if (chance(30)) compare(*target.handle.open, *target.handle.file, "after a copy");
     give_back(std::move(target.handle));
   }
@@ -379,7 +379,7 @@ class ModelRun {
     if (pieces.empty()) pieces.emplace_back(0, frozen.size());
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const auto [at, size] = pieces[i];
-      const auto copied = engine_->copy_range(*in, at, *target.handle.open, at, size, kRootUser);
+      const auto copied = engine_->files().copy_range(*in, at, *target.handle.open, at, size, kRootUser);
       if (!copied && i == 0) return expect_refused(target, copied.error());
       ASSERT_TRUE(copied) << "piece " << i << ": " << test::error_text(copied);
       ASSERT_EQ(*copied, size) << "piece " << i;
@@ -390,12 +390,12 @@ class ModelRun {
         Handle writer{open(source, O_RDWR), source.file};
         if (!writer.open) return;
         write_to(writer, offset_up_to(source.file->bytes.size()), test::random_bytes(random_, length()));
-        ASSERT_TRUE(engine_->flush(*writer.open));
+        ASSERT_TRUE(engine_->files().flush(*writer.open));
       }
       if (chance(20)) compare(*target.handle.open, *target.handle.file, "between pieces");
       if (chance(10)) write_to(target.handle, offset_up_to(content.size()), test::random_bytes(random_, length()));
     }
-    ASSERT_TRUE(engine_->flush(*target.handle.open));
+    ASSERT_TRUE(engine_->files().flush(*target.handle.open));
     compare(*target.handle.open, *target.handle.file, "after a copy in pieces");
     give_back(std::move(target.handle));
   }
@@ -411,10 +411,10 @@ class ModelRun {
     const std::uint64_t from = offset_up_to(source.file->bytes.size() - 1);
     const std::uint64_t to = chance(30) ? from : offset_up_to(target.file->bytes.size());
     const std::uint64_t asked = length();
-    const auto copied = engine_->copy_range(*in, from, *out.open, to, asked, kRootUser);
+    const auto copied = engine_->files().copy_range(*in, from, *out.open, to, asked, kRootUser);
     if (!copied) {
       ASSERT_EQ(copied.error().code, Errc::busy) << test::error_text(copied);
-      ASSERT_TRUE(engine_->flush(*out.open));
+      ASSERT_TRUE(engine_->files().flush(*out.open));
       ++counts_["refused"];
       return;
     }
@@ -423,7 +423,7 @@ class ModelRun {
     std::string& content = target.file->bytes;
     if (content.size() < to + size) content.resize(to + size);
     content.replace(to, size, source.file->bytes, from, size);
-    ASSERT_TRUE(engine_->flush(*out.open));
+    ASSERT_TRUE(engine_->files().flush(*out.open));
     if (chance(50)) compare(*out.open, *out.file, "after copying a part");
     give_back(std::move(out));
   }
@@ -431,7 +431,7 @@ class ModelRun {
   void unlink() {
     const Named named = any_file();
     if (!named.file) return;
-    const Status status = engine_->unlink(named.directory->ino, named.name);
+    const Status status = engine_->names().unlink(named.directory->ino, named.name);
     ASSERT_TRUE(status) << test::error_text(status);
     named.directory->files.erase(named.name);
   }
@@ -442,8 +442,8 @@ class ModelRun {
     Directory& to = any_directory();
     const std::string name = any_name();
     const auto there = to.files.find(name);
-    const Engine::Rename how = there == to.files.end() || chance(60) ? Engine::Rename::replace : Engine::Rename::exchange;
-    const Status status = engine_->rename(named.directory->ino, named.name, to.ino, name, how);
+    const RenameMode how = there == to.files.end() || chance(60) ? RenameMode::replace : RenameMode::exchange;
+    const Status status = engine_->names().rename(named.directory->ino, named.name, to.ino, name, how);
     if (there != to.files.end() && there->second == named.file) {
       ASSERT_TRUE(status) << test::error_text(status);
       return;
@@ -454,7 +454,7 @@ class ModelRun {
       return;
     }
     ASSERT_TRUE(status) << test::error_text(status);
-    if (how == Engine::Rename::exchange) {
+    if (how == RenameMode::exchange) {
       std::swap(named.directory->files[named.name], to.files[name]);
       return;
     }
@@ -468,9 +468,9 @@ class ModelRun {
     Directory& to = any_directory();
     const std::string name = any_name();
     if (to.files.contains(name)) return;
-    const auto ino = engine_->lookup(named.directory->ino, named.name);
+    const auto ino = engine_->names().lookup(named.directory->ino, named.name);
     ASSERT_TRUE(ino) << test::error_text(ino);
-    const auto linked = engine_->link(ino->ino, to.ino, name);
+    const auto linked = engine_->names().link(ino->ino, to.ino, name);
     if (named.directory->key != to.key) {
       ASSERT_FALSE(linked);
       ASSERT_EQ(linked.error().code, Errc::cross_policy) << test::error_text(linked);
@@ -486,7 +486,7 @@ class ModelRun {
     const std::string& content = handle.file->bytes;
     const std::uint64_t offset = offset_up_to(content.size() + kBlock);
     std::string got(length(), 'x');
-    const auto size = engine_->read(*handle.open, offset, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+    const auto size = engine_->files().read(*handle.open, offset, {reinterpret_cast<std::byte*>(got.data()), got.size()});
     ASSERT_TRUE(size) << test::error_text(size);
     got.resize(*size);
     ASSERT_TRUE(got == (offset < content.size() ? content.substr(offset, length_of(got)) : ""));
@@ -503,7 +503,7 @@ class ModelRun {
     named.file->bytes.clear();
     compare(*handle.open, *handle.file, "after O_TRUNC");
     if (chance(70)) write_to(handle, offset_up_to(kBlock * 3), test::random_bytes(random_, length()));
-    const Status flushed = engine_->flush(*handle.open);
+    const Status flushed = engine_->files().flush(*handle.open);
     ASSERT_TRUE(flushed) << test::error_text(flushed);
     give_back(std::move(handle));
   }
@@ -511,7 +511,7 @@ class ModelRun {
   void sync() {
     Handle handle = any_handle();
     if (!handle.open) return;
-    const Status status = engine_->sync(*handle.open);
+    const Status status = engine_->files().sync(*handle.open);
     ASSERT_TRUE(status) << test::error_text(status);
     give_back(std::move(handle));
   }

@@ -59,9 +59,9 @@ Result<std::unique_ptr<Engine>> open_cut(const std::string& directory, unsigned 
 }
 
 std::string read_all(Engine& engine, Ino ino, std::string& error) {
-  auto file = engine.open_file(ino, O_RDONLY, kRootUser);
+  auto file = engine.files().open(ino, O_RDONLY, kRootUser);
   std::string got(kMost * 2, 'x');
-  const auto size = file ? engine.read(**file, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()}) : fail(file.error());
+  const auto size = file ? engine.files().read(**file, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()}) : fail(file.error());
   if (!size) error = test::error_text(size);
   got.resize(size ? *size : 0);
   return got;
@@ -95,16 +95,16 @@ class Workload {
     ASSERT_TRUE(Engine::initialize(store, test::test_credential()));
     storage_ = std::make_unique<FaultyStorage>(store);
     open_store();
-    for (const char* key : {"key-a", "key-b"}) ASSERT_TRUE(engine_->create_key(key, kRootUser));
+    for (const char* key : {"key-a", "key-b"}) ASSERT_TRUE(engine_->keys().create(key, kRootUser));
     for (const auto& [name, key] : kFolders) {
-      const auto made = engine_->make_directory(kRootIno, name, 0755, kRootUser);
+      const auto made = engine_->names().make_directory(kRootIno, name, 0755, kRootUser);
       ASSERT_TRUE(made);
       folders_[name] = made->ino;
       if (!key.empty()) {
-        ASSERT_TRUE(engine_->set_attribute(made->ino, "user.rekeyfs.key", key, Engine::SetAttribute::either, kRootUser));
+        ASSERT_TRUE(engine_->names().setxattr(made->ino, "user.rekeyfs.key", key, XattrMode::either, kRootUser));
       }
     }
-    ASSERT_TRUE(engine_->sync_directory(kRootIno));
+    ASSERT_TRUE(engine_->names().sync_directory(kRootIno));
   }
 
   void open_store() {
@@ -172,12 +172,12 @@ class Workload {
   }
   Ino ino_of(const std::string& path) {
     const auto [folder, name] = place(path);
-    const auto found = engine_->lookup(folder, name);
+    const auto found = engine_->names().lookup(folder, name);
     EXPECT_TRUE(found) << path << ": " << test::error_text(found);
     return found ? found->ino : Ino{};
   }
   OpenFilePtr open(const std::string& path, int flags = O_RDWR) {
-    auto opened = engine_->open_file(ino_of(path), flags, kRootUser);
+    auto opened = engine_->files().open(ino_of(path), flags, kRootUser);
     EXPECT_TRUE(opened) << path << ": " << test::error_text(opened);
     return opened ? std::move(*opened) : nullptr;
   }
@@ -200,10 +200,10 @@ class Workload {
   std::string create_at(const std::string& path, OpenFilePtr& file) {
     call("create " + path);
     const auto [folder, name] = place(path);
-    auto created = engine_->create(folder, name, 0600, O_RDWR, kRootUser);
+    auto created = engine_->files().create(folder, name, 0600, O_RDWR, kRootUser);
     EXPECT_TRUE(created) << path << ": " << test::error_text(created);
     if (!created) return "";
-    const auto id = engine_->get_attribute(created->attributes.ino, "user.rekeyfs.id");
+    const auto id = engine_->names().getxattr(created->attributes.ino, "user.rekeyfs.id");
     EXPECT_TRUE(id);
     {
       Lock lock(cutting_);
@@ -230,12 +230,12 @@ class Workload {
     const std::uint64_t size = std::min(kMost - offset, chance(50) ? kBlock * (1 + below(3)) : 1 + below(2 * kBlock));
     std::string bytes = test::random_bytes(random_, size);
     call("write " + id.substr(0, 4) + " " + std::to_string(offset) + "+" + std::to_string(size));
-    const auto written = engine_->write(file, offset, as_bytes(bytes));
+    const auto written = engine_->files().write(file, offset, as_bytes(bytes));
     ASSERT_TRUE(written) << test::error_text(written);
     if (now.size() < offset + size) now.resize(offset + size);
     now.replace(offset, size, bytes);
     acknowledged(id, std::move(now));
-    ASSERT_TRUE(engine_->flush(file));
+    ASSERT_TRUE(engine_->files().flush(file));
   }
   void write() {
     const std::string path = any_image();
@@ -251,7 +251,7 @@ class Workload {
     AttributeChange change;
     change.size = chance(50) ? below(now.size() + 1) : std::min(kMost, now.size() + below(2 * kBlock));
     call("truncate " + path + " to " + std::to_string(*change.size));
-    ASSERT_TRUE(engine_->set_attributes(ino_of(path), change, kRootUser));
+    ASSERT_TRUE(engine_->names().setattr(ino_of(path), change, kRootUser));
     now.resize(*change.size);
     acknowledged(id, std::move(now));
   }
@@ -269,14 +269,14 @@ class Workload {
     if (!is_new) out = open(to, O_RDWR | O_TRUNC);
     if (!in || !out) return;
     call("copy " + from + " to " + to + " (" + source.substr(0, 4) + " to " + target.substr(0, 4) + ", " + std::to_string(content(source).size()) + ")");
-    const auto copied = engine_->copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, kRootUser);
+    const auto copied = engine_->files().copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, kRootUser);
     if (copied) {
       acknowledged(target, content(source));
-      ASSERT_TRUE(engine_->flush(*out));
+      ASSERT_TRUE(engine_->files().flush(*out));
       return;
     }
     ASSERT_EQ(copied.error().code, Errc::busy) << test::error_text(copied);
-    ASSERT_TRUE(engine_->flush(*out));
+    ASSERT_TRUE(engine_->files().flush(*out));
     Names after = names();
     if (is_new) after.erase(to);
     acknowledged(after);
@@ -287,7 +287,7 @@ class Workload {
     if (path.empty()) return;
     const auto [folder, name] = place(path);
     call("unlink " + path);
-    ASSERT_TRUE(engine_->unlink(folder, name));
+    ASSERT_TRUE(engine_->names().unlink(folder, name));
     Names after = names();
     after.erase(path);
     acknowledged(after);
@@ -299,7 +299,7 @@ class Workload {
     const std::string new_name = "f" + std::to_string(below(4));
     if (name == new_name) return;
     call("rename " + path + " to " + new_name);
-    ASSERT_TRUE(engine_->rename(folder, name, folder, new_name, Engine::Rename::replace));
+    ASSERT_TRUE(engine_->names().rename(folder, name, folder, new_name, RenameMode::replace));
     Names after = names();
     after[path.substr(0, path.find('/') + 1) + new_name] = after.at(path);
     after.erase(path);
@@ -312,13 +312,13 @@ class Workload {
     const OpenFilePtr file = open(path);
     if (!file) return;
     call("fsync " + path);
-    const Status status = engine_->sync(*file);
+    const Status status = engine_->files().sync(*file);
     ASSERT_TRUE(status) << test::error_text(status.error());
     synced(names().at(path));
   }
   void sync_directory() {
     call("fsync of a directory");
-    ASSERT_TRUE(engine_->sync_directory(folders_.begin()->second));
+    ASSERT_TRUE(engine_->names().sync_directory(folders_.begin()->second));
     synced("");
   }
   // The process goes, what it wrote stays in the page cache; opening makes all of it durable.
@@ -411,14 +411,14 @@ class CutStore {
   Names list(Engine& engine) {
     Names found;
     for (const auto& [folder, key] : kFolders) {
-      const auto ino = engine.lookup(kRootIno, folder);
+      const auto ino = engine.names().lookup(kRootIno, folder);
       EXPECT_TRUE(ino) << folder;
       if (!ino) continue;
-      const auto entries = engine.read_directory(ino->ino, 0, 1000);
+      const auto entries = engine.names().read_directory(ino->ino, 0, 1000);
       EXPECT_TRUE(entries) << test::error_text(entries);
       if (!entries) continue;
       for (const DirectoryEntry& entry : *entries) {
-        const auto id = engine.get_attribute(entry.ino, "user.rekeyfs.id");
+        const auto id = engine.names().getxattr(entry.ino, "user.rekeyfs.id");
         EXPECT_TRUE(id) << test::error_text(id);
         found[folder + "/" + entry.name] = id ? *id : "";
         inos_[folder + "/" + entry.name] = entry.ino;
@@ -443,19 +443,19 @@ class CutStore {
     const std::string got = read_all(engine, inos_.at(path), error);
     ASSERT_EQ(error, "") << path;
     EXPECT_TRUE(is_version(got, versions, why)) << path << ", synced at step " << first << ": " << why;
-    const auto status = engine.get_attribute(inos_.at(path), "user.rekeyfs.status");
+    const auto status = engine.names().getxattr(inos_.at(path), "user.rekeyfs.status");
     EXPECT_TRUE(status && *status != "error") << path;
   }
 
   void wait_for_replications(Engine& engine, const Names& found, std::size_t last) {
     for (int i = 0; i < 1000; ++i) {
-      const auto running = engine.replications(kRootIno);
+      const auto running = engine.reports().replications(kRootIno);
       ASSERT_TRUE(running);
       if (running->empty()) break;
       for (const Replication& one : *running) ASSERT_EQ(one.error, "") << one.path;
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    const auto running = engine.replications(kRootIno);
+    const auto running = engine.reports().replications(kRootIno);
     EXPECT_TRUE(running && running->empty()) << "replications do not end";
     for (const auto& [path, id] : found) compare_image(engine, path, id, last);
   }
@@ -510,10 +510,10 @@ TEST_F(PowerCutTest, AnOpeningMakesDurableWhatAKillLeft) {
   ASSERT_TRUE(engine);
   const std::string content(3 * kBlock, 'a');
   {
-    auto created = engine->create(kRootIno, "image", 0600, O_RDWR, kRootUser);
+    auto created = engine->files().create(kRootIno, "image", 0600, O_RDWR, kRootUser);
     ASSERT_TRUE(created) << test::error_text(created);
-    ASSERT_TRUE(engine->write(*created->file, 0, as_bytes(content)));
-    ASSERT_TRUE(engine->flush(*created->file));
+    ASSERT_TRUE(engine->files().write(*created->file, 0, as_bytes(content)));
+    ASSERT_TRUE(engine->files().flush(*created->file));
   }
   engine.reset();  // without a close, as by a kill
   engine = open();
@@ -522,7 +522,7 @@ TEST_F(PowerCutTest, AnOpeningMakesDurableWhatAKillLeft) {
   storage.power_cut(1, 0);
   engine = open();
   ASSERT_TRUE(engine);
-  const auto image = engine->lookup(kRootIno, "image");
+  const auto image = engine->names().lookup(kRootIno, "image");
   ASSERT_TRUE(image) << test::error_text(image);
   std::string error;
   EXPECT_TRUE(read_all(*engine, image->ino, error) == content) << error;

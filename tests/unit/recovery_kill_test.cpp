@@ -37,17 +37,17 @@ class RecoveryKillTest : public test::TempDirectory {
     auto opened = Engine::open(live, test::test_credential());
     ASSERT_TRUE(opened) << test::error_text(opened);
     Engine& engine = **opened;
-    ASSERT_TRUE(engine.create_key("tenant", kRootUser));
-    const auto folder = engine.make_directory(kRootIno, "folder", 0755, kRootUser);
+    ASSERT_TRUE(engine.keys().create("tenant", kRootUser));
+    const auto folder = engine.names().make_directory(kRootIno, "folder", 0755, kRootUser);
     ASSERT_TRUE(folder);
-    ASSERT_TRUE(engine.set_attribute(folder->ino, "user.rekeyfs.key", "tenant", Engine::SetAttribute::either, kRootUser));
+    ASSERT_TRUE(engine.names().setxattr(folder->ino, "user.rekeyfs.key", "tenant", XattrMode::either, kRootUser));
     for (int image = 0; image < kImages; ++image) {
-      auto created = engine.create(folder->ino, "image-" + std::to_string(image), 0600, O_RDWR, kRootUser);
+      auto created = engine.files().create(folder->ino, "image-" + std::to_string(image), 0600, O_RDWR, kRootUser);
       ASSERT_TRUE(created) << test::error_text(created);
       const std::string bytes = content_of(image);
       for (std::size_t at = 0; at < bytes.size(); at += 5000)
-        ASSERT_TRUE(engine.write(*created->file, at, as_bytes(std::string_view(bytes).substr(at, 5000))));
-      ASSERT_TRUE(engine.flush(*created->file));
+        ASSERT_TRUE(engine.files().write(*created->file, at, as_bytes(std::string_view(bytes).substr(at, 5000))));
+      ASSERT_TRUE(engine.files().flush(*created->file));
     }
     test::copy_as_killed(live, store);
     ASSERT_TRUE(engine.close());
@@ -78,16 +78,16 @@ class RecoveryKillTest : public test::TempDirectory {
     auto opened = Engine::open(store, test::test_credential());
     ASSERT_TRUE(opened) << test::error_text(opened);
     Engine& engine = **opened;
-    const auto folder = engine.lookup(kRootIno, "folder");
+    const auto folder = engine.names().lookup(kRootIno, "folder");
     ASSERT_TRUE(folder);
     for (int image = 0; image < kImages; ++image) {
-      const auto found = engine.lookup(folder->ino, "image-" + std::to_string(image));
+      const auto found = engine.names().lookup(folder->ino, "image-" + std::to_string(image));
       ASSERT_TRUE(found) << image;
-      auto file = engine.open_file(found->ino, O_RDONLY, kRootUser);
+      auto file = engine.files().open(found->ino, O_RDONLY, kRootUser);
       ASSERT_TRUE(file);
       const std::string expected = content_of(image);
       std::string got(expected.size() + 1, 'x');
-      const auto size = engine.read(**file, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+      const auto size = engine.files().read(**file, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()});
       ASSERT_TRUE(size) << test::error_text(size);
       got.resize(*size);
       EXPECT_TRUE(got == expected) << "image " << image;

@@ -22,7 +22,7 @@ TEST_F(ReplacedContentTest, IsAlwaysSeenWhole) {
   auto opened = Engine::open(path("store"), test::test_credential(), {});
   ASSERT_TRUE(opened) << test::error_text(opened);
   Engine& engine = **opened;
-  auto made = engine.create(kRootIno, "image", 0600, 0, user);
+  auto made = engine.files().create(kRootIno, "image", 0600, 0, user);
   ASSERT_TRUE(made);
   const Ino ino = made->attributes.ino;
 
@@ -32,17 +32,17 @@ TEST_F(ReplacedContentTest, IsAlwaysSeenWhole) {
     for (int i = 0; i < 3000; ++i) {
       AttributeChange nothing;
       nothing.size = 0;
-      ASSERT_TRUE(engine.write(*made->file, 0, as_bytes(content)));
-      ASSERT_TRUE(engine.set_attributes(ino, nothing, user));
+      ASSERT_TRUE(engine.files().write(*made->file, 0, as_bytes(content)));
+      ASSERT_TRUE(engine.names().setattr(ino, nothing, user));
     }
     done = true;
   });
   int asked = 0;
   for (; !done; ++asked) {
-    const auto size = engine.get_attributes(ino);
+    const auto size = engine.names().getattr(ino);
     EXPECT_TRUE(size) << test::error_text(size);
     for (const char* name : {"user.rekeyfs.encryption", "user.rekeyfs.stored"}) {
-      const auto value = engine.get_attribute(ino, name);
+      const auto value = engine.names().getxattr(ino, name);
       EXPECT_TRUE(value) << name << ": " << test::error_text(value);
     }
     if (HasFailure()) break;

@@ -82,7 +82,7 @@ class TamperTest : public DamagedStore {
     for (const auto& [path, node] : rich_.last())
       if (node.kind == NodeKind::image && rich_.layers().at(node.id).contains(layer_of_path(file).value()))
         readers.push_back(
-            {std::move(*(*engine)->open_file(*(*engine)->resolve(path), O_RDONLY, Caller{})), node.content});
+            {std::move(*(*engine)->files().open(*(*engine)->names().resolve(path), O_RDONLY, Caller{})), node.content});
     const StoreImage now(victim());  // opening gives slots back, and removes files of images that were deleted
     if (!now.contains(file)) return;
     for (const std::uint64_t block : now.pieces(file, kRichBlock)) {
@@ -111,7 +111,7 @@ class TamperTest : public DamagedStore {
            block * kRichBlock < reader.content.size() && (!only || block == *only); ++block) {
         const std::string_view right = std::string_view(reader.content).substr(block * kRichBlock, kRichBlock);
         const auto got =
-            engine.read(*reader.file, block * kRichBlock, {reinterpret_cast<std::byte*>(out), right.size()});
+            engine.files().read(*reader.file, block * kRichBlock, {reinterpret_cast<std::byte*>(out), right.size()});
         if (!got)
           noticed = true;
         else if (std::string_view(out, *got) != right)

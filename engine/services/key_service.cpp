@@ -1,0 +1,54 @@
+#include "engine/services/key_service.h"
+
+namespace rekeyfs::services {
+namespace {
+
+KeyFacts facts_of(const kms::KeyInfo& info) {
+  KeyFacts facts;
+  facts.id = to_hex(info.id);
+  facts.alias = info.alias;
+  facts.state = kms::name_of(info.state);
+  facts.version = info.version;
+  facts.oldest = info.oldest;
+  facts.owner = info.owner;
+  facts.created = info.created;
+  facts.deletion = info.deletion;
+  facts.grantees = info.grantees;
+  return facts;
+}
+
+}  // namespace
+
+Result<KeyFacts> KeyService::create(std::string_view alias, const Caller& caller) {
+  RK_TRY(store_.may_add());
+  return life_.create(alias, caller).map(facts_of);
+}
+
+Result<std::vector<KeyFacts>> KeyService::list() {
+  RK_TRY_ASSIGN(const std::vector<kms::KeyInfo> keys, store_.keys().list());
+  std::vector<KeyFacts> facts;
+  for (const kms::KeyInfo& info : keys) facts.push_back(facts_of(info));
+  return facts;
+}
+
+Result<KeyFacts> KeyService::find(std::string_view alias_or_id) { return store_.keys().find(alias_or_id).map(facts_of); }
+
+Result<KeyFacts> KeyService::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
+  RK_TRY(store_.may_change());
+  return life_.change(alias_or_id, change, caller).map(facts_of);
+}
+
+Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {
+  RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
+  RK_TRY_ASSIGN(const std::vector<keys::KeyUses::Use> all, uses_.of(key.id));
+  std::vector<KeyUse> uses;
+  for (const keys::KeyUses::Use& use : all) uses.push_back(use.facts);
+  return uses;
+}
+
+Result<std::uint64_t> KeyService::rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+  RK_TRY(store_.may_add());
+  return rotator_.rotate(directory, alias_or_id, caller);
+}
+
+}  // namespace rekeyfs::services

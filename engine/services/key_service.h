@@ -1,0 +1,33 @@
+// KeyService: Keys over the life of master keys and the rotation of directories.
+#pragma once
+
+#include "engine/contract/keys.h"
+#include "engine/images/rotator.h"
+#include "engine/keys/key_life.h"
+#include "engine/keys/key_uses.h"
+#include "engine/types/caller.h"
+#include "engine/types/key_facts.h"
+
+namespace rekeyfs::services {
+
+class KeyService final : public Keys {
+ public:
+  // All outlive it.
+  KeyService(store::Store& store, keys::KeyLife& life, const keys::KeyUses& uses, images::Rotator& rotator)
+      : store_(store), life_(life), uses_(uses), rotator_(rotator) {}
+
+  Result<KeyFacts> create(std::string_view alias, const Caller& caller) override;
+  Result<std::vector<KeyFacts>> list() override;
+  Result<KeyFacts> find(std::string_view alias_or_id) override;
+  Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) override;
+  Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) override;
+  Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
+
+ private:
+  store::Store& store_;
+  keys::KeyLife& life_;
+  const keys::KeyUses& uses_;
+  images::Rotator& rotator_;
+};
+
+}  // namespace rekeyfs::services

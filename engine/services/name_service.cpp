@@ -1,0 +1,193 @@
+#include "engine/services/name_service.h"
+
+#include <algorithm>
+
+namespace rekeyfs::services {
+
+using images::kOurPrefix;
+using names::InodeRecord;
+using names::Tree;
+
+namespace {
+
+constexpr std::size_t kMaxXattrName = 255;
+constexpr std::size_t kMaxXattrValue = 65536;
+constexpr std::size_t kSmallValue = 1024;  // one that may be set on a full disk
+constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
+
+bool is_ours(std::string_view name) { return name.substr(0, kOurPrefix.size()) == kOurPrefix; }
+
+Status check_xattr_name(std::string_view name) {
+  if (name.substr(0, 5) != "user.") return fail(Errc::not_supported, "only user.* attributes are kept");
+  if (name.size() == 5) return fail(Errc::invalid, "an attribute needs a name");
+  if (name.size() > kMaxXattrName) return fail(Errc::small_buffer, "an attribute's name has at most 255 bytes");
+  return {};
+}
+
+}  // namespace
+
+Result<Attributes> NameService::lookup(Ino parent, std::string_view name) {
+  RK_TRY_ASSIGN(const Ino ino, tree_.lookup(parent, name));
+  return getattr(ino);
+}
+
+Result<Ino> NameService::resolve(std::string_view path) {
+  Ino ino = kRootIno;
+  while (!path.empty()) {
+    const std::size_t slash = std::min(path.find('/'), path.size());
+    if (const std::string_view name = path.substr(0, slash); !name.empty()) {
+      RK_TRY_ASSIGN(ino, tree_.lookup(ino, name));
+    }
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return ino;
+}
+
+Result<Ino> NameService::parent_of(Ino directory) {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(directory));
+  return inode.parent;
+}
+
+Result<Attributes> NameService::getattr(Ino ino) {
+  return tree_.look_at(ino, [&](const InodeRecord& inode) { return attributes_of(ino, inode); });
+}
+
+Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) {
+  RK_TRY(store_.may_change());
+  if (change.size) RK_TRY(images_.resize(ino, *change.size, file, caller));
+  // Asked before the transaction: within one, nobody asks what is open.
+  bool settled = false;
+  if (change.permissions) {
+    RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
+    settled = seen.kind == NodeKind::image && images_.is_settled(ino, seen);
+  }
+  {
+    catalog::WriteTxn txn(store_.catalog());
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+    RK_TRY(apply(change, settled, inode));
+    Tree::put(txn, ino, inode);
+    RK_TRY(txn.commit());
+  }
+  return getattr(ino);
+}
+
+Result<Attributes> NameService::make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) {
+  RK_TRY(store_.may_add());
+  RK_TRY_ASSIGN(const Ino ino, tree_.make_directory(parent, name, mode, caller));
+  return getattr(ino);
+}
+
+Result<Attributes> NameService::make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
+  RK_TRY(store_.may_add());
+  RK_TRY_ASSIGN(const Ino ino, tree_.make_symlink(parent, name, target, caller));
+  return getattr(ino);
+}
+
+Result<std::string> NameService::read_symlink(Ino ino) {
+  RK_TRY_ASSIGN(InodeRecord inode, tree_.get(ino));
+  if (inode.kind != NodeKind::symlink) return fail(Errc::invalid);
+  return std::move(inode.target);
+}
+
+Result<Attributes> NameService::link(Ino ino, Ino parent, std::string_view name) {
+  RK_TRY(store_.may_add());
+  RK_TRY(tree_.link(ino, parent, name));
+  return getattr(ino);
+}
+
+Status NameService::unlink(Ino parent, std::string_view name) {
+  RK_TRY(store_.may_write());
+  return tree_.unlink(parent, name);
+}
+
+Status NameService::remove_directory(Ino parent, std::string_view name) {
+  RK_TRY(store_.may_write());
+  return tree_.remove_directory(parent, name);
+}
+
+Status NameService::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
+  RK_TRY(store_.may_change());
+  return tree_.rename(parent, name, new_parent, new_name, how);
+}
+
+Result<Attributes> NameService::attributes_of(Ino ino, const InodeRecord& inode) {
+  Attributes out;
+  out.ino = ino;
+  out.kind = inode.kind;
+  out.permissions = inode.permissions;
+  out.links = inode.links;
+  out.uid = inode.uid;
+  out.gid = inode.gid;
+  out.accessed = inode.accessed;
+  out.modified = inode.modified;
+  out.changed = inode.changed;
+  if (inode.kind == NodeKind::symlink) out.size = inode.target.size();
+  if (inode.kind == NodeKind::directory) out.size = 4096;
+  if (inode.kind == NodeKind::image) {
+    RK_TRY_ASSIGN(out.size, images_.size_of(ino, inode));
+  }
+  return out;
+}
+
+Status NameService::apply(const AttributeChange& change, bool settled, InodeRecord& inode) {
+  if (change.permissions) RK_TRY(change_permissions(*change.permissions & 07777, settled, inode));
+  if (change.uid) inode.uid = *change.uid;
+  if (change.gid) inode.gid = *change.gid;
+  if (change.accessed) inode.accessed = *change.accessed;
+  if (change.modified) inode.modified = *change.modified;
+  inode.changed = change.changed.value_or(now());
+  return {};
+}
+
+// An encrypted image cannot be shared. Copiers chmod right after writing and must not fail: until the image is normal and
+// has been left alone, the bits are left out; afterwards adding them is an error.
+Status NameService::change_permissions(mode_t wanted, bool settled, InodeRecord& inode) {
+  if (inode.kind == NodeKind::image && (wanted & ~images::kOwnerOnly)) {
+    RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(inode.image.layer));
+    if (layer.key) {
+      if (settled)
+        return fail(Errc::not_permitted, "an encrypted image cannot be shared: copy it into a plain directory and share that");
+      wanted &= images::kOwnerOnly;
+    }
+  }
+  inode.permissions = wanted;
+  return {};
+}
+
+// --- extended attributes ---------------------------------------------------------------------------------------
+
+Result<std::string> NameService::getxattr(Ino ino, std::string_view name) {
+  RK_TRY(check_xattr_name(name));
+  if (is_ours(name)) return attributes_.get(ino, name.substr(kOurPrefix.size()));
+  auto value = tree_.getxattr(ino, name);
+  const bool nobody_set_it = !value && value.error().code == Errc::no_attribute;
+  return nobody_set_it && name == images::kMimeType ? attributes_.detected_mime_type(ino) : value;
+}
+
+Result<std::size_t> NameService::xattr_size(Ino ino, std::string_view name) {
+  RK_TRY_ASSIGN(const std::string value, getxattr(ino, name));
+  return is_ours(name) ? std::max(value.size(), kGrowingValue) : value.size();
+}
+
+Result<std::vector<std::string>> NameService::listxattr(Ino ino) {
+  RK_TRY(tree_.get(ino));
+  return tree_.listxattr(ino);
+}
+
+Status NameService::setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how, const Caller& caller) {
+  RK_TRY(store_.may_change());
+  RK_TRY(check_xattr_name(name));
+  if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, how, caller);
+  if (value.size() > kMaxXattrValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
+  if (value.size() > kSmallValue) RK_TRY(store_.storage().room_to_add(value.size()));
+  return tree_.setxattr(ino, name, value, how);
+}
+
+Status NameService::removexattr(Ino ino, std::string_view name, const Caller& caller) {
+  RK_TRY(store_.may_change());
+  RK_TRY(check_xattr_name(name));
+  if (is_ours(name)) return attributes_.remove(ino, name.substr(kOurPrefix.size()), caller);
+  return tree_.removexattr(ino, name);
+}
+
+}  // namespace rekeyfs::services

@@ -1,0 +1,13 @@
+// Caller: the user on whose behalf a call is made. The umask has been applied already (FUSE: by the kernel).
+#pragma once
+
+#include <sys/types.h>
+
+namespace rekeyfs {
+
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+}  // namespace rekeyfs

@@ -1,0 +1,27 @@
+#include "engine/types/event.h"
+
+namespace rekeyfs {
+
+std::string_view name_of(EventKind kind) {
+  switch (kind) {
+    case EventKind::replication_asked: return "replication-asked";
+    case EventKind::replication_completed: return "replication-completed";
+    case EventKind::replication_failed: return "replication-failed";
+    case EventKind::replication_recovered: return "replication-recovered";
+    case EventKind::cloned: return "cloned";
+    case EventKind::refused: return "refused";
+    case EventKind::key_created: return "key-created";
+    case EventKind::key_rotated: return "key-rotated";
+    case EventKind::key_disabled: return "key-disabled";
+    case EventKind::key_enabled: return "key-enabled";
+    case EventKind::key_deletion_asked: return "key-deletion-asked";
+    case EventKind::key_deletion_cancelled: return "key-deletion-cancelled";
+    case EventKind::key_deleted: return "key-deleted";
+    case EventKind::key_granted: return "key-granted";
+    case EventKind::key_revoked: return "key-revoked";
+    case EventKind::rotation_asked: return "rotation-asked";
+  }
+  return "";
+}
+
+}  // namespace rekeyfs

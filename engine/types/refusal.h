@@ -1,0 +1,22 @@
+// Refusal: a copy that a rule forbade, for `status`.
+#pragma once
+
+#include <string>
+
+#include <sys/types.h>
+
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+
+namespace rekeyfs {
+
+struct Refusal {
+  Timestamp time = 0;
+  std::string path;    // the target that was refused
+  std::string source;
+  std::string rule;    // a sentence
+  Errc code = Errc::invalid;
+  uid_t uid = 0;
+};
+
+}  // namespace rekeyfs
