@@ -7,7 +7,6 @@
 #include "engine/boot/boot_profiles.h"
 #include "engine/check/check.h"
 #include "engine/images/attributes.h"
-#include "engine/images/images.h"
 #include "engine/images/prefetcher.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
@@ -38,24 +37,33 @@ class LocalEngine final : public Engine {
         initializer_(*store_, tree_),
         key_uses_(*store_, tree_, filler_),
         key_life_(*store_, key_uses_, audit_),
-        images_(*store_, tree_, filler_, copy_on_read_, readers_, initializer_, profiles_, prefetcher_, audit_),
-        rotator_(*store_, tree_, images_, audit_),
-        attributes_(*store_, tree_, images_, filler_),
-        names_(*store_, tree_, images_, attributes_),
-        files_(*store_, tree_, images_, profiles_, names_),
+        refusals_(*store_, audit_),
+        open_images_(*store_, tree_, filler_, initializer_),
+        status_(*store_, tree_, open_images_, filler_, initializer_),
+        boots_(*store_, profiles_, prefetcher_),
+        content_(swaps(), copy_on_read_, readers_, initializer_, observer_),
+        fast_create_(swaps(), open_images_, refusals_, observer_),
+        copies_(swaps(), content_, status_, initializer_, refusals_, observer_),
+        planner_(*store_, tree_, status_, copies_, audit_),
+        rotator_(swaps(), open_images_, observer_),
+        attributes_(*store_, tree_, status_, filler_),
+        files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
+                planner_, profiles_, observer_}),
+        names_(*store_, tree_, status_, attributes_, files_),
         keys_(*store_, key_life_, key_uses_, rotator_),
         reports_(*store_, tree_, filler_, audit_, key_uses_, attributes_, names_) {
-    tree_.set_reaper(&images_);
+    tree_.set_reaper(&open_images_);
+    key_life_.set_observer(&observer_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
-    initializer_.set_is_running([this](Ino ino) { return images_.is_running(ino); });
-    initializer_.set_disk_wanted([this](Ino ino) { return images_.become_disk(ino); });
+    initializer_.set_is_running([this](Ino ino) { return boots_.is_running(ino); });
+    initializer_.set_disk_wanted([this](Ino ino) { return fast_create_.become_disk(ino); });
   }
   ~LocalEngine() override { stop(); }
 
   Status start(const OpenOptions& options) {
     RK_TRY(audit_.load());
-    RK_TRY(images_.reap_orphans());
+    RK_TRY(open_images_.reap_orphans());
     RK_TRY(filler_.resume());
     RK_TRY(store_->checkpointer().start());
     RK_TRY(copy_on_read_.start());
@@ -71,10 +79,7 @@ class LocalEngine final : public Engine {
     stop();
     return store_->close();
   }
-  void set_observer(Observer* observer) override {
-    images_.set_observer(observer);
-    key_life_.set_observer(observer);
-  }
+  void set_observer(Observer* observer) override { observer_.set(observer); }
   const std::string& store_path() const override { return path_; }
   Status sync_all() override { return store_->checkpointer().sync_all(); }
 
@@ -94,7 +99,10 @@ class LocalEngine final : public Engine {
     store_->checkpointer().stop();
   }
 
+  images::LayerSwap::Parts swaps() { return {*store_, tree_, filler_, profiles_, audit_}; }
+
   const std::string path_;
+  ObserverRelay observer_;
   std::unique_ptr<store::Store> store_;
   Tree tree_;
   audit::AuditLog audit_;
@@ -106,11 +114,18 @@ class LocalEngine final : public Engine {
   images::Initializer initializer_;
   keys::KeyUses key_uses_;
   keys::KeyLife key_life_;
-  images::Images images_;
+  images::Refusals refusals_;
+  images::OpenImages open_images_;
+  images::ImageStatus status_;
+  images::Boots boots_;
+  images::Content content_;
+  images::FastCreate fast_create_;
+  images::Copies copies_;
+  images::CopyPlanner planner_;
   images::Rotator rotator_;
   images::OurAttributes attributes_;
-  services::NameService names_;
   services::FileService files_;
+  services::NameService names_;
   services::KeyService keys_;
   services::ReportService reports_;
 };

@@ -154,25 +154,25 @@ Status LayerRegistry::rewrap(catalog::WriteTxn& txn, LayerId id) const {
   return {};
 }
 
-Result<LayerRegistry::NewLayer> LayerRegistry::make(const Plan& plan) {
+Result<LayerRegistry::NewLayer> LayerRegistry::draw(const std::optional<kms::KeyId>& key) {
   NewLayer layer;
   layer.id = catalog_.new_layer();
-  layer.record.base = plan.base;
-  layer.record.base_format = plan.base_format;
-  layer.record.disk_size = plan.disk_size;
-  layer.record.owner = plan.owner;
-  layer.record.key = plan.key;
-  if (plan.key) {
-    layer.record.suite = crypto::Suite::aes_256_gcm;
-    RK_TRY_ASSIGN(const crypto::Key data_key, crypto::Key::random());
-    RK_TRY_ASSIGN(layer.record.data_key, keys_.wrap(*plan.key, data_key, as_bytes(wrap_context(layer.id))));
-  }
-  layer.table.size = plan.size;
-  if (plan.from_base) {
-    layer.table.root.state = TableRoot::State::base;
-    layer.table.root.levels = BlockTable::levels_for(plan.size / kBlockSize + 1);
-  }
+  layer.record.key = key;
+  if (!key) return layer;
+  layer.record.suite = crypto::Suite::aes_256_gcm;
+  RK_TRY_ASSIGN(const crypto::Key data_key, crypto::Key::random());
+  RK_TRY_ASSIGN(layer.record.data_key, keys_.wrap(*key, data_key, as_bytes(wrap_context(layer.id))));
   return layer;
+}
+
+void LayerRegistry::NewLayer::place_over(LayerId base, std::uint64_t size, bool from_base, formats::Format format, std::uint64_t disk_size) {
+  record.base = base;
+  record.base_format = format;
+  record.disk_size = disk_size;
+  table.size = size;
+  if (!from_base) return;
+  table.root.state = TableRoot::State::base;
+  table.root.levels = BlockTable::levels_for(size / kBlockSize + 1);
 }
 
 void LayerRegistry::put(catalog::WriteTxn& txn, const NewLayer& layer) {

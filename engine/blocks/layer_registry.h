@@ -20,22 +20,19 @@ class LayerRegistry final : public DirtyObserver {
 
   Result<std::shared_ptr<Layer>> get(LayerId id);
 
-  struct Plan {
-    std::optional<kms::KeyId> key;  // absent: plain
-    LayerId base;
-    formats::Format base_format = formats::Format::raw;
-    std::uint64_t disk_size = 0;  // as in a LayerRecord
-    std::uint64_t size = 0;
-    bool from_base = false;  // all content up to `size` is the base's; else it is a hole
-    Ino owner;
-  };
+  // A layer that is not on record yet.
   struct NewLayer {
     LayerId id;
     LayerRecord record;
     LayerTableRecord table;
+
+    // `from_base`: all content up to `size` is the base's; else it is a hole. `format` and `disk_size` as in a LayerRecord.
+    void place_over(LayerId base, std::uint64_t size, bool from_base, formats::Format format = formats::Format::raw,
+                    std::uint64_t disk_size = 0);
   };
-  // Draws the number and the data key; before a transaction, as the key service may need one of its own.
-  Result<NewLayer> make(const Plan& plan);
+  // Draws the number and the data key of an empty layer without a base or an owner. No key: plain. The key service is
+  // asked: not for inside a transaction or under a lock.
+  Result<NewLayer> draw(const std::optional<kms::KeyId>& key);
   // The layer itself, before it is on record: what follows the commit must not fail. It holds its base. If its record is
   // not put, the caller lets go of it and nothing is left.
   Result<std::shared_ptr<Layer>> open_new(const NewLayer& layer);

@@ -54,6 +54,14 @@ Status fill_random(ByteSpan out) {
   return {};
 }
 
+Result<Uuid> random_uuid() {
+  Uuid id;
+  RK_TRY(fill_random(id));
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  return id;
+}
+
 Result<Key> derive_key(const Key& from, ByteView salt, std::string_view info) {
   return derive_key(ByteView(from.expose_key_bytes()), salt, info);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 
+#include "engine/base/ids.h"
 #include "engine/crypto/key.h"
 
 namespace rekeyfs::crypto {
@@ -13,6 +14,7 @@ using Tag = std::array<std::byte, 16>;
 
 // `out.size()` bytes from the operating system's generator.
 Status fill_random(ByteSpan out);
+Result<Uuid> random_uuid();  // version 4 of RFC 4122
 
 // HKDF-SHA256 (RFC 5869), 32 bytes out. `info` says what the key is for; different uses, different infos.
 Result<Key> derive_key(const Key& from, ByteView salt, std::string_view info);

@@ -95,7 +95,7 @@ Result<std::string> OurAttributes::get_of_directory(const InodeRecord& inode, st
 Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inode, std::string_view name) const {
   const names::ImageRecord& image = inode.image;
   if (name == "id") return to_uuid_text(image.id);
-  if (name == "status") return std::string(rekeyfs::name_of(images_.state_of(ino, inode)));
+  if (name == "status") return std::string(rekeyfs::name_of(status_.state_of(ino, inode)));
   if (name == "progress") return progress_of(ino, inode);
   if (name == "source") return image.lineage ? or_absent(to_uuid_text(image.lineage->source)) : or_absent("");
   if (name == "type") return or_absent(names::name_of(image.type));
@@ -104,7 +104,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "protected") return or_absent(image.is_protected ? "1" : "");
   if (name == "error") return or_absent(filler_.error_of(ino).value_or(image.error));
   if (name == "format" || name == "digest") {
-    const auto findings = images_.findings_of(ino, inode);
+    const auto findings = status_.findings_of(ino, inode);
     if (!findings) return or_absent("");
     return name == "format" ? findings->format : to_hex(findings->digest);
   }
@@ -115,7 +115,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name != "key" && name != "key_id" && name != "encryption" && name != "receipt") return fail(Errc::no_attribute);
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(image.layer));
   if (name == "encryption") return std::string(layer.key ? "kms" : "none");
-  if (name == "receipt") return receipt_of(inode.image, images_.findings_of(ino, inode), layer.key);
+  if (name == "receipt") return receipt_of(inode.image, status_.findings_of(ino, inode), layer.key);
   if (name == "key") return alias_of(layer.key);
   return layer.key ? or_absent(to_hex(*layer.key)) : or_absent("");
 }

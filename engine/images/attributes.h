@@ -2,7 +2,7 @@
 // name, never listed. Thread-safe.
 #pragma once
 
-#include "engine/images/images.h"
+#include "engine/images/image_status.h"
 #include "engine/types/caller.h"
 #include "engine/types/xattr.h"
 
@@ -13,8 +13,8 @@ inline constexpr std::string_view kMimeType = "user.mime_type";
 
 class OurAttributes {
  public:
-  OurAttributes(store::Store& store, names::Tree& tree, Images& images, const replication::Filler& filler)
-      : store_(store), tree_(tree), images_(images), filler_(filler) {}
+  OurAttributes(store::Store& store, names::Tree& tree, const ImageStatus& status, const replication::Filler& filler)
+      : store_(store), tree_(tree), status_(status), filler_(filler) {}
 
   // `name` without the prefix. Errc::no_attribute if the node has no such value.
   Result<std::string> get(Ino ino, std::string_view name) const;
@@ -38,7 +38,7 @@ class OurAttributes {
 
   store::Store& store_;
   names::Tree& tree_;
-  Images& images_;
+  const ImageStatus& status_;
   const replication::Filler& filler_;
 };
 

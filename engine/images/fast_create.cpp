@@ -1,11 +1,6 @@
-// Fast create: an image becomes the disk that a VM sees in it, whatever format it is a file of.
-//
-// A copy is that disk at once (copy_range.cpp). What arrives by being written becomes it when it is closed, or, if it is
-// not closed by who made it (qemu-img opens a file again and again), when it has been left alone for two seconds.
+#include "engine/images/fast_create.h"
+
 #include "engine/formats/disk_view.h"
-#include "engine/images/images.h"
-#include "engine/types/caller.h"
-#include "engine/types/open_file.h"
 
 namespace rekeyfs::images {
 
@@ -13,8 +8,7 @@ using names::DiskState;
 using names::InodeRecord;
 using names::Tree;
 
-// The content must not change meanwhile. Errc::wrong_medium with the reason if it is no disk that can be shown.
-Result<DiskInside> Images::look_inside(const std::shared_ptr<blocks::Layer>& content) {
+Result<DiskInside> FastCreate::look_inside(const std::shared_ptr<blocks::Layer>& content) {
   DiskInside inside;
   RK_TRY_ASSIGN(inside.format, formats::detect_format(*content));
   if (!inside.is_wrapped()) return inside;
@@ -23,50 +17,54 @@ Result<DiskInside> Images::look_inside(const std::shared_ptr<blocks::Layer>& con
   return inside;
 }
 
-Status Images::become_disk(Ino ino) {
-  RK_TRY_ASSIGN(ImagePtr opened, open_image(ino));
-  const OpenFilePtr file(new OpenFile(*this, std::move(opened)));
-  {
-    Lock opening(opening_);
-    if (file->image->opens > 1) return fail(Errc::busy, "the image is open: it becomes the disk in it when it is closed");
-  }
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
-  return become_disk(*file->image, inode.uid);
+Status FastCreate::become_disk(Ino ino) {
+  RK_TRY_ASSIGN(const ImageHold image, open_.open(ino));
+  if (open_.is_open_elsewhere(image)) return fail(Errc::busy, "the image is open: it becomes the disk in it when it is closed");
+  RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(ino));
+  return become_disk(*image, inode.uid);
 }
 
-Status Images::become_disk(Image& image, uid_t asker) {
-  std::optional<blocks::BaseRef> frozen;  // so that nobody has to wait for the format reader
-  {
-    UniqueLock lock(image.mutex);  // no change is under way
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image.ino));
-    if (inode.image.disk != DiskState::wanted || image.truncating || image.top->size() == 0) return {};
-    frozen.emplace(image.top);
-  }
+Status FastCreate::become_disk(Image& image, uid_t asker) {
+  RK_TRY_ASSIGN(std::optional<blocks::BaseRef> frozen, freeze(image));
+  if (!frozen) return {};
   const auto inside = look_inside(frozen->layer());
+  if (inside) return become(image, std::move(*frozen), *inside, asker);
+  {
+    SharedLock lock(image.mutex);
+    if (image.top != frozen->layer()) return {};  // written to meanwhile: its close comes later
+  }
+  if (inside.error().code == Errc::wrong_medium) RK_TRY(stay_as_stored(image.ino, inside.error(), asker));
+  return fail(inside.error());
+}
+
+// The content of an image that is to become a disk, held so that nobody has to wait for the format reader.
+Result<std::optional<blocks::BaseRef>> FastCreate::freeze(Image& image) {
+  UniqueLock lock(image.mutex);  // no change is under way
+  RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(image.ino));
+  const bool is_wanted = inode.image.disk == DiskState::wanted && !image.truncations.pending() && image.top->size() > 0;
+  return is_wanted ? std::optional<blocks::BaseRef>(image.top) : std::nullopt;
+}
+
+Status FastCreate::become(Image& image, blocks::BaseRef frozen, const DiskInside& inside, uid_t asker) {
+  const std::shared_ptr<blocks::Layer> content = frozen.layer();
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, content->made_as().key));
   {
     UniqueLock lock(image.mutex);
-    const std::shared_ptr<blocks::Layer> content = frozen->layer();
-    frozen.reset();
-    if (image.top != content) return {};  // written to meanwhile: its close comes later
-    if (inside) RK_TRY(become(image, *inside, asker));
+    if (image.top != content) return {};
+    RK_TRY(inside.is_wrapped() ? swap.overlay(image, inside, asker) : record_disk_state(image.ino, DiskState::disk));
   }
-  if (!inside && inside.error().code == Errc::wrong_medium) {
-    record(refusal_event(tree_.path_of(image.ino), Caller{asker, 0}, inside.error()));
-    RK_TRY(record_disk_state(image.ino, DiskState::as_stored));
-  }
-  if (!inside) return fail(inside.error());
-  announce_permissions(image);
-  if (inside->is_wrapped() && observer_) observer_->content_changed(image.ino);
+  announce_permissions(image, observer_);
+  if (inside.is_wrapped()) observer_.content_changed(image.ino);
   return {};
 }
 
-Status Images::become(Image& image, const DiskInside& inside, uid_t asker) {
-  if (inside.is_wrapped()) return put_overlay(image, {image.top->made_as().key, inside, asker});
-  return record_disk_state(image.ino, DiskState::disk);
+Status FastCreate::stay_as_stored(Ino ino, const Error& rule, uid_t asker) {
+  refusals_.record(Refusals::event_of(swaps_.tree.path_of(ino), Caller{asker, 0}, rule));
+  return record_disk_state(ino, DiskState::as_stored);
 }
 
-Status Images::record_disk_state(Ino ino, DiskState state) {
-  catalog::WriteTxn txn(store_.catalog());
+Status FastCreate::record_disk_state(Ino ino, DiskState state) {
+  catalog::WriteTxn txn(swaps_.store.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
   inode.image.disk = state;
   Tree::put(txn, ino, inode);

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "engine/base/log.h"
+#include "engine/keys/key_access.h"
 #include "engine/types/attributes.h"
 #include "engine/types/event.h"
 
@@ -98,8 +99,26 @@ Result<Rotator::Walk> Rotator::walk(const Rotation& rotation) {
   return done;
 }
 
+Result<bool> Rotator::rekey(Ino ino, const Rotation& rotation) {
+  RK_TRY_ASSIGN(const ImageHold image, open_.open(ino));
+  const auto has_key = [&]() REQUIRES_SHARED(image->mutex) { return image->top->made_as().key == rotation.key; };
+  {
+    SharedLock lock(image->mutex);
+    if (has_key()) return false;
+  }
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, rotation.key));
+  {
+    UniqueLock lock(image->mutex);
+    if (image->truncations.pending()) return fail(Errc::busy, "the image is being replaced");
+    if (has_key()) return false;
+    RK_TRY(swap.overlay(*image, {}, rotation.asker));
+  }
+  announce_permissions(*image, observer_);
+  return true;
+}
+
 Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEntry& entry, Walk& done) {
-  const auto taken = images_.rekey(entry.ino, rotation.key, rotation.asker);
+  const auto taken = rekey(entry.ino, rotation);
   if (taken) {
     done.taken += *taken ? 1 : 0;
     return {};

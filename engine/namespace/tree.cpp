@@ -274,9 +274,10 @@ Status Tree::rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inod
   });
 }
 
-Status Tree::unlink(Ino parent, std::string_view name) {
+Status Tree::unlink(Ino parent, std::string_view name, Ino only) {
   return in_unlinking_txn([&](WriteTxn& txn) -> Status {
     RK_TRY_ASSIGN(const Entry entry, require(txn, parent, name));
+    if (only && entry.ino != only) return fail(Errc::not_found, "the name stands for another file by now");
     if (entry.kind == NodeKind::directory) return fail(Errc::is_directory);
     RK_TRY(check_protected(txn, entry, "the image is protected"));
     erase_entry(txn, parent, name);

@@ -62,7 +62,8 @@ class Tree {
   Result<Ino> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller);
   Result<Ino> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller);
   Status link(Ino ino, Ino parent, std::string_view name);
-  Status unlink(Ino parent, std::string_view name);
+  // With `only`: Errc::not_found if the name stands for another node.
+  Status unlink(Ino parent, std::string_view name, Ino only = {});
   Status remove_directory(Ino parent, std::string_view name);
   Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how);
 

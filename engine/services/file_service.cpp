@@ -1,17 +1,210 @@
 #include "engine/services/file_service.h"
 
-#include "engine/types/attributes.h"
+#include <fcntl.h>
+
+#include "engine/keys/key_access.h"
 
 namespace rekeyfs::services {
 
+using images::Image;
+using images::ImageHold;
+using images::LayerSwap;
 using names::InodeRecord;
 
+// --- opening and closing ---------------------------------------------------------------------------------------
+
 Result<Files::Created> FileService::create(Ino parent, std::string_view name, mode_t mode, int, const Caller& caller) {
-  RK_TRY(store_.may_add());
-  RK_TRY_ASSIGN(OpenFilePtr file, images_.create(parent, name, mode, caller));
-  RK_TRY_ASSIGN(const Attributes attributes, names_.getattr(file->image->ino));
+  RK_TRY(parts_.store.may_add());
+  RK_TRY_ASSIGN(const InodeRecord directory, parts_.tree.get(parent));
+  const names::Policy& policy = directory.policy;
+  RK_TRY(parts_.refusals.check_key(policy.key, caller, [&] { return parts_.tree.path_of(parent) + "/" + std::string(name); }));
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(parts_.swaps, policy.key));
+  InodeRecord inode;
+  inode.kind = NodeKind::image;
+  inode.permissions = mode & (policy.key ? images::kOwnerOnly : 07777);
+  inode.uid = caller.uid;
+  inode.gid = caller.gid;
+  RK_TRY_ASSIGN(inode.image.id, crypto::random_uuid());
+  inode.image.layer = swap.layer();
+  inode.image.state = ImageState::normal_uninitialized;
+  inode.image.type = policy.type;
+  if (policy.fast_create) inode.image.disk = names::DiskState::wanted;
+  Ino ino;
+  {
+    catalog::WriteTxn txn(parts_.store.catalog());
+    RK_TRY_ASSIGN(ino, parts_.tree.add(txn, parent, name, inode));
+    swap.put_empty(txn, ino);
+    RK_TRY(txn.commit());
+  }
+  RK_TRY_ASSIGN(ImageHold hold, parts_.open.open(ino));
+  OpenFilePtr file(new OpenFile(std::move(hold), caller.uid));
+  file->creation.emplace(file->image(), parent, name);
+  file->fast_create = policy.fast_create;
+  RK_TRY(begin_change(*file));
+  RK_TRY_ASSIGN(const Attributes attributes, parts_.status.getattr(ino));
   return Created{attributes, std::move(file)};
 }
+
+Result<OpenFilePtr> FileService::open(Ino ino, int flags, const Caller& caller) {
+  const bool truncates = (flags & O_TRUNC) != 0;
+  const int access = flags & O_ACCMODE;
+  InodeRecord inode;
+  if (access != O_RDONLY || truncates) {
+    RK_TRY_ASSIGN(inode, parts_.tree.get(ino));
+    RK_TRY(check_changeable(inode));
+  }
+  RK_TRY_ASSIGN(ImageHold hold, parts_.open.open(ino));
+  OpenFilePtr file(new OpenFile(std::move(hold), caller.uid));
+  RK_TRY(check_keys(file->image(), truncates, caller));
+  if (truncates) RK_TRY(begin_truncation(*file));
+  else if (access == O_RDWR) file->boot = parts_.boots.begin(file->image(), inode);
+  return file;
+}
+
+Status FileService::check_changeable(const InodeRecord& inode) const {
+  RK_TRY(parts_.store.may_write());
+  if (!inode.image.is_protected) return {};
+  return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
+}
+
+Status FileService::check_keys(const Image& image, bool truncates, const Caller& caller) {
+  std::optional<kms::KeyId> key, new_key;
+  {
+    SharedLock lock(image.mutex);
+    key = image.top->made_as().key;
+    if (truncates) {
+      RK_TRY_ASSIGN(const names::Policy policy, parts_.content.policy_of_new_content(image));
+      new_key = policy.key;
+    }
+  }
+  const auto path = [&] { return parts_.tree.path_of(image.ino); };
+  RK_TRY(parts_.refusals.check_key(key, caller, path));
+  return parts_.refusals.check_key(new_key, caller, path);
+}
+
+// An empty image, too, goes on as the policy of its directory says now.
+Status FileService::begin_truncation(OpenFile& file) {
+  {
+    Image& image = file.image();
+    UniqueLock lock(image.mutex);
+    RK_TRY_ASSIGN(const names::Policy policy, parts_.content.policy_of_new_content(image));
+    const bool differs = image.top->made_as().key != policy.key || policy.fast_create;
+    if (image.truncations.pending() || image.top->size() > 0 || differs) file.truncation = image.truncations.add();
+    file.fast_create = policy.fast_create;
+  }
+  return begin_change(file);
+}
+
+Status FileService::flush(OpenFile& file) {
+  const Status ended = parts_.copies.end(file);
+  {
+    Lock lock(file.mutex);
+    file.unflushed.reset();
+  }
+  RK_TRY(ended);
+  if (file.refusal()) return remove_refused(file);
+  RK_TRY(parts_.content.finish_truncation(file.image(), file.truncation));
+  return file.fast_create.load() ? parts_.fast_create.become_disk(file.image(), file.uid) : Status{};
+}
+
+// A target that a refused copy made, and that is still empty, goes before the copier's close returns.
+Status FileService::remove_refused(OpenFile& file) {
+  {
+    SharedLock lock(file.image().mutex);
+    if (!file.creation || file.image().top->size() > 0) return {};
+  }
+  const Status removed = parts_.tree.unlink(file.creation->parent, file.creation->name, file.ino());
+  if (!removed && removed.error().code == Errc::not_found) return {};  // renamed or removed meanwhile
+  RK_TRY(removed);
+  parts_.observer.entry_removed(file.creation->parent, file.creation->name);
+  return {};
+}
+
+// --- content ---------------------------------------------------------------------------------------------------
+
+Status FileService::begin_change(OpenFile& file) {
+  RK_TRY(parts_.store.may_write());
+  Lock lock(file.mutex);
+  if (file.refused) return fail(*file.refused);
+  if (!file.unflushed) file.unflushed.emplace(file.image(), parts_.initializer);
+  return {};
+}
+
+Result<std::size_t> FileService::write(OpenFile& file, std::uint64_t offset, ByteView bytes) {
+  RK_TRY(begin_change(file));
+  RK_TRY(parts_.content.write(file.image(), offset, bytes));
+  return bytes.size();
+}
+
+Status FileService::resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller& caller) {
+  if (file) {
+    RK_TRY(begin_change(*file));
+    return parts_.content.resize(file->image(), size);
+  }
+  RK_TRY_ASSIGN(const InodeRecord inode, parts_.tree.get(ino));
+  RK_TRY(check_changeable(inode));
+  RK_TRY_ASSIGN(const ImageHold image, parts_.open.open(ino));
+  RK_TRY(check_keys(*image, false, caller));
+  const images::Unflushed unflushed(*image, parts_.initializer);
+  return parts_.content.resize(*image, size);
+}
+
+Status FileService::allocate(OpenFile& file, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) {
+  RK_TRY(begin_change(file));
+  return parts_.content.allocate(file.image(), what, keep_size, offset, size);
+}
+
+Result<std::uint64_t> FileService::copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
+                                              std::uint64_t size, const Caller& caller) {
+  RK_TRY(begin_change(out));
+  return parts_.copies.copy_range(in, offset_in, out, offset_out, size, caller);
+}
+
+Status FileService::sync(OpenFile& file) {
+  Image& image = file.image();
+  if (parts_.store.may_write() && !file.refusal()) RK_TRY(parts_.content.finish_truncation(image, file.truncation));
+  std::shared_ptr<blocks::Layer> layer;
+  {
+    SharedLock lock(image.mutex);
+    layer = image.top;
+  }
+  return parts_.store.checkpointer().sync_journal({layer});
+}
+
+// --- what a new image becomes ----------------------------------------------------------------------------------
+
+Status FileService::choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
+  RK_TRY(begin_change(file));
+  if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // as it was created
+  if (!file.creation) return fail(Errc::not_permitted, "what an image becomes is chosen by whoever creates it: replicate it instead");
+  const auto key = parts_.planner.key_of(choice, file.creation->parent);
+  const Status chosen = become(file, key, choice, caller);
+  if (chosen) {
+    parts_.observer.content_changed(file.ino());  // its permissions
+    return {};
+  }
+  const Errc code = chosen.error().code;
+  const bool is_rule_of_key = code == Errc::no_key || code == Errc::key_revoked || code == Errc::access_denied;
+  if (!is_rule_of_key) return chosen;
+  return fail(parts_.copies.refuse(file, images::Refusals::event_of(parts_.tree.path_of(file.ino()), caller, chosen.error())));
+}
+
+Status FileService::become(OpenFile& file, const Result<std::optional<kms::KeyId>>& key, const TargetChoice& choice, const Caller& caller) {
+  if (!key) return fail(key.error());
+  RK_TRY(keys::may_use(parts_.store.keys(), *key, caller));
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(parts_.swaps, *key));
+  Image& image = file.image();
+  UniqueLock lock(image.mutex);
+  if (image.truncations.pending() || image.top->size() > 0 || image.top->base())
+    return fail(Errc::not_permitted, "what an image becomes is chosen before it has content: replicate it instead");
+  if (choice.fast_create) file.fast_create = true;
+  names::Policy policy;
+  policy.key = *key;
+  policy.fast_create = file.fast_create.load();
+  return policy.key != image.top->made_as().key || choice.fast_create ? swap.replace(image, policy) : Status{};
+}
+
+// --- boot profiles ---------------------------------------------------------------------------------------------
 
 Result<std::optional<BootReads>> FileService::boot_reads(Ino image) {
   RK_TRY_ASSIGN(const auto found, boot_profile_of(image));
@@ -25,21 +218,21 @@ Result<std::optional<BootReads>> FileService::boot_reads(Ino image) {
 }
 
 Status FileService::clear_boot_profile(Ino image, const Caller& caller) {
-  RK_TRY(store_.may_change());
+  RK_TRY(parts_.store.may_change());
   RK_TRY_ASSIGN(const auto found, boot_profile_of(image));
   if (!found) return fail(Errc::no_attribute, "the image has no boot profile: its first boot is still to come");
-  RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(found->layer));
+  RK_TRY_ASSIGN(const blocks::LayerRecord layer, parts_.store.layers().record_of(found->layer));
   const Ino holder = layer.owner ? layer.owner : image;
-  RK_TRY_ASSIGN(const InodeRecord held, tree_.get(holder));
+  RK_TRY_ASSIGN(const InodeRecord held, parts_.tree.get(holder));
   if (caller.uid != 0 && caller.uid != held.uid)
-    return fail(Errc::not_permitted, "the boot profile is that of " + tree_.path_of(holder) + ": only its owner or root clears it");
-  return profiles_.erase(found->layer);
+    return fail(Errc::not_permitted, "the boot profile belongs to " + parts_.tree.path_of(holder) + ": only its owner or root clears it");
+  return parts_.profiles.erase(found->layer);
 }
 
 Result<std::optional<boot::BootProfiles::Found>> FileService::boot_profile_of(Ino image) {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
-  if (inode.kind != NodeKind::image) return fail(Errc::invalid, tree_.path_of(image) + " is no image: only images have a boot profile");
-  return profiles_.find(inode.image.layer);
+  RK_TRY_ASSIGN(const InodeRecord inode, parts_.tree.get(image));
+  if (inode.kind != NodeKind::image) return fail(Errc::invalid, parts_.tree.path_of(image) + " is no image: only images have a boot profile");
+  return parts_.profiles.find(inode.image.layer);
 }
 
 }  // namespace rekeyfs::services

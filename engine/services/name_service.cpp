@@ -48,18 +48,14 @@ Result<Ino> NameService::parent_of(Ino directory) {
   return inode.parent;
 }
 
-Result<Attributes> NameService::getattr(Ino ino) {
-  return tree_.look_at(ino, [&](const InodeRecord& inode) { return attributes_of(ino, inode); });
-}
-
 Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) {
   RK_TRY(store_.may_change());
-  if (change.size) RK_TRY(images_.resize(ino, *change.size, file, caller));
+  if (change.size) RK_TRY(files_.resize(ino, *change.size, file, caller));
   // Asked before the transaction: within one, nobody asks what is open.
   bool settled = false;
   if (change.permissions) {
     RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
-    settled = seen.kind == NodeKind::image && images_.is_settled(ino, seen);
+    settled = seen.kind == NodeKind::image && status_.is_settled(ino, seen);
   }
   {
     catalog::WriteTxn txn(store_.catalog());
@@ -108,25 +104,6 @@ Status NameService::remove_directory(Ino parent, std::string_view name) {
 Status NameService::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
   RK_TRY(store_.may_change());
   return tree_.rename(parent, name, new_parent, new_name, how);
-}
-
-Result<Attributes> NameService::attributes_of(Ino ino, const InodeRecord& inode) {
-  Attributes out;
-  out.ino = ino;
-  out.kind = inode.kind;
-  out.permissions = inode.permissions;
-  out.links = inode.links;
-  out.uid = inode.uid;
-  out.gid = inode.gid;
-  out.accessed = inode.accessed;
-  out.modified = inode.modified;
-  out.changed = inode.changed;
-  if (inode.kind == NodeKind::symlink) out.size = inode.target.size();
-  if (inode.kind == NodeKind::directory) out.size = 4096;
-  if (inode.kind == NodeKind::image) {
-    RK_TRY_ASSIGN(out.size, images_.size_of(ino, inode));
-  }
-  return out;
 }
 
 Status NameService::apply(const AttributeChange& change, bool settled, InodeRecord& inode) {

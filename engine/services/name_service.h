@@ -3,7 +3,7 @@
 
 #include "engine/contract/names.h"
 #include "engine/images/attributes.h"
-#include "engine/images/images.h"
+#include "engine/services/file_service.h"
 #include "engine/types/attributes.h"
 #include "engine/types/caller.h"
 #include "engine/types/directory_entry.h"
@@ -16,14 +16,15 @@ namespace rekeyfs::services {
 class NameService final : public Names {
  public:
   // All outlive it.
-  NameService(store::Store& store, names::Tree& tree, images::Images& images, images::OurAttributes& attributes)
-      : store_(store), tree_(tree), images_(images), attributes_(attributes) {}
+  NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::OurAttributes& attributes,
+              FileService& files)
+      : store_(store), tree_(tree), status_(status), attributes_(attributes), files_(files) {}
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   Result<Ino> resolve(std::string_view path) override;
   std::string path_of(Ino ino) override { return tree_.path_of(ino); }
   Result<Ino> parent_of(Ino directory) override;
-  Result<Attributes> getattr(Ino ino) override;
+  Result<Attributes> getattr(Ino ino) override { return status_.getattr(ino); }
   Result<Attributes> setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override;
   Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) override;
   Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) override;
@@ -43,14 +44,14 @@ class NameService final : public Names {
   Status removexattr(Ino ino, std::string_view name, const Caller& caller) override;
 
  private:
-  Result<Attributes> attributes_of(Ino ino, const names::InodeRecord& inode);
   Status apply(const AttributeChange& change, bool settled, names::InodeRecord& inode);
   Status change_permissions(mode_t wanted, bool settled, names::InodeRecord& inode);
 
   store::Store& store_;
   names::Tree& tree_;
-  images::Images& images_;
+  const images::ImageStatus& status_;
   images::OurAttributes& attributes_;
+  FileService& files_;
 };
 
 }  // namespace rekeyfs::services

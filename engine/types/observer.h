@@ -15,4 +15,22 @@ class Observer {
   virtual void permissions_changed(Ino ino) = 0;
 };
 
+// Passes on to the observer that is set, if there is one.
+class ObserverRelay final : public Observer {
+ public:
+  void set(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
+  void entry_removed(Ino parent, std::string_view name) override {
+    if (observer_) observer_->entry_removed(parent, name);
+  }
+  void content_changed(Ino ino) override {
+    if (observer_) observer_->content_changed(ino);
+  }
+  void permissions_changed(Ino ino) override {
+    if (observer_) observer_->permissions_changed(ino);
+  }
+
+ private:
+  Observer* observer_ = nullptr;
+};
+
 }  // namespace rekeyfs

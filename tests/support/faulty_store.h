@@ -69,14 +69,10 @@ class FaultyStore : public TempDirectory {
 
   // Over another one, if `base` is one: all of its blocks are that one's.
   LayerId make_layer(LayerId base = {}, std::optional<kms::KeyId> key = {}) {
-    blocks::LayerRegistry::Plan plan;
-    plan.owner = Ino{7};
-    plan.key = key;
-    plan.base = base;
-    plan.from_base = static_cast<bool>(base);
-    if (base) plan.size = layer(base)->size();
-    const auto made = parts_->layers->make(plan);
+    auto made = parts_->layers->draw(key);
     EXPECT_TRUE(made);
+    made->record.owner = Ino{7};
+    if (base) made->place_over(base, layer(base)->size(), true);
     catalog::WriteTxn txn(*parts_->catalog);
     blocks::LayerRegistry::put(txn, *made);
     EXPECT_TRUE(txn.commit());

@@ -25,13 +25,10 @@ bool is(const std::string& path, std::string_view kind) { return path.find(kind)
 class LayerTest : public test::FaultyStore {
  protected:
   LayerId make_over(LayerId base, std::uint64_t size) {
-    LayerRegistry::Plan plan;
-    plan.owner = Ino{8};
-    plan.base = base;
-    plan.size = size;
-    plan.from_base = true;
-    const auto made = parts_->layers->make(plan);
+    auto made = parts_->layers->draw({});
     EXPECT_TRUE(made);
+    made->record.owner = Ino{8};
+    made->place_over(base, size, true);
     const auto opened = parts_->layers->open_new(*made);
     EXPECT_TRUE(opened);
     catalog::WriteTxn txn(*parts_->catalog);
@@ -265,10 +262,9 @@ TEST_F(LayerTest, ALayerOverAnotherSharesItWhetherItIsOpenOrNot) {
 
 TEST_F(LayerTest, ALayerThatWasNeverPutOnRecordLeavesItsBaseAlone) {
   const LayerId base = make_layer();
-  LayerRegistry::Plan plan;
-  plan.base = base;
-  const auto made = parts_->layers->make(plan);
+  auto made = parts_->layers->draw({});
   ASSERT_TRUE(made);
+  made->place_over(base, 0, false);
   auto opened = parts_->layers->open_new(*made);
   ASSERT_TRUE(opened);
   EXPECT_TRUE(layer(base)->is_shared());

@@ -1,0 +1,326 @@
+#include "engine/images/copies.h"
+
+#include <algorithm>
+
+#include "engine/base/exceptions.h"
+#include "engine/keys/key_access.h"
+
+namespace rekeyfs::images {
+
+using catalog::WriteTxn;
+using names::InodeRecord;
+using names::Tree;
+
+struct Copies::Copy {
+  OpenFile& in;
+  OpenFile& out;
+  std::uint64_t offset_in, offset_out, size;
+  const Caller& caller;
+  std::optional<kms::KeyId> key_before = {};  // of the source
+  std::optional<kms::KeyId> key = {};         // that the copy will have
+  bool fast_create = false;
+  bool placed = false;  // the target was made to the measure of this piece
+
+  bool same_place() const { return offset_in == offset_out && in.ino() != out.ino(); }
+  bool goes_on(const Stitch& stitch) const { return same_place() && stitch.source == in.ino(); }
+};
+
+namespace {
+
+constexpr std::size_t kCopyPiece = 1u << 20;                       // bytes
+constexpr std::string_view kDescription = "user.xdg.comment";  // stays with an image's copies
+
+std::uint64_t readable_size(const Image& image) {
+  SharedLock lock(image.mutex);
+  return image.truncations.pending() ? 0 : image.top->size();
+}
+
+// Whether nothing was written to the image: it may become a copy as a whole.
+bool is_untouched(const Image& image) REQUIRES_SHARED(image.mutex) {
+  return image.truncations.pending() || (image.top->stored() == 0 && !image.top->base());
+}
+
+void note_copied(OpenFile& out, Ino source, std::uint64_t offset, std::uint64_t size) {
+  Lock lock(out.mutex);
+  if (out.stitch && out.stitch->source == source && offset <= out.stitch->copied)
+    out.stitch->copied = std::max(out.stitch->copied, offset + size);
+}
+
+Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
+                     const blocks::Layer::Touch& touched) {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, to - from));
+  for (; from < to; from += buffer.size()) {
+    const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), to - from));
+    RK_TRY(source.read(from, part));
+    RK_TRY(target.write(from, part, touched));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::uint64_t> Copies::copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
+                                         std::uint64_t size, const Caller& caller) {
+  Copy copy{in, out, offset_in, offset_out, size, caller};
+  std::optional<Stitch> stitch;
+  {
+    Lock lock(out.mutex);
+    stitch = out.stitch;
+  }
+  const bool goes_on = stitch && copy.goes_on(*stitch);
+  const std::uint64_t source_size = goes_on ? stitch->base->layer()->size() : readable_size(in.image());
+  if (offset_in >= source_size) return 0;
+  copy.size = std::min({size, source_size - offset_in, kMaxSize - std::min(kMaxSize, offset_out)});
+  if (copy.size == 0) return fail(Errc::too_large, "an image has at most 16 TiB");
+  if (in.ino() != out.ino()) RK_TRY(check_type(copy));
+
+  bool stitched = goes_on;
+  if (goes_on) RK_TRY(go_on(copy, *stitch));
+  if (!stitched && copy.same_place() && !stitch) {
+    RK_TRY_ASSIGN(stitched, start(copy));
+  }
+  if (!stitched) RK_TRY(copy_bytes(copy));
+  if (copy.same_place()) note_copied(out, in.ino(), offset_out, copy.size);
+  return copy.size;
+}
+
+// --- rules -----------------------------------------------------------------------------------------------------
+
+Status Copies::type_rule(const InodeRecord& from) {
+  if (from.image.type != names::ImageType::full_ecs) return {};
+  return fail(Errc::wrong_medium, "a full-ECS image cannot be replicated");
+}
+
+// A disk that fast create made is ready to be cloned from its first byte on.
+Status Copies::state_rule(Ino ino, const InodeRecord& from, bool clones) const {
+  const ImageState state = status_.state_of(ino, from);
+  if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
+  if (clones && from.image.disk == names::DiskState::disk && state == ImageState::replicating) return {};
+  return fail(Errc::busy, "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
+                              ": wait for it with 'rekeyfs status --wait'");
+}
+
+Status Copies::check_type(const Copy& copy) {
+  RK_TRY_ASSIGN(const InodeRecord from, swaps_.tree.get(copy.in.ino()));
+  return enforce(copy, type_rule(from));
+}
+
+// A rule that is broken is a refusal of the copy.
+Status Copies::enforce(const Copy& copy, const Status& rule) {
+  if (rule) return {};
+  Event refusal = Refusals::event_of(swaps_.tree.path_of(copy.out.ino()), copy.caller, rule.error());
+  refusal.source = swaps_.tree.path_of(copy.in.ino());
+  return fail(refuse(copy.out, std::move(refusal)));
+}
+
+Error Copies::refuse(OpenFile& out, Event refusal) {
+  const Error error{refusal.code.value_or(Errc::not_permitted), refusal.text};
+  refusals_.record(std::move(refusal));
+  out.refuse(error);
+  bool restored = false;
+  {
+    UniqueLock lock(out.image().mutex);
+    restored = out.image().truncations.withdraw(out.truncation);
+  }
+  if (restored) observer_.content_changed(out.ino());
+  return error;
+}
+
+Status Copies::settle_terms(Copy& copy) {
+  {
+    const Image& source = copy.in.image();
+    SharedLock lock(source.mutex);
+    copy.key_before = source.top->made_as().key;
+  }
+  {
+    const Image& target = copy.out.image();
+    SharedLock lock(target.mutex);
+    copy.key = target.top->made_as().key;
+    copy.fast_create = copy.out.fast_create.load();
+    if (target.truncations.pending()) {
+      RK_TRY_ASSIGN(const names::Policy policy, content_.policy_of_new_content(target));
+      copy.key = policy.key;
+      copy.fast_create = policy.fast_create;
+    }
+  }
+  for (const auto& key : {copy.key_before, copy.key}) RK_TRY(enforce(copy, keys::may_use(swaps_.store.keys(), key, copy.caller)));
+  return {};
+}
+
+// --- the first piece -------------------------------------------------------------------------------------------
+
+// False if bytes must be copied: the target has content of its own, or the source is being written to all the time.
+Result<bool> Copies::start(Copy& copy) {
+  constexpr int kMaxAttempts = 8;  // the source's layer may be replaced while we look
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    {
+      const Image& target = copy.out.image();
+      SharedLock lock(target.mutex);
+      if (!is_untouched(target)) return false;
+    }
+    RK_TRY_ASSIGN(const InodeRecord from, swaps_.tree.get(copy.in.ino()));
+    RK_TRY(settle_terms(copy));
+    RK_TRY(enforce(copy, state_rule(copy.in.ino(), from, copy.key_before == copy.key)));
+    // A part is copied as bytes; the disk in them takes their place when they are all there.
+    if (copy.fast_create && copy.offset_out != 0) return false;
+    RK_TRY_ASSIGN(const bool started, start_once(copy, from));
+    if (started) return true;
+  }
+  return false;
+}
+
+// False if the source or the target has moved on meanwhile.
+Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
+  Stitch stitch;
+  stitch.source = copy.in.ino();
+  {
+    // Exclusive: no write to the source is under way when its content is frozen.
+    Image& source = copy.in.image();
+    UniqueLock lock(source.mutex);
+    stitch.base = std::make_shared<const blocks::BaseRef>(source.top);
+  }
+  // It does not change meanwhile, so nobody has to wait for the format reader.
+  if (copy.fast_create && from.image.disk != names::DiskState::disk) {
+    const auto inside = FastCreate::look_inside(stitch.base->layer());
+    if (!inside && inside.error().code == Errc::wrong_medium) return fail(enforce(copy, fail(inside.error())).error());
+    RK_TRY_ASSIGN(stitch.inside, inside);
+  }
+  return attach(copy, from, stitch);
+}
+
+// Gives the target a layer over the source's and the piece's range of it.
+Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch) {
+  Image& image = copy.out.image();
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, copy.key));
+  {
+    UniqueLock lock(image.mutex);
+    RK_TRY_ASSIGN(const bool attached, put_over(image, copy, from, stitch, swap));
+    if (!attached) return false;
+  }
+  stitch.held = std::make_shared<const HeldReplication>(swaps_.filler, image.ino);
+  announce_permissions(image, observer_);
+  {
+    Lock lock(copy.out.mutex);
+    copy.out.stitch = stitch;
+  }
+  if (!copy.placed) RK_TRY(go_on(copy, stitch));
+  return true;
+}
+
+Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch, LayerSwap& swap) {
+  // Another handle may have written since the target was looked at, or its policy may have changed.
+  if (!is_untouched(image)) return false;
+  const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
+  const bool wrapped = stitch.inside.is_wrapped();
+  const std::uint64_t size_now = image.truncations.pending() ? 0 : image.top->size();
+  LayerSwap::Copied copied{stitch.source, base, stitch.inside};
+  // From the start on the layer is the source's; else it begins as what the target is, and takes the piece's range.
+  copied.from_base = wrapped || (copy.offset_out == 0 && size_now == 0);
+  copied.size = wrapped ? stitch.inside.size : copied.from_base ? copy.size : size_now;
+  copied.asker = copy.caller.uid;
+  // Asked before the transaction: within one, nobody asks a layer.
+  const bool is_whole = copied.from_base && !wrapped && copied.size == base->size();
+  const std::optional<kms::KeyId> key_before = base->made_as().key;
+  bool moved_on = false;
+  const Status swapped = swap.copy(image, copied, [&](WriteTxn& txn, InodeRecord& inode) -> Status {
+    RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
+    moved_on = source.image.layer != base->id();
+    if (moved_on) return fail(Errc::busy, "the source was written to");
+    if (!wrapped) stitch.findings = source.image.findings;
+    stitch.changes = image.changes.load();
+    names::ImageRecord& record = inode.image;
+    const bool transforms = record.state == ImageState::replicating;
+    // A copy of all of the source has its bytes; of a part, others (further pieces: take_findings).
+    record.findings = is_whole ? stitch.findings : std::nullopt;
+    record.lineage = names::Lineage{from.image.id, key_before, now(), transforms ? 0 : now()};
+    if (from.image.type != names::ImageType::none) record.type = from.image.type;
+    const bool is_disk = copy.fast_create || from.image.disk == names::DiskState::disk;
+    record.disk = is_disk ? names::DiskState::disk : names::DiskState::as_stored;
+    inode.modified = inode.changed = now();
+    return swaps_.tree.inherit_xattr(txn, stitch.source, image.ino, kDescription);
+  });
+  if (moved_on) return false;
+  RK_TRY(swapped);
+  copy.placed = copied.from_base;
+  return true;
+}
+
+// --- further pieces --------------------------------------------------------------------------------------------
+
+// What lies within the target turns to "from base", what lies beyond extends it.
+Status Copies::go_on(Copy& copy, const Stitch& stitch) {
+  if (stitch.inside.is_wrapped()) return {};
+  return content_.with_writable(copy.out.image(), [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
+    blocks::Layer& base = *stitch.base->layer();
+    const auto touched = touch(copy.out.ino());
+    const std::uint64_t from = copy.offset_out;
+    const std::uint64_t to = from + copy.size;
+    if (layer->base().get() != &base) return copy_bytes_to(*layer, base, from, to, touched);
+    if (from > layer->size()) RK_TRY(layer->resize(from, touched));
+    const std::uint64_t within = std::min(to, layer->size());
+    if (from < within) {
+      const std::uint64_t block = layer->block_size();
+      const std::uint64_t first = std::min(within, (from + block - 1) / block * block);
+      const std::uint64_t last = std::max(first, within / block * block);
+      RK_TRY(copy_bytes_to(*layer, base, from, first, touched));
+      if (first < last) RK_TRY(layer->take_from_base(first, last - first, touched));
+      RK_TRY(copy_bytes_to(*layer, base, last, within, touched));
+    }
+    return to > within ? layer->extend_over_base(to, touched) : Status{};
+  });
+}
+
+// A clone stays normal meanwhile: sharing is not replication.
+blocks::Layer::Touch Copies::touch(Ino ino) const {
+  return [this, ino](WriteTxn& txn) -> Status {
+    initializer_.written(ino);
+    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+    inode.modified = inode.changed = now();
+    inode.image.findings.reset();
+    Tree::put(txn, ino, inode);
+    return {};
+  };
+}
+
+Status Copies::end(OpenFile& out) {
+  std::optional<Stitch> stitch;
+  {
+    Lock lock(out.mutex);
+    stitch = std::exchange(out.stitch, std::nullopt);
+  }
+  if (!stitch) return {};
+  return caught([&] { return take_findings(out.image(), *stitch); });
+}
+
+// A copy in pieces that covered all of its source, with nothing written in between, has the source's digest.
+Status Copies::take_findings(Image& image, const Stitch& stitch) {
+  const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
+  if (!stitch.findings || stitch.copied < base->size()) return {};
+  UniqueLock lock(image.mutex);  // no change is under way
+  const std::shared_ptr<blocks::Layer> top = image.top;
+  if (image.changes.load() != stitch.changes || top->base() != base || top->size() != base->size()) return {};
+  WriteTxn txn(swaps_.store.catalog());
+  RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, image.ino));
+  if (inode.image.findings) return {};
+  inode.image.findings = stitch.findings;
+  Tree::put(txn, image.ino, inode);
+  RK_TRY(txn.commit());
+  return {};
+}
+
+// --- bytes -----------------------------------------------------------------------------------------------------
+
+// A part, or to another place, or into an image with content of its own.
+Status Copies::copy_bytes(const Copy& copy) {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, copy.size));
+  for (std::uint64_t done = 0; done < copy.size;) {
+    const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), copy.size - done));
+    RK_TRY_ASSIGN(const std::size_t got, content_.read(copy.in.image(), copy.offset_in + done, part, copy.in.boot.get()));
+    if (got == 0) return {};
+    RK_TRY(content_.write(copy.out.image(), copy.offset_out + done, part.first(got)));
+    done += got;
+  }
+  return {};
+}
+
+}  // namespace rekeyfs::images
