@@ -78,6 +78,7 @@ Result<LayerSwap::Outcome> LayerSwap::open_over(const Image& image, std::shared_
 }
 
 Status LayerSwap::commit(Image& image, Outcome outcome, const Edit& edit) {
+  const uid_t asker = outcome.event.uid;
   if (outcome.base) parts_.store.checkpointer().must_precede_sync(outcome.base);  // before a sync can make the record durable
   std::vector<LayerRegistry::Released> released;
   {
@@ -106,7 +107,7 @@ Status LayerSwap::commit(Image& image, Outcome outcome, const Edit& edit) {
   parts_.store.layers().forget(released);
   image.top = std::move(outcome.top);
   if (!outcome.keeps_old) image.truncations.grant_all();
-  if (outcome.transforms) parts_.filler.add(image.ino, image.top, outcome.in_pieces);
+  if (outcome.transforms) parts_.filler.add(image.ino, image.top, asker, outcome.in_pieces);
   return {};
 }
 

@@ -1,102 +1,42 @@
+// The filler's jobs, and what its workers do next.
 #include "engine/replication/filler.h"
 
 #include <algorithm>
-#include <limits>
 #include <new>
 
 #include "engine/base/exceptions.h"
 #include "engine/base/log.h"
-#include "engine/types/image_state.h"
+#include "engine/replication/pending.h"
 
 namespace rekeyfs::replication {
-
-using blocks::LayerRecord;
-using catalog::Table;
-using catalog::make_key;
-
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::uint64_t kStep = 64;  // blocks a worker takes at a time: 1 MiB
-constexpr auto kRetry = 1s;
-constexpr Background::Duration kLook = 20ms;  // for jobs whose time has come
-constexpr std::size_t kMostWrapped = 8;
+constexpr std::uint64_t kStep = 64;  // blocks of a boot profile in a piece: 1 MiB
+constexpr Background::Duration kLookForSpace = 1s;
 constexpr int kNice = 10;  // readers and writers go first
 constexpr auto kGiveWay = 1ms;
 constexpr int kMostTurns = 20;  // that readers are given for 1 MiB: they slow it down, and never stop it
 
-bool is_wrapped(const blocks::Layer& layer) { return layer.made_as().base_format != formats::Format::raw; }
-
 }  // namespace
 
 Filler::Filler(store::Store& store, const names::Tree& tree, const Readers& readers, const boot::BootProfiles& profiles, audit::AuditLog& audit)
-    : store_(store), tree_(tree), readers_(readers), profiles_(profiles), audit_(audit), background_("filler", kNice) {}
+    : store_(store), tree_(tree), readers_(readers), profiles_(profiles), records_(store, tree, audit), background_("filler", kNice) {}
 
 // --- jobs ------------------------------------------------------------------------------------------------------
 
 Status Filler::resume() {
-  std::vector<Ino> targets;
-  RK_TRY(store_.catalog().scan(make_key(Table::replication), "", [&](std::string_view key, std::string_view) {
-    targets.push_back(Ino{Reader(key.substr(1)).get_be64()});
-    return true;
-  }));
-  for (Ino ino : targets) {
-    const auto inode = tree_.get(ino);
-    if (!inode || progress_of(ino)) continue;
-    const auto id = layer_to_fill(inode->image.layer);
-    const auto layer = id ? store_.layers().get(*id) : fail(id.error());
-    if (layer) add(ino, *layer, false, inode->image.error);
-    else log::error("{} cannot be filled: {}", tree_.path_of(ino), describe(layer.error()));
-  }
-  return resume_orphans();
-}
-
-// An image whose content others have cloned, and that was written to since, goes on in a layer above the one to fill.
-Result<LayerId> Filler::layer_to_fill(LayerId top) const {
-  for (LayerId id = top;;) {
-    RK_TRY_ASSIGN(const auto base, store_.layers().base_of(id));
-    if (!base.id) return top;
-    if (base.is_transformed) return id;
-    id = base.id;
-  }
-}
-
-// Layers that were being filled when their image went, and that clones still read from.
-Status Filler::resume_orphans() {
-  std::vector<LayerId> without_image;
-  RK_TRY(store_.catalog().scan(make_key(Table::layer), "", [&](std::string_view key, std::string_view value) {
-    const auto record = LayerRecord::decode(value);
-    if (record && record->base && !record->owner) without_image.push_back(LayerId{Reader(key.substr(1)).get_be64()});
-    return true;
-  }));
-  for (const LayerId id : without_image) {
+  RK_TRY_ASSIGN(const std::vector<Pending> pending, list_pending(store_, tree_));
+  for (const Pending& one : pending) {
     {
       Lock lock(mutex_);
-      if (jobs_.contains(id)) continue;
+      if (jobs_.contains(one.layer)) continue;
     }
-    if (const Status resumed = resume_orphan(id); !resumed)
-      log::error("layer {} cannot be filled: {}", id.value(), describe(resumed.error()));
+    const auto layer = store_.layers().get(one.layer);
+    if (layer) add(one.ino, *layer, one.asker, false, one.error);
+    else log::error("layer {} cannot be filled: {}", one.layer.value(), describe(layer.error()));
   }
   return {};
-}
-
-Status Filler::resume_orphan(LayerId id) {
-  RK_TRY_ASSIGN(const auto base, store_.layers().base_of(id));
-  if (!base.is_transformed) return {};
-  RK_TRY_ASSIGN(const bool cloned, has_clones(id));
-  if (!cloned) return {};  // what reads from it transforms, and will not need it long
-  RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(id));
-  add(Ino{}, layer, false);
-  return {};
-}
-
-Result<bool> Filler::has_clones(LayerId layer) const {
-  RK_TRY_ASSIGN(const std::vector<LayerId> children, store_.layers().children_of(layer));
-  for (const LayerId child : children) {
-    RK_TRY_ASSIGN(const auto base, store_.layers().base_of(child));
-    if (!base.is_transformed) return true;
-  }
-  return false;
 }
 
 // Without memory for a job: its replication is on record.
@@ -112,21 +52,21 @@ Status Filler::start(unsigned workers) {
   return background_.start([this] { return step(); }, workers);
 }
 
-void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error) noexcept {
+void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, bool held, const std::string& error) noexcept {
   layer->keep_reads(true);
+  const LayerId id = layer->id();
   try {
-    auto job = std::make_shared<Job>();
-    job->ino = ino;
-    job->layer = layer;
-    job->held = held;
-    job->error = error;
-    job->next = layer->filled();
-    job->boot = boot_pieces(*layer);
-    job->done_before = job->next * layer->block_size();
-    job->stored_before = layer->stored();
+    auto job = std::make_shared<FillJob>(ino, layer, held, error, boot_pieces(*layer));
     Lock lock(mutex_);
-    jobs_.insert_or_assign(layer->id(), std::move(job));
-    if (ino) by_image_.insert_or_assign(ino, layer->id());
+    erase(id);
+    try {
+      schedule_.add(id, asker);
+      jobs_.emplace(id, std::move(job));
+      if (ino) by_image_.insert_or_assign(ino, id);
+    } catch (const std::bad_alloc&) {
+      erase(id);
+      throw;
+    }
   } catch (const std::bad_alloc&) {
     must_resume_.store(true);
   }
@@ -155,21 +95,40 @@ Filler::JobPtr Filler::job_of(Ino ino) const {
 void Filler::let_go(Ino ino) {
   {
     Lock lock(mutex_);
-    if (const JobPtr job = job_of(ino)) job->held = false;
+    const JobPtr job = job_of(ino);
+    if (!job) return;
+    job->held = false;
+    schedule_.resume(job->layer->id());
   }
   background_.wake();
 }
 
 void Filler::forget(Ino ino) {
+  LayerId layer;
   {
     Lock lock(mutex_);
     const JobPtr job = job_of(ino);
     by_image_.erase(ino);
     if (!job) return;
+    layer = job->layer->id();
     job->ino = Ino{};
     job->held = false;
-    // What reads from it and transforms will not need it long.
-    if (!has_clones(job->layer->id()).value_or(true)) jobs_.erase(job->layer->id());
+    schedule_.resume(layer);
+  }
+  // What reads from it and transforms will not need it long.
+  const bool is_needed = has_clones(store_.layers(), layer).value_or(true);
+  {
+    Lock lock(mutex_);
+    const auto job = jobs_.find(layer);
+    if (!is_needed && job != jobs_.end() && !job->second->ino) erase(layer);
+  }
+  background_.wake();
+}
+
+void Filler::key_enabled() {
+  {
+    Lock lock(mutex_);
+    schedule_.key_enabled();
   }
   background_.wake();
 }
@@ -178,47 +137,47 @@ void Filler::forget(Ino ino) {
 void Filler::drop(const JobPtr& job) {
   Lock lock(mutex_);
   const auto found = jobs_.find(job->layer->id());
-  if (found == jobs_.end() || found->second != job) return;
-  if (const auto image = by_image_.find(job->ino); image != by_image_.end() && image->second == found->first) by_image_.erase(image);
-  jobs_.erase(found);
+  if (found != jobs_.end() && found->second == job) erase(found->first);
 }
 
-Ino Filler::image_of(const Job& job) const {
+void Filler::erase(LayerId layer) noexcept {
+  const auto found = jobs_.find(layer);
+  if (found != jobs_.end()) {
+    if (const auto image = by_image_.find(found->second->ino); image != by_image_.end() && image->second == layer) by_image_.erase(image);
+    jobs_.erase(found);
+  }
+  schedule_.remove(layer);
+  withdraw(layer);
+}
+
+void Filler::withdraw(LayerId layer) noexcept {
+  if (admitted_.erase(layer) > 0) awaits_room_ = false;
+}
+
+void Filler::keep_admitted(const std::vector<LayerId>& active) {
+  for (auto next = admitted_.begin(); next != admitted_.end();) {
+    const LayerId layer = (next++)->first;
+    if (std::find(active.begin(), active.end(), layer) == active.end()) withdraw(layer);
+  }
+}
+
+Ino Filler::image_of(const JobPtr& job) const {
   Lock lock(mutex_);
-  return job.ino;
+  return job->ino;
 }
 
-std::uint64_t Filler::end_of(const Job& job) {
-  return (job.layer->size() + job.layer->block_size() - 1) / job.layer->block_size();
-}
-
-std::vector<Filler::Progress> Filler::progress() const {
+std::vector<Progress> Filler::progress() const {
   std::vector<Progress> all;
   Lock lock(mutex_);
   for (const auto& [ino, layer] : by_image_)
-    if (const JobPtr job = job_of(ino)) all.push_back(progress_of(*job));
+    if (const JobPtr job = job_of(ino)) all.push_back(job->progress());
   return all;
 }
 
-std::optional<Filler::Progress> Filler::progress_of(Ino ino) const {
+std::optional<Progress> Filler::progress_of(Ino ino) const {
   Lock lock(mutex_);
   const JobPtr job = job_of(ino);
-  return job ? std::optional(progress_of(*job)) : std::nullopt;
-}
-
-Filler::Progress Filler::progress_of(const Job& job) {
-  Progress one;
-  one.ino = job.ino;
-  one.total = job.layer->size();
-  one.done = std::min(one.total, job.layer->filled() * job.layer->block_size());
-  const double seconds = std::chrono::duration<double>(Clock::now() - job.begun).count();
-  if (seconds > 0.05 && one.done > job.done_before) one.rate = static_cast<double>(one.done - job.done_before) / seconds;
-  one.error = job.error;
-  return one;
-}
-
-double Filler::Progress::percent() const {
-  return total == 0 ? 0 : std::min(99.9, 100.0 * static_cast<double>(done) / static_cast<double>(total));
+  return job ? std::optional(job->progress()) : std::nullopt;
 }
 
 std::optional<std::string> Filler::error_of(Ino ino) const {
@@ -227,35 +186,7 @@ std::optional<std::string> Filler::error_of(Ino ino) const {
   return job ? std::optional(job->error) : std::nullopt;
 }
 
-// --- working ---------------------------------------------------------------------------------------------------
-
-// Reading a foreign format takes a process: of these jobs only the oldest few are at work at a time. Those that fail, or
-// wait for the rest of their copy, hold up nobody.
-LayerId Filler::last_wrapped_at_work() const {
-  std::size_t wrapped = 0;
-  for (const auto& [layer, job] : jobs_) {
-    const bool waits = job->held && job->next >= end_of(*job);
-    if (is_wrapped(*job->layer) && job->error.empty() && !waits && ++wrapped == kMostWrapped) return layer;
-  }
-  return LayerId{std::numeric_limits<std::uint64_t>::max()};
-}
-
-// The job after the last one served that has something to do now.
-Filler::JobPtr Filler::next_job() {
-  const LayerId last_wrapped = last_wrapped_at_work();
-  auto at = jobs_.upper_bound(last_);
-  for (std::size_t i = 0; i < jobs_.size(); ++i, ++at) {
-    if (at == jobs_.end()) at = jobs_.begin();
-    const JobPtr& job = at->second;
-    if (job->finishing || job->retry_at > Clock::now()) continue;
-    if (at->first > last_wrapped && is_wrapped(*job->layer)) continue;
-    if (job->next < end_of(*job) || (!job->held && job->in_hand.empty())) {
-      last_ = job->layer->id();
-      return job;
-    }
-  }
-  return nullptr;
-}
+// --- what a worker does next -----------------------------------------------------------------------------------
 
 // What makes readers wait is not only the processor: the disk, and the process that reads a foreign format.
 void Filler::give_way() const {
@@ -264,208 +195,77 @@ void Filler::give_way() const {
 
 Background::Duration Filler::step() {
   resume_forgotten();
-  JobPtr job;
-  Piece piece;
-  bool last = false;
-  {
-    Lock lock(mutex_);
-    job = next_job();
-    if (!job) return jobs_.empty() && !must_resume_.load() ? Background::kUntilWoken : kLook;
-    last = job->next >= end_of(*job);
-    if (last) job->finishing = true;
-    else piece = take_piece(*job);
-  }
-  if (last) {
-    finish(job);
-  } else {
-    give_way();
-    fill_some(job, piece);
+  look_for_space();
+  const Turn turn = next_turn();
+  switch (turn.kind) {
+    case Turn::Kind::rest: return turn.rest;
+    case Turn::Kind::find_room: find_room(turn.job); break;
+    case Turn::Kind::fill:
+      give_way();
+      fill(turn.job, turn.piece);
+      break;
+    case Turn::Kind::finish: finish(turn.job); break;
   }
   return Background::Duration::zero();
 }
 
-Filler::Piece Filler::take_piece(Job& job) {
-  Piece piece{job.next, job.next + kStep};
-  if (!job.boot.empty()) {
-    piece = job.boot.front();
-    job.boot.pop_front();
-  } else {
-    job.next = piece.end;
-  }
-  job.in_hand.insert(piece.first);
-  return piece;
-}
-
-void Filler::fill_some(const JobPtr& job, const Piece& piece) {
-  BlockIndex index = piece.first;
-  const Status status = caught([&]() -> Status {
-    RK_TRY(store_.health().is_sound());
-    return fill_from(*job, index, piece.end);
-  });
-  if (status) recovered(job, piece.first, piece.end);
-  else failed(job, piece.first, status.error());
-  {
-    Lock lock(mutex_);
-    job->in_hand.erase(job->in_hand.find(piece.first));
-    if (!status) job->next = std::min(job->next, piece.first);
-    else if (piece.is_in_order) job->next = std::max(job->next, index);  // a run of holes is passed at once
-    const BlockIndex filled = job->in_hand.empty() ? job->next : std::min(job->next, *job->in_hand.begin());
-    const Status noted = caught([&] { return job->layer->set_filled(std::min(filled, end_of(*job))); });
-    if (!noted) log::debug("{}", noted.error().message);  // how far it was only saves time after a mount
-  }
-  background_.wake();
-}
-
-// Moves `index` on to `end`, or beyond where all is done.
-Status Filler::fill_from(const Job& job, BlockIndex& index, BlockIndex end) {
-  while (index < end) {
-    RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, end - index));
-    index += done == 0 ? end - index : done;
-  }
-  return {};
-}
-
-void Filler::finish(const JobPtr& job) {
-  Status status = caught([&] { return fill_rest(*job); });
-  BlockIndex failed_at = 0;
-  if (status) {
-    recovered(job, 0, end_of(*job));
-    status = caught([&] { return complete(*job); });
-    failed_at = end_of(*job);  // no block's fault
-  }
-  if (!status) failed(job, failed_at, status.error());
-  {
-    Lock lock(mutex_);
-    job->finishing = false;
-  }
-  if (status) drop(job);
-}
-
-// Once more from the start: extents may have been copied in behind the workers. Passes what is done quickly.
-Status Filler::fill_rest(const Job& job) {
-  for (BlockIndex index = 0;;) {
-    RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, kStep));
-    if (done == 0) return {};
-    index += done;
-  }
-}
-
-// From here on the layer stands alone. Its blocks are durable before the record that says so, and the base goes only
-// after that record is.
-Status Filler::complete(const Job& job) {
-  RK_TRY(store_.checkpointer().sync_journal({job.layer}));
-  const Ino ino = image_of(job);
-  const std::string path = tree_.path_of(ino);
-  RK_TRY_ASSIGN(const bool is_complete, record_completion(job, ino));
-  if (!is_complete) return {};
-  job.layer->keep_reads(false);
-  job.layer->drop_base();
-  if (!ino) return {};
-  log::info("{} is complete", path);
-  if (completed_) completed_(ino);
-  return {};
-}
-
-Result<bool> Filler::record_completion(const Job& job, Ino ino) {
-  const LayerId filled = job.layer->id();
-  Event event = event_of(job, ino, EventKind::replication_completed);
-  std::vector<blocks::LayerRegistry::Released> released;
-  {
-    catalog::WriteTxn txn(store_.catalog());
-    const auto record = store_.layers().record_of(filled);
-    if (!record) return false;        // deleted meanwhile
-    if (!record->base) return true;  // by an attempt that failed later
-    if (ino) RK_TRY(become_normal(txn, ino, filled, std::move(event)));
-    RK_TRY_ASSIGN(released, store_.layers().detach(txn, filled));
-    RK_TRY(txn.commit());
-  }
-  store_.layers().forget(released);
-  return true;
-}
-
-Status Filler::become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event) {
-  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, ino));
-  RK_TRY_ASSIGN(const LayerId awaited, layer_to_fill(inode.image.layer));
-  if (awaited != filled) return {};  // its content was replaced meanwhile
-  // It stands alone in both; in the first all is known of it, too.
-  inode.image.state = inode.image.findings ? ImageState::normal : ImageState::normal_uninitialized;
-  inode.image.error.clear();
-  if (inode.image.lineage) inode.image.lineage->completed = now();
-  names::Tree::put(txn, ino, inode);
-  txn.erase(make_key(Table::replication, ino.value()));
-  return audit_.add(txn, std::move(event));
-}
-
-// Made before a transaction: the key service is asked.
-Event Filler::event_of(const Job& job, Ino ino, EventKind kind) const {
-  Event event;
-  event.kind = kind;
-  event.path = tree_.path_of(ino);
-  event.key = audit::key_named(store_.keys(), job.layer->made_as().key);
-  if (const std::shared_ptr<blocks::Layer> base = job.layer->base())
-    event.key_before = audit::key_named(store_.keys(), base->made_as().key);
-  const auto bytes = store_.catalog().get(make_key(Table::replication, ino.value()));
-  if (bytes && *bytes) {
-    if (const auto record = ReplicationRecord::decode(**bytes)) {
-      event.source = record->source;
-      event.uid = record->uid;
+Filler::Turn Filler::next_turn() {
+  Lock lock(mutex_);
+  for (bool again = true; std::exchange(again, false);) {
+    const std::vector<LayerId> active = schedule_.active(Clock::now());
+    keep_admitted(active);
+    for (const LayerId id : active) {
+      const JobPtr& job = jobs_.at(id);
+      const Turn turn = turn_of(job);
+      if (turn.kind != Turn::Kind::rest) {
+        schedule_.served(id);
+        return turn;
+      }
+      if (!job->held || job->busy || job->has_pieces() || !job->in_hand.empty()) continue;
+      schedule_.pause(id);  // until the rest of the copy is there
+      again = true;         // its place is another job's
     }
   }
-  if (kind == EventKind::replication_completed) {
-    event.bytes = job.layer->stored() - std::min(job.layer->stored(), job.stored_before);
-    if (!job.has_failed) event.nanoseconds = static_cast<std::uint64_t>((Clock::now() - job.begun) / 1ns);
+  Turn rest;
+  rest.rest = longest_rest();
+  return rest;
+}
+
+Filler::Turn Filler::turn_of(const JobPtr& job) {
+  Turn turn;
+  turn.job = job;
+  if (job->busy) return turn;
+  if (!admitted_.contains(job->layer->id())) {
+    if (awaits_room_) return turn;
+    turn.kind = Turn::Kind::find_room;
+    job->busy = true;
+  } else if (job->has_pieces()) {
+    turn.kind = Turn::Kind::fill;
+    turn.piece = job->take_piece();
+  } else if (!job->held && job->in_hand.empty()) {
+    turn.kind = Turn::Kind::finish;
+    job->busy = true;
   }
-  return event;
+  return turn;
 }
 
-Status Filler::record_error(const Job& job, const std::string& message) {
-  const Ino ino = image_of(job);
-  if (!ino) return {};
-  Event event = event_of(job, ino, message.empty() ? EventKind::replication_recovered : EventKind::replication_failed);
-  event.text = message;
-  catalog::WriteTxn txn(store_.catalog());
-  RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, ino));
-  RK_TRY_ASSIGN(const LayerId awaited, layer_to_fill(inode.image.layer));
-  if (awaited != job.layer->id()) return {};
-  inode.image.state = message.empty() ? ImageState::replicating : ImageState::error;
-  inode.image.error = message;
-  names::Tree::put(txn, ino, inode);
-  RK_TRY(audit_.add(txn, std::move(event)));
-  RK_TRY(txn.commit());
-  return {};
+Background::Duration Filler::longest_rest() const {
+  Background::Duration rest = must_resume_.load() ? kLookForSpace : Background::kUntilWoken;
+  if (schedule_.waits_for_space()) rest = std::min(rest, kLookForSpace);
+  if (const auto end = schedule_.next_end()) rest = std::min<Background::Duration>(rest, *end - Clock::now());
+  return std::max(rest, Background::Duration::zero());
 }
 
-void Filler::recovered(const JobPtr& job, BlockIndex from, BlockIndex to) {
+void Filler::look_for_space() {
   {
     Lock lock(mutex_);
-    if (job->error.empty() || job->failed_at < from || job->failed_at >= to) return;
-    job->error.clear();
+    if (!schedule_.waits_for_space() || Clock::now() < next_look_) return;
+    next_look_ = Clock::now() + kLookForSpace;
   }
-  const Status status = caught([&] { return record_error(*job, ""); });
-  if (!status) log::error("{}", status.error().message);
-}
-
-void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
-  if (error.code == Errc::stale) return drop(job);  // deleted
-  {
-    Lock lock(mutex_);
-    job->retry_at = Clock::now() + kRetry;
-  }
-  const Status told = caught([&] { return tell(job, at, describe(error) + "; it goes on by itself once the cause is gone"); });
-  if (!told) log::error("{}", told.error().message);
-}
-
-Status Filler::tell(const JobPtr& job, BlockIndex at, const std::string& message) {
-  {
-    Lock lock(mutex_);
-    job->failed_at = job->error.empty() ? at : std::min(at, job->failed_at);
-    if (job->error == message) return {};
-    job->error = message;
-    job->has_failed = true;
-  }
-  const Ino ino = image_of(*job);
-  log::error("replication of {}: {}", ino ? tree_.path_of(ino) : "a deleted image that has clones", message);
-  return record_error(*job, message);
+  const auto space = store_.storage().space();
+  if (!space) return;
+  Lock lock(mutex_);
+  schedule_.space_is(space->available);
 }
 
 }  // namespace rekeyfs::replication

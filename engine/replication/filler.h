@@ -1,27 +1,26 @@
 // Filler: the background workers that make replicas independent of their sources.
 //
-// A job is one layer that a replication made: its blocks are transformed by all workers side by side, first what its boot
-// profile names, then the others in the image's order; when none is left "from base" the layer is made durable, lets go of its base, and its image becomes `normal`. A
-// job that fails says why in the image's `error` and is tried again every second until its cause has gone. It goes on
-// without its image when that was deleted, or its content replaced, and clones still read from the layer. Thread-safe.
+// A job is one layer that a replication made. The schedule says which few jobs are active. An active job is admitted when there
+// is room for all of it beside the others that are; it waits for these if there is not, and fails if there is none beside
+// nothing. So images become complete one after the other, each giving back what it was made from, and a full disk is not left
+// with many parts. All workers transform an admitted job's blocks side by side; when none is left "from base" the layer is
+// made durable, lets go of its base, and its image becomes `normal`. A job that fails says why in the image's `error`. It goes
+// on without its image when that was deleted, or its content replaced, and clones still read from the layer. Thread-safe.
 #pragma once
 
 #include <atomic>
-#include <chrono>
-#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
 
-#include "engine/audit/audit_log.h"
 #include "engine/base/background.h"
 #include "engine/boot/boot_profiles.h"
-#include "engine/namespace/tree.h"
+#include "engine/replication/fill_job.h"
+#include "engine/replication/job_records.h"
 #include "engine/replication/readers.h"
-#include "engine/replication/replication_record.h"
-#include "engine/store/store.h"
-#include "engine/types/event.h"
+#include "engine/replication/schedule.h"
+#include "engine/replication/space_need.h"
 
 namespace rekeyfs::replication {
 
@@ -37,19 +36,13 @@ class Filler {
   Status start(unsigned workers);
   void stop() { background_.stop(); }  // after the blocks in hand
 
-  // `held`: more of the image is still being copied; it does not become normal before let_go().
-  // Never fails: without memory, the job is taken up later from its record.
-  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, bool held, const std::string& error = {}) noexcept;
+  // `asker` takes turns with others. `held`: more of the image is still being copied; it does not become normal before
+  // let_go(). Never fails: without memory, the job is taken up later from its record.
+  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, bool held, const std::string& error = {}) noexcept;
   void let_go(Ino ino);
   void forget(Ino ino);  // deleted, or its content replaced
+  void key_enabled();    // what waits for a key is tried again at once
 
-  struct Progress {
-    Ino ino;
-    std::uint64_t done = 0, total = 0;  // bytes
-    double rate = 0;                    // bytes a second since the job was taken up
-    std::string error;
-    double percent() const;             // 99.9 at most: 100 is for what is complete
-  };
   std::vector<Progress> progress() const;
   std::optional<Progress> progress_of(Ino ino) const;  // none if there is no such replication
   // Why a replication does not go on, empty if it does; none if there is no such replication. The record may lag
@@ -57,71 +50,72 @@ class Filler {
   std::optional<std::string> error_of(Ino ino) const;
 
  private:
-  using Clock = std::chrono::steady_clock;
-  struct Piece {
-    BlockIndex first = 0, end = 0;
-    bool is_in_order = true;  // else of the boot profile
+  using Clock = FillJob::Clock;
+  using JobPtr = std::shared_ptr<FillJob>;
+  using Piece = FillJob::Piece;
+  struct Admitted {
+    std::uint64_t bytes_needed = 0;  // when it was admitted, at most
+    std::uint64_t stored_before = 0;
   };
-  struct Job {
-    Ino ino;  // the image it makes normal; none if that has gone on without the layer. Guarded by mutex_.
-    std::shared_ptr<blocks::Layer> layer;
-    bool held = false;
-    bool finishing = false;
-    std::deque<Piece> boot;           // of the boot profile, those nobody has been given
-    BlockIndex next = 0;              // and in the image's order nobody has been given blocks from here on
-    std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
-    std::string error;
-    BlockIndex failed_at = 0;  // with an error, which is over when this block is done, whatever others do meanwhile
-    Clock::time_point retry_at{};
-    Clock::time_point begun = Clock::now();
-    std::uint64_t done_before = 0;  // bytes, when the job was taken up
-    std::uint64_t stored_before = 0;  // bytes the layer held itself then
-    bool has_failed = false;          // once: the time it took says nothing about this machine
+  // What a worker does next.
+  struct Turn {
+    enum class Kind { rest, find_room, fill, finish };
+    Kind kind = Kind::rest;
+    JobPtr job;
+    Piece piece;
+    Background::Duration rest{};
   };
-  using JobPtr = std::shared_ptr<Job>;
 
   Background::Duration step();
+  Turn next_turn() EXCLUDES(mutex_);
+  // What there is to do for an active job; Kind::rest: nothing now.
+  Turn turn_of(const JobPtr& job) REQUIRES(mutex_);
+  // Those that are not active lose their room: nobody may wait for them.
+  void keep_admitted(const std::vector<LayerId>& active) REQUIRES(mutex_);
+  void withdraw(LayerId layer) noexcept REQUIRES(mutex_);
+  Background::Duration longest_rest() const REQUIRES(mutex_);
   void give_way() const;
   void resume_forgotten();
-  Status resume_orphans();
-  Status resume_orphan(LayerId id);
-  Result<LayerId> layer_to_fill(LayerId top) const;
-  Result<bool> has_clones(LayerId layer) const;
-  JobPtr job_of(Ino ino) const REQUIRES(mutex_);
-  Ino image_of(const Job& job) const EXCLUDES(mutex_);
-  void drop(const JobPtr& job) EXCLUDES(mutex_);
-  JobPtr next_job() REQUIRES(mutex_);
-  LayerId last_wrapped_at_work() const REQUIRES(mutex_);
-  void fill_some(const JobPtr& job, const Piece& piece);
-  std::deque<Piece> boot_pieces(const blocks::Layer& layer) const;
-  static Piece take_piece(Job& job);  // with mutex_ held
-  Status fill_from(const Job& job, BlockIndex& index, BlockIndex end);
-  void finish(const JobPtr& job);
-  Status fill_rest(const Job& job);
-  Status complete(const Job& job);
-  // False if the layer is not needed any more.
-  Result<bool> record_completion(const Job& job, Ino ino);
-  Status become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event);
-  Status record_error(const Job& job, const std::string& message);
-  Event event_of(const Job& job, Ino ino, EventKind kind) const;
+  void look_for_space() EXCLUDES(mutex_);
+
+  // filling.cpp
+  void find_room(const JobPtr& job) EXCLUDES(mutex_);
+  enum class Room { found, awaited, none };
+  Result<Room> admit(const JobPtr& job, const SpaceNeed& need) EXCLUDES(mutex_);
+  std::uint64_t bytes_left_of_admitted() const REQUIRES(mutex_);
+  void fill(const JobPtr& job, const Piece& piece) EXCLUDES(mutex_);
+  static Status fill_from(const FillJob& job, BlockIndex& index, BlockIndex end);
+  void finish(const JobPtr& job) EXCLUDES(mutex_);
+  void set_free(const JobPtr& job) EXCLUDES(mutex_);
+  static Status fill_rest(const FillJob& job);
+  Status complete(const JobPtr& job) EXCLUDES(mutex_);
   // Neither fails, whatever happens to what they write down.
-  void failed(const JobPtr& job, BlockIndex at, const Error& error);
-  void recovered(const JobPtr& job, BlockIndex from, BlockIndex to);  // these blocks are done
-  Status tell(const JobPtr& job, BlockIndex at, const std::string& message);
-  static std::uint64_t end_of(const Job& job);
-  static Progress progress_of(const Job& job);  // with mutex_ held
+  void failed(const JobPtr& job, BlockIndex at, const Error& error) EXCLUDES(mutex_);
+  void recovered(const JobPtr& job, BlockIndex from, BlockIndex to) EXCLUDES(mutex_);  // these blocks are done
+  Status tell(const JobPtr& job, BlockIndex at, const std::string& message) EXCLUDES(mutex_);
+  Schedule::Failure failure_of(const FillJob& job, Errc code);
+
+  std::deque<Piece> boot_pieces(const blocks::Layer& layer) const;
+  JobPtr job_of(Ino ino) const REQUIRES(mutex_);
+  Ino image_of(const JobPtr& job) const EXCLUDES(mutex_);
+  void drop(const JobPtr& job) EXCLUDES(mutex_);
+  void erase(LayerId layer) noexcept REQUIRES(mutex_);
 
   store::Store& store_;
   const names::Tree& tree_;
   const Readers& readers_;
   const boot::BootProfiles& profiles_;
+  JobRecords records_;
   std::function<void(Ino)> completed_;
-  audit::AuditLog& audit_;
   mutable Mutex mutex_;
   std::map<LayerId, JobPtr> jobs_ GUARDED_BY(mutex_);
   std::map<Ino, LayerId> by_image_ GUARDED_BY(mutex_);  // those of jobs_ that have an image
-  LayerId last_ GUARDED_BY(mutex_);  // the job served last: the others get their turn
-  std::atomic<bool> must_resume_{false};  // a job was forgotten
+  Schedule schedule_ GUARDED_BY(mutex_);                // of jobs_
+  std::map<LayerId, Admitted> admitted_ GUARDED_BY(mutex_);  // those of jobs_ for which there is room; active ones only
+  bool awaits_room_ GUARDED_BY(mutex_) = false;  // an active job waits for one of these: no other one is let in before it
+  Clock::time_point next_look_ GUARDED_BY(mutex_){};  // for space
+  std::atomic<bool> must_resume_{false};     // a job was forgotten
+  std::atomic<bool> has_given_back_{false};  // layers became garbage that goes with the next checkpoint
   Background background_;
 };
 

@@ -102,7 +102,7 @@ class Disks(FastCreateCase):
         while left:
             most = max(most, self.format_readers())
             left = {target for target in left if self.store.status(target) == "replicating"}
-        self.assertLessEqual(most, 10)  # 8 are filled, and the last of those before may still be there
+        self.assertLessEqual(most, 6)  # four are filled, and the last of those before may still be there
         for target in targets:
             self.assertSame(expected, target)
 
