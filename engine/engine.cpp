@@ -36,7 +36,7 @@ class LocalEngine final : public Engine {
         prefetcher_(readers_, copy_on_read_),
         initializer_(*store_, tree_),
         key_uses_(*store_, tree_, filler_),
-        key_life_(*store_, key_uses_, audit_),
+        key_life_(*store_, key_uses_, filler_, audit_, observer_),
         refusals_(*store_, audit_),
         open_images_(*store_, tree_, filler_, initializer_),
         status_(*store_, tree_, open_images_, filler_, initializer_),
@@ -53,7 +53,6 @@ class LocalEngine final : public Engine {
         keys_(*store_, key_life_, key_uses_, rotator_),
         reports_(*store_, tree_, filler_, audit_, key_uses_, attributes_, names_) {
     tree_.set_reaper(&open_images_);
-    key_life_.set_observer(&observer_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
     initializer_.set_is_running([this](Ino ino) { return boots_.is_running(ino); });

@@ -61,7 +61,7 @@ Result<std::vector<Event>> AuditLog::find(const EventQuery& query) const {
   return found;
 }
 
-EventKey key_named(kms::KeyService& keys, const std::optional<kms::KeyId>& id) {
+EventKey key_named(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& id) {
   if (!id) return {};
   const auto info = keys.find(*id);
   return {to_hex(*id), info ? info->alias : ""};

@@ -8,7 +8,7 @@
 #include <atomic>
 
 #include "engine/catalog/catalog.h"
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_directory.h"
 #include "engine/types/event.h"
 
 namespace rekeyfs::audit {
@@ -35,7 +35,7 @@ class AuditLog {
   std::uint64_t oldest_ = 1;  // none before it has a record; whoever holds a WriteTxn may use it
 };
 
-// What the log calls a key; nothing for a plain image. Asks the key service, so not inside a transaction.
-EventKey key_named(kms::KeyService& keys, const std::optional<kms::KeyId>& id);
+// What the log calls a key; nothing for a plain image. By the key directory.
+EventKey key_named(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& id);
 
 }  // namespace rekeyfs::audit

@@ -20,17 +20,32 @@ Result<LayerCipher::CipherPtr> LayerCipher::cipher_of(EpochId epoch) {
     SharedLock lock(mutex_);
     if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
   }
-  UniqueLock lock(mutex_);
-  if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
-  RK_TRY_ASSIGN(CipherPtr cipher, make_cipher(epoch));
-  return ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
+  for (;;) {
+    RK_TRY(obtain_key());
+    UniqueLock lock(mutex_);
+    if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
+    if (!data_key_) continue;  // forgotten meanwhile
+    RK_TRY_ASSIGN(CipherPtr cipher, make_cipher(epoch));
+    return ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
+  }
+}
+
+Status LayerCipher::obtain_key() {
+  {
+    SharedLock lock(mutex_);
+    if (data_key_) return {};
+  }
+  RK_TRY_ASSIGN(crypto::Key key, unwrap_());
+  {
+    UniqueLock lock(mutex_);
+    // The gate is shut before keys are forgotten: a key that came after that is not kept.
+    const bool may_keep = !gate_ || gate_->is_open();
+    if (may_keep && !data_key_) data_key_.emplace(std::move(key));
+  }
+  return may_use_key();
 }
 
 Result<LayerCipher::CipherPtr> LayerCipher::make_cipher(EpochId epoch) {
-  if (!data_key_) {
-    RK_TRY_ASSIGN(crypto::Key key, unwrap_());
-    data_key_.emplace(std::move(key));
-  }
   RK_TRY_ASSIGN(const catalog::Salt salt, epochs_.salt_of(epoch));
   const std::string info = Writer().put_raw(as_bytes("rekeyfs block")).put(layer_.value()).take();
   RK_TRY_ASSIGN(const crypto::Key key, crypto::derive_key(*data_key_, salt, info));

@@ -15,13 +15,13 @@
 #include "engine/blocks/block_entry.h"
 #include "engine/catalog/epochs.h"
 #include "engine/crypto/block_cipher.h"
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_gate.h"
 
 namespace rekeyfs::blocks {
 
 class LayerCipher {
  public:
-  // Asks the key service, which says why when it does not give the key.
+  // Asks the key directory, which says why when it does not give the key, and through it the key service.
   using UnwrapDataKey = std::function<Result<crypto::Key>()>;
 
   // `gate` is the master key's, null for a plain layer. `epochs` outlives the cipher.
@@ -40,7 +40,9 @@ class LayerCipher {
 
  private:
   using CipherPtr = std::shared_ptr<const crypto::BlockCipher>;
-  Result<CipherPtr> cipher_of(EpochId epoch);
+  Result<CipherPtr> cipher_of(EpochId epoch) EXCLUDES(mutex_);
+  // Has the data key unwrapped, unless it is there: without the lock, since the key service may take seconds.
+  Status obtain_key() EXCLUDES(mutex_);
   Result<CipherPtr> make_cipher(EpochId epoch) REQUIRES(mutex_);
   using Context = std::array<std::byte, 64>;
   ByteView context_of(Context& buffer, BlockIndex index, const BlockEntry& entry) const;

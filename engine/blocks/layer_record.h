@@ -7,7 +7,7 @@
 #include "engine/blocks/block_table.h"
 #include "engine/crypto/block_cipher.h"
 #include "engine/formats/format.h"
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_info.h"
 
 namespace rekeyfs::blocks {
 

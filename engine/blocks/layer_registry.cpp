@@ -8,11 +8,20 @@ using catalog::Table;
 using catalog::make_key;
 
 namespace {
+
 constexpr std::size_t kMostRecent = 128;
+
+// Whether the layer, or one that it reads from, is encrypted with the key.
+bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key) {
+  for (std::shared_ptr<Layer> layer = top; layer; layer = layer->base())
+    if (layer->made_as().key == key) return true;
+  return false;
 }
 
+}  // namespace
+
 Result<std::unique_ptr<LayerRegistry>> LayerRegistry::create(io::Storage& storage, catalog::Catalog& catalog,
-                                                             kms::KeyService& keys, const crypto::Key& root, const Uuid& store) {
+                                                             kms::KeyDirectory& keys, const crypto::Key& root, const Uuid& store) {
   // Not from data keys: a store is recovered and kept in order without its master keys.
   RK_TRY_ASSIGN(const crypto::Key mac_key, crypto::derive_key(root, store, "rekeyfs block tables"));
   RK_TRY_ASSIGN(crypto::Mac table_mac, crypto::Mac::create(mac_key));
@@ -90,7 +99,7 @@ std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::share
   return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(held));
 }
 
-void LayerRegistry::forget_keys_of(const kms::KeyId& key) {
+std::vector<Ino> LayerRegistry::forget_keys_of(const kms::KeyId& key) {
   std::vector<std::shared_ptr<Layer>> layers;  // the last hold on one may not be let go of under the mutex
   {
     Lock lock(mutex_);
@@ -99,6 +108,10 @@ void LayerRegistry::forget_keys_of(const kms::KeyId& key) {
   }
   for (const std::shared_ptr<Layer>& layer : layers)
     if (layer->made_as().key == key) layer->forget_key();
+  std::vector<Ino> images;
+  for (const std::shared_ptr<Layer>& layer : layers)
+    if (layer->made_as().owner && reads_with(layer, key)) images.push_back(layer->made_as().owner);
+  return images;
 }
 
 Result<LayerRecord> LayerRegistry::record_of(LayerId id) const {
@@ -143,14 +156,26 @@ Result<crypto::Key> LayerRegistry::current_data_key_of(LayerId id, const LayerRe
   return data_key_of(id, record);
 }
 
-Status LayerRegistry::rewrap(catalog::WriteTxn& txn, LayerId id) const {
-  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
-  if (!record.key) return {};
+Result<std::optional<LayerRegistry::Rewrapped>> LayerRegistry::rewrap(LayerId id) const {
+  RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer, id.value())));
+  if (!bytes) return std::optional<Rewrapped>{};
+  RK_TRY_ASSIGN(const LayerRecord record, LayerRecord::decode(*bytes));
+  if (!record.key) return std::optional<Rewrapped>{};
   RK_TRY_ASSIGN(const kms::KeyInfo key, keys_.find(*record.key));
-  if (record.data_key.version == key.version) return {};
+  if (record.data_key.version == key.version) return std::optional<Rewrapped>{};
   RK_TRY_ASSIGN(const crypto::Key data_key, data_key_of(id, record));
-  RK_TRY_ASSIGN(record.data_key, keys_.wrap(key.id, data_key, as_bytes(wrap_context(id))));
-  txn.put(make_key(Table::layer, id.value()), record.encode());
+  RK_TRY_ASSIGN(kms::WrappedKey wrapped, keys_.wrap(key.id, data_key, as_bytes(wrap_context(id))));
+  return std::optional(Rewrapped{id, record.data_key, std::move(wrapped)});
+}
+
+Status LayerRegistry::put_rewrapped(catalog::WriteTxn& txn, const Rewrapped& rewrapped) const {
+  const std::string key = make_key(Table::layer, rewrapped.layer.value());
+  RK_TRY_ASSIGN(const auto bytes, txn.get(key));
+  if (!bytes) return {};  // deleted meanwhile
+  RK_TRY_ASSIGN(LayerRecord record, LayerRecord::decode(*bytes));
+  if (record.data_key != rewrapped.before) return {};
+  record.data_key = rewrapped.after;
+  txn.put(key, record.encode());
   return {};
 }
 

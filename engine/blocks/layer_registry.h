@@ -1,7 +1,7 @@
 // LayerRegistry: makes, opens and forgets layers; one Layer object per layer at any time.
 //
-// Thread-safe. get() and make() use the key service, so they are not for inside a WriteTxn; put(), release() and
-// detach() are.
+// Thread-safe. make() and rewrap() ask the key service: they are not for inside a WriteTxn or under a lock. put(),
+// put_rewrapped(), release() and detach() are for inside a WriteTxn.
 #pragma once
 
 #include <list>
@@ -9,13 +9,14 @@
 #include <unordered_map>
 
 #include "engine/blocks/layer.h"
+#include "engine/kms/key_directory.h"
 
 namespace rekeyfs::blocks {
 
 class LayerRegistry final : public DirtyObserver {
  public:
   // All outlive it.
-  static Result<std::unique_ptr<LayerRegistry>> create(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys,
+  static Result<std::unique_ptr<LayerRegistry>> create(io::Storage& storage, catalog::Catalog& catalog, kms::KeyDirectory& keys,
                                                        const crypto::Key& root, const Uuid& store);
 
   Result<std::shared_ptr<Layer>> get(LayerId id);
@@ -53,8 +54,9 @@ class LayerRegistry final : public DirtyObserver {
   // checkpoint.
   void forget(const std::vector<Released>& released);
 
-  // Open layers let go of their data keys and of what was made from them, if `key` wraps them.
-  void forget_keys_of(const kms::KeyId& key);
+  // Open layers let go of their data keys and of what was made from them, if `key` wraps them. The images whose content is
+  // read through such a layer, all that are open among them.
+  std::vector<Ino> forget_keys_of(const kms::KeyId& key);
 
   // Lets go of every layer object; none may be in use or changed.
   void close_all();
@@ -82,11 +84,19 @@ class LayerRegistry final : public DirtyObserver {
   // Layers whose base is `id`.
   Result<std::vector<LayerId>> children_of(LayerId id) const;
 
-  // Wraps the layer's data key with the newest version of its master key, if an older one wrapped it. Its blocks stay.
-  Status rewrap(catalog::WriteTxn& txn, LayerId id) const;
+  // A data key that was wrapped anew. Its layer's blocks stay.
+  struct Rewrapped {
+    LayerId layer;
+    kms::WrappedKey before, after;
+  };
+  // Wraps the layer's data key with the newest version of its master key. Nothing if that wrapped it already, or the layer
+  // is gone.
+  Result<std::optional<Rewrapped>> rewrap(LayerId id) const;
+  // Puts the layer's record with the new wrapping into the transaction, if it still has the old one.
+  Status put_rewrapped(catalog::WriteTxn& txn, const Rewrapped& rewrapped) const;
 
  private:
-  LayerRegistry(io::Storage& storage, catalog::Catalog& catalog, kms::KeyService& keys, const crypto::Key& root,
+  LayerRegistry(io::Storage& storage, catalog::Catalog& catalog, kms::KeyDirectory& keys, const crypto::Key& root,
                 const Uuid& store, crypto::Mac table_mac)
       : storage_(storage), catalog_(catalog), keys_(keys), root_(root), store_(store), table_mac_(std::move(table_mac)) {}
   Result<crypto::Key> data_key_of(LayerId id, const LayerRecord& record) const;
@@ -102,7 +112,7 @@ class LayerRegistry final : public DirtyObserver {
 
   io::Storage& storage_;
   catalog::Catalog& catalog_;
-  kms::KeyService& keys_;
+  kms::KeyDirectory& keys_;
   const crypto::Key& root_;
   const Uuid store_;
   const crypto::Mac table_mac_;

@@ -16,7 +16,6 @@ Status remove_catalog(io::Storage& storage) {
 class OneKey final : public kms::KeyRecords {
  public:
   OneKey(const kms::KeyId& id, std::string record) : id_(id), record_(std::move(record)) {}
-  Result<std::optional<std::string>> get(const kms::KeyId&) override { return std::optional(record_); }
   Result<std::vector<std::pair<kms::KeyId, std::string>>> all() override {
     return std::vector<std::pair<kms::KeyId, std::string>>{{id_, record_}};
   }
@@ -80,17 +79,18 @@ Status Bench::open_keys(Findings& findings) {
       if (!op.key.empty() && op.key[0] == static_cast<char>(catalog::Table::master_key)) catalog_->recover_op(op);
   }
   key_records_ = std::make_unique<store::CatalogKeyRecords>(*catalog_);
+  RK_TRY_ASSIGN(master_keys_, kms::EmbeddedKeys::create(root()));
   RK_TRY_ASSIGN(const auto all, key_records_->all());
   std::set<std::string> aliases;
   for (const auto& [id, bytes] : all) {
     OneKey one(id, bytes);
-    const auto ring = kms::KeyRing::open(root(), one);
-    if (!ring && ring.error().code != Errc::corrupt) return fail(ring.error());
-    if (ring) {
-      RK_TRY_ASSIGN(const kms::KeyInfo info, (*ring)->find(id));
+    const auto directory = kms::KeyDirectory::open(root(), one, *master_keys_);
+    if (!directory && directory.error().code != Errc::corrupt) return fail(directory.error());
+    if (directory) {
+      RK_TRY_ASSIGN(const kms::KeyInfo info, (*directory)->find(id));
       if (aliases.insert(info.alias).second) continue;
     }
-    findings.add_record("key " + to_hex(id), ring ? "its alias is that of another key" : ring.error().message,
+    findings.add_record("key " + to_hex(id), directory ? "its alias is that of another key" : directory.error().message,
                         "it is dropped: its images cannot be read until it is restored from a backup");
     catalog::Op drop;
     drop.kind = catalog::Op::Kind::erase;
@@ -98,7 +98,7 @@ Status Bench::open_keys(Findings& findings) {
     catalog_->recover_op(drop);
   }
   findings.report.keys = aliases.size();
-  RK_TRY_ASSIGN(keys_, kms::KeyRing::open(root(), *key_records_));
+  RK_TRY_ASSIGN(keys_, kms::KeyDirectory::open(root(), *key_records_, *master_keys_));
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   return {};
 }

@@ -11,7 +11,8 @@
 #include "engine/io/local_storage.h"
 #include "engine/io/reserved_storage.h"
 #include "engine/io/store_lock.h"
-#include "engine/kms/key_ring.h"
+#include "engine/kms/embedded_keys.h"
+#include "engine/kms/key_directory.h"
 #include "engine/namespace/tree.h"
 #include "engine/store/catalog_key_records.h"
 #include "engine/store/checkpointer.h"
@@ -39,7 +40,7 @@ class Bench {
 
   io::Storage& storage() { return *storage_; }
   catalog::Catalog& catalog() { return *catalog_; }
-  kms::KeyService& keys() { return *keys_; }
+  kms::KeyDirectory& keys() { return *keys_; }
   blocks::LayerRegistry& layers() { return *layers_; }
   const names::Tree& tree() const { return *tree_; }
   const catalog::Journal::History& history() const { return history_; }
@@ -62,7 +63,8 @@ class Bench {
   std::unique_ptr<catalog::Catalog> catalog_;
   catalog::Journal::History history_{};
   std::unique_ptr<store::CatalogKeyRecords> key_records_;
-  std::unique_ptr<kms::KeyRing> keys_;
+  std::unique_ptr<kms::MasterKeys> master_keys_;
+  std::unique_ptr<kms::KeyDirectory> keys_;
   std::unique_ptr<blocks::LayerRegistry> layers_;
   std::unique_ptr<names::Tree> tree_;
 };

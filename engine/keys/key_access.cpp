@@ -4,9 +4,9 @@
 
 namespace rekeyfs::keys {
 
-Status may_use(kms::KeyService& service, const std::optional<kms::KeyId>& key, const Caller& caller) {
+Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller) {
   if (!key) return {};
-  RK_TRY_ASSIGN(const kms::KeyInfo info, service.find(*key));
+  RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(*key));
   RK_TRY(kms::check_enabled(info));
   const bool may = caller.uid == 0 || caller.uid == info.owner ||
                    std::binary_search(info.grantees.begin(), info.grantees.end(), caller.uid);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
+#include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 #include "engine/keys/key_access.h"
 
@@ -15,7 +17,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Background::Duration kLookForDue = 1s;
-constexpr std::size_t kLayersAtATime = 64;  // wrapped anew in one transaction; other writers wait that long
+constexpr std::size_t kLayersAtATime = 64;  // put on record in one transaction; other writers wait that long
 constexpr std::size_t kMostListed = 20;
 
 EventKind event_of(KeyChange::Kind kind) {
@@ -43,14 +45,20 @@ Status KeyLife::start() {
   RK_TRY_ASSIGN(const std::vector<kms::KeyInfo> keys, store_.keys().list());
   for (const kms::KeyInfo& key : keys) {
     if (key.oldest == key.version || key.state != kms::KeyState::enabled) continue;
-    RK_TRY_ASSIGN(const bool all, rewrap_all(key));
-    // Not while the store is in use: a layer being made may have been wrapped with an old version and not be on record.
-    if (all) RK_TRY(store_.keys().forget_versions(key.id, key.version));
+    // What is left undone keeps the old versions, and is tried again with the next mount.
+    if (const Status finished = caught([&] { return finish_rotation(key); }); !finished)
+      rekeyfs::log::error("the rotation of key {} cannot be finished: {}", key.alias, describe(finished.error()));
   }
   return background_.start([this] {
     delete_due();
     return kLookForDue;
   });
+}
+
+Status KeyLife::finish_rotation(const kms::KeyInfo& key) {
+  RK_TRY_ASSIGN(const bool all, rewrap_all(key));
+  // Not while the store is in use: a layer being made may have been wrapped with an old version and not be on record.
+  return all ? store_.keys().forget_versions(key.id, key.version) : Status{};
 }
 
 Result<kms::KeyInfo> KeyLife::create(std::string_view alias, const Caller& caller) {
@@ -63,35 +71,53 @@ Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChan
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
   RK_TRY(may_manage(key, caller));
   const bool takes_away = change.kind == KeyChange::Kind::disable || change.kind == KeyChange::Kind::schedule_deletion;
-  std::vector<KeyUses::Use> uses;
-  if (takes_away) {
-    RK_TRY_ASSIGN(uses, uses_.of(key.id));
-    if (!change.force) RK_TRY(check_unneeded(key, uses));
-  }
+  if (takes_away && !change.force) RK_TRY(check_unneeded(key));
   RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
-  if (takes_away) store_.layers().forget_keys_of(key.id);
-  RK_TRY(log(event_of(change.kind), key, caller, text_of(change)));
-  // What the kernel has cached of them must not be read any more either.
-  for (const KeyUses::Use& use : uses)
-    if (observer_) observer_->content_changed(use.image);
+  // The key has changed. Neither of these depends on the other.
+  const Status followed = caught([&] { return follow(change, changed); });
+  const Status logged = caught([&] { return log(event_of(change.kind), key, caller, text_of(change)); });
+  RK_TRY(followed);
+  RK_TRY(logged);
   return changed;
 }
 
-Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& change) {
-  kms::KeyService& service = store_.keys();
+Status KeyLife::follow(const KeyChange& change, const kms::KeyInfo& changed) {
   switch (change.kind) {
-    case KeyChange::Kind::rotate: return rotate(key.id);
-    case KeyChange::Kind::disable: return service.disable(key.id);
-    case KeyChange::Kind::enable: return service.enable(key.id);
-    case KeyChange::Kind::schedule_deletion: return service.schedule_deletion(key.id, now() + change.delay);
-    case KeyChange::Kind::cancel_deletion: return service.cancel_deletion(key.id);
-    case KeyChange::Kind::grant: return service.grant(key.id, change.user);
-    case KeyChange::Kind::revoke: return service.revoke(key.id, change.user);
+    case KeyChange::Kind::disable:
+    case KeyChange::Kind::schedule_deletion: return forget_content_of(changed.id);
+    case KeyChange::Kind::rotate: RK_TRY(rewrap_all(changed)); return {};
+    case KeyChange::Kind::enable:
+    case KeyChange::Kind::cancel_deletion: filler_.key_enabled(); return {};
+    case KeyChange::Kind::grant:
+    case KeyChange::Kind::revoke: return {};
+  }
+  return {};  // not reached
+}
+
+// The gate is shut, so nothing is decrypted with the key any more. What the kernel has cached must go as well: first of the
+// open images, whose pages may be mapped and which are known without the catalog, then of all that are on record.
+Status KeyLife::forget_content_of(const kms::KeyId& key) {
+  const std::vector<Ino> open_images = store_.layers().forget_keys_of(key);
+  for (const Ino image : open_images) observer_.content_changed(image);
+  return uses_.visit(key, [&](Ino image, bool) { observer_.content_changed(image); });
+}
+
+Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& change) {
+  kms::KeyDirectory& keys = store_.keys();
+  switch (change.kind) {
+    case KeyChange::Kind::rotate: return keys.rotate(key.id);
+    case KeyChange::Kind::disable: return keys.disable(key.id);
+    case KeyChange::Kind::enable: return keys.enable(key.id);
+    case KeyChange::Kind::schedule_deletion: return keys.schedule_deletion(key.id, now() + change.delay);
+    case KeyChange::Kind::cancel_deletion: return keys.cancel_deletion(key.id);
+    case KeyChange::Kind::grant: return keys.grant(key.id, change.user);
+    case KeyChange::Kind::revoke: return keys.revoke(key.id, change.user);
   }
   return fail(Errc::invalid, "there is no such change of a key");
 }
 
-Status KeyLife::check_unneeded(const kms::KeyInfo& key, const std::vector<KeyUses::Use>& uses) const {
+Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
+  RK_TRY_ASSIGN(const std::vector<KeyUses::Use> uses, uses_.of(key.id));
   std::string list;
   if (uses.empty()) return {};
   for (std::size_t i = 0; i < std::min(uses.size(), kMostListed); ++i)
@@ -101,29 +127,28 @@ Status KeyLife::check_unneeded(const kms::KeyInfo& key, const std::vector<KeyUse
                               (uses.size() == 1 ? " image" : " images") + ", which could not be read without it; --force does it all the same:" + list);
 }
 
-Result<kms::KeyInfo> KeyLife::rotate(const kms::KeyId& id) {
-  RK_TRY_ASSIGN(const kms::KeyInfo rotated, store_.keys().rotate(id));
-  RK_TRY(rewrap_all(rotated));
-  return rotated;
-}
-
 Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
   RK_TRY_ASSIGN(const std::vector<LayerId> behind, layers_behind(key));
   bool all = true;
-  for (std::size_t next = 0; next < behind.size();) {
-    catalog::WriteTxn txn(store_.catalog());
-    for (const std::size_t end = std::min(behind.size(), next + kLayersAtATime); next < end; ++next) {
-      RK_TRY_ASSIGN(const auto there, store_.catalog().get(make_key(Table::layer, behind[next].value())));
-      if (!there) continue;  // deleted meanwhile
-      const Status done = store_.layers().rewrap(txn, behind[next]);
-      // One damaged record must not keep the others on the old version.
-      if (!done && done.error().code != Errc::corrupt) return fail(done.error());
-      if (!done) rekeyfs::log::error("layer {} stays with an old version of its key: {}", behind[next].value(), describe(done.error()));
-      all = all && done;
-    }
-    RK_TRY(txn.commit());
+  std::vector<Rewrapped> some;
+  for (const LayerId layer : behind) {
+    auto rewrapped = store_.layers().rewrap(layer);
+    // One damaged record must not keep the others on the old version.
+    if (!rewrapped && rewrapped.error().code != Errc::corrupt) return fail(rewrapped.error());
+    if (!rewrapped) rekeyfs::log::error("layer {} stays with an old version of its key: {}", layer.value(), describe(rewrapped.error()));
+    all = all && rewrapped;
+    if (rewrapped && *rewrapped) some.push_back(std::move(**rewrapped));
+    if (some.size() == kLayersAtATime) RK_TRY(put(std::exchange(some, {})));
   }
+  RK_TRY(put(some));
   return all;
+}
+
+Status KeyLife::put(const std::vector<Rewrapped>& rewrapped) {
+  catalog::WriteTxn txn(store_.catalog());
+  for (const Rewrapped& one : rewrapped) RK_TRY(store_.layers().put_rewrapped(txn, one));
+  RK_TRY(txn.commit());
+  return {};
 }
 
 Result<std::vector<LayerId>> KeyLife::layers_behind(const kms::KeyInfo& key) const {

@@ -18,8 +18,8 @@ namespace rekeyfs::keys {
 class KeyLife {
  public:
   // All outlive it.
-  KeyLife(store::Store& store, const KeyUses& uses, audit::AuditLog& audit) : store_(store), uses_(uses), audit_(audit) {}
-  void set_observer(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
+  KeyLife(store::Store& store, const KeyUses& uses, replication::Filler& filler, audit::AuditLog& audit, Observer& observer)
+      : store_(store), uses_(uses), filler_(filler), audit_(audit), observer_(observer) {}
 
   // Finishes what a rotation left when the store was last in use. Before any traffic.
   Status start();
@@ -30,19 +30,25 @@ class KeyLife {
 
  private:
   Result<kms::KeyInfo> apply(const kms::KeyInfo& key, const KeyChange& change);
-  Status check_unneeded(const kms::KeyInfo& key, const std::vector<KeyUses::Use>& uses) const;
-  Result<kms::KeyInfo> rotate(const kms::KeyId& id);
-  // Whether every data key is wrapped with the newest version now.
+  Status check_unneeded(const kms::KeyInfo& key) const;
+  // What has to be done once the key has changed. The change stands, whatever becomes of it.
+  Status follow(const KeyChange& change, const kms::KeyInfo& changed);
+  Status forget_content_of(const kms::KeyId& key);
+  Status finish_rotation(const kms::KeyInfo& key);
+  // Whether every data key is wrapped with the newest version now. The key service is asked between transactions.
   Result<bool> rewrap_all(const kms::KeyInfo& key);
+  using Rewrapped = blocks::LayerRegistry::Rewrapped;
+  Status put(const std::vector<Rewrapped>& rewrapped);
   Result<std::vector<LayerId>> layers_behind(const kms::KeyInfo& key) const;
   void delete_due();
-  // The key service keeps its records in transactions of its own, so this is one more, right after.
+  // The key directory puts its records in transactions of its own, so this is one more, right after.
   Status log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text = {});
 
   store::Store& store_;
   const KeyUses& uses_;
+  replication::Filler& filler_;
   audit::AuditLog& audit_;
-  Observer* observer_ = nullptr;
+  Observer& observer_;
   Background background_{"key-life"};
 };
 

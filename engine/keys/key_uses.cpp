@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <unordered_set>
 
 #include "engine/types/attributes.h"
 
@@ -11,32 +12,68 @@ using catalog::Table;
 using names::InodeRecord;
 
 Result<std::vector<KeyUses::Use>> KeyUses::of(const kms::KeyId& key) const {
-  // Collected first: while the catalog is scanned, its writers wait.
-  std::vector<Ino> images;
-  RK_TRY(store_.catalog().scan(catalog::make_key(Table::inode), "", [&](std::string_view at, std::string_view value) {
-    const auto inode = InodeRecord::decode(value);
-    if (inode && inode->kind == NodeKind::image) images.push_back(Ino{Reader(at.substr(1)).get_be64()});
-    return true;
-  }));
   std::vector<Use> uses;
-  for (const Ino image : images) {
-    auto use = use_by(image, key);
-    if (!use && use.error().code == Errc::stale) continue;  // deleted meanwhile
-    if (!use) return fail(use.error());
-    if (*use) uses.push_back(std::move(**use));
-  }
+  RK_TRY(visit(key, [&](Ino image, bool is_top) {
+    if (tree_.get(image)) uses.push_back(use_of(image, is_top));  // else it was deleted meanwhile
+  }));
   std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.facts.path < b.facts.path; });
   return uses;
 }
 
-Result<std::optional<KeyUses::Use>> KeyUses::use_by(Ino image, const kms::KeyId& key) const {
-  RK_TRY_ASSIGN(const std::vector<LayerAt> chain, chain_of(image));
-  const auto needs = [&](const LayerAt& layer) { return layer.record.key == key; };
-  const auto found = std::find_if(chain.begin(), chain.end(), needs);
-  if (found == chain.end()) return std::optional<Use>{};
-  if (found == chain.begin())
-    return std::optional(Use{image, {tree_.path_of(image), "encrypted with it", "until it is deleted"}});
-  return std::optional(Use{image, {tree_.path_of(image), "source of a replication", until_replicated(image)}});
+KeyUses::Use KeyUses::use_of(Ino image, bool is_top) const {
+  if (is_top) return {image, {tree_.path_of(image), "encrypted with it", "until it is deleted"}};
+  return {image, {tree_.path_of(image), "source of a replication", until_replicated(image)}};
+}
+
+// From the key's layers up. An image that gets a new top layer meanwhile is not missed: that layer has a higher number
+// than all others, and is a child of the one it replaces. So a layer's record is read before its children are listed.
+Status KeyUses::visit(const kms::KeyId& key, const Visit& visit) const {
+  std::vector<Found> left;
+  Status first_failure = find_layers(key, left);
+  std::unordered_set<LayerId> seen;
+  std::unordered_set<Ino> visited;
+  const auto visit_owner = [&](const Found& found, bool is_top) {
+    seen.insert(found.layer);
+    if (found.owner && visited.insert(found.owner).second) visit(found.owner, is_top);
+  };
+  for (const Found& found : left) visit_owner(found, true);
+  while (!left.empty()) {
+    const LayerId layer = left.back().layer;
+    left.pop_back();
+    std::vector<Found> readers;
+    const Status listed = find_readers(layer, readers);
+    if (first_failure) first_failure = listed;
+    for (const Found& reader : readers) {
+      if (seen.contains(reader.layer)) continue;
+      visit_owner(reader, false);
+      left.push_back(reader);
+    }
+  }
+  return first_failure;
+}
+
+Status KeyUses::find_layers(const kms::KeyId& key, std::vector<Found>& found) const {
+  Status first_failure;
+  RK_TRY(store_.catalog().scan(catalog::make_key(Table::layer), "", [&](std::string_view at, std::string_view value) {
+    const auto record = blocks::LayerRecord::decode(value);
+    if (!record && first_failure) first_failure = fail(record.error());
+    if (record && record->key == key) found.push_back({LayerId{Reader(at.substr(1)).get_be64()}, record->owner});
+    return true;
+  }));
+  return first_failure;
+}
+
+Status KeyUses::find_readers(LayerId layer, std::vector<Found>& found) const {
+  Status first_failure;
+  RK_TRY_ASSIGN(const std::vector<LayerId> children, store_.layers().children_of(layer));
+  for (const LayerId child : children) {
+    RK_TRY_ASSIGN(const auto bytes, store_.catalog().get(catalog::make_key(Table::layer, child.value())));
+    if (!bytes) continue;  // deleted meanwhile
+    const auto record = blocks::LayerRecord::decode(*bytes);
+    if (!record && first_failure) first_failure = fail(record.error());
+    found.push_back({child, record ? record->owner : Ino{}});
+  }
+  return first_failure;
 }
 
 std::string KeyUses::until_replicated(Ino image) const {

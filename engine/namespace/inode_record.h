@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "engine/crypto/hash.h"
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_info.h"
 #include "engine/types/attributes.h"
 #include "engine/types/image_state.h"
 

@@ -1,8 +1,8 @@
-// The key ring's records, kept in the catalog. Not for use inside a WriteTxn. Thread-safe.
+// The key directory's records, kept in the catalog. Not for use inside a WriteTxn. Thread-safe.
 #pragma once
 
 #include "engine/catalog/catalog.h"
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_records.h"
 
 namespace rekeyfs::store {
 
@@ -10,7 +10,6 @@ class CatalogKeyRecords final : public kms::KeyRecords {
  public:
   explicit CatalogKeyRecords(catalog::Catalog& catalog) : catalog_(catalog) {}
 
-  Result<std::optional<std::string>> get(const kms::KeyId& id) override { return catalog_.get(key_of(id)); }
   Result<std::vector<std::pair<kms::KeyId, std::string>>> all() override {
     std::vector<std::pair<kms::KeyId, std::string>> records;
     RK_TRY(catalog_.scan(catalog::make_key(catalog::Table::master_key), "", [&](std::string_view key, std::string_view value) {

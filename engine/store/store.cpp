@@ -121,7 +121,8 @@ Status Store::recover() {
       if (!op.key.empty() && op.key[0] == static_cast<char>(catalog::Table::master_key)) catalog_->recover_op(op);
   }
   key_records_ = std::make_unique<CatalogKeyRecords>(*catalog_);
-  RK_TRY_ASSIGN(keys_, kms::KeyRing::open(root(), *key_records_));
+  RK_TRY_ASSIGN(master_keys_, kms::EmbeddedKeys::create(root()));
+  RK_TRY_ASSIGN(keys_, kms::KeyDirectory::open(root(), *key_records_, *master_keys_));
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   RK_TRY(replay(*catalog_, *layers_, history));

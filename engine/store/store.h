@@ -9,7 +9,8 @@
 #include "engine/io/local_storage.h"
 #include "engine/io/reserved_storage.h"
 #include "engine/io/store_lock.h"
-#include "engine/kms/key_ring.h"
+#include "engine/kms/embedded_keys.h"
+#include "engine/kms/key_directory.h"
 #include "engine/store/catalog_key_records.h"
 #include "engine/store/checkpointer.h"
 #include "engine/store/health.h"
@@ -33,7 +34,7 @@ class Store {
 
   io::ReservedStorage& storage() { return *storage_; }
   catalog::Catalog& catalog() { return *catalog_; }
-  kms::KeyService& keys() { return *keys_; }
+  kms::KeyDirectory& keys() { return *keys_; }
   blocks::LayerRegistry& layers() { return *layers_; }
   Checkpointer& checkpointer() { return *checkpointer_; }
   Health& health() { return health_; }
@@ -58,7 +59,8 @@ class Store {
   Health health_;
   std::unique_ptr<catalog::Catalog> catalog_;
   std::unique_ptr<CatalogKeyRecords> key_records_;
-  std::unique_ptr<kms::KeyRing> keys_;
+  std::unique_ptr<kms::MasterKeys> master_keys_;
+  std::unique_ptr<kms::KeyDirectory> keys_;
   std::unique_ptr<blocks::LayerRegistry> layers_;
   std::unique_ptr<Checkpointer> checkpointer_;
 };

@@ -93,7 +93,6 @@ void add_records(Seeds& seeds, catalog::Catalog& catalog) {
 
 class OneRecord final : public kms::KeyRecords {
  public:
-  Result<std::optional<std::string>> get(const kms::KeyId&) override { return std::optional(record); }
   Result<std::vector<std::pair<kms::KeyId, std::string>>> all() override {
     return std::vector<std::pair<kms::KeyId, std::string>>{};
   }
@@ -108,22 +107,23 @@ class OneRecord final : public kms::KeyRecords {
 void add_keys(Seeds& seeds) {
   const crypto::Key root = fixed_key();
   OneRecord records;
-  const auto ring = must(kms::KeyRing::open(root, records));
-  const kms::KeyId id = must(ring->create("tenant", 1000)).id;
+  const auto masters = must(kms::EmbeddedKeys::create(root));
+  const auto keys = must(kms::KeyDirectory::open(root, records, *masters));
+  const kms::KeyId id = must(keys->create("tenant", 1000)).id;
   const auto add = [&] {
-    seeds.add("key_ring", 'r', records.record.substr(0, records.record.size() - sizeof(crypto::Digest)));
+    seeds.add("key_record", 'r', records.record.substr(0, records.record.size() - sizeof(crypto::Digest)));
   };
   add();
-  must(ring->grant(id, 1001));
-  must(ring->rotate(id));
+  must(keys->grant(id, 1001));
+  must(keys->rotate(id));
   add();
   constexpr std::size_t kVersionAt = 1 + 16 + 1 + 4 + 6;  // of the newest version, behind the alias
   records.record[kVersionAt] = 9;                         // which it does not have
   add();
-  must(ring->schedule_deletion(id, now()));
+  must(keys->schedule_deletion(id, now()));
   add();
   for (const char* alias : {"tenant", "a", "a.b_c-9", "-a", ".", "0123456789abcdef0123456789ABCDEF", "a b"})
-    seeds.add("key_ring", 'a', alias);
+    seeds.add("key_record", 'a', alias);
 }
 
 void add_superblocks(Seeds& seeds, const std::string& store) {

@@ -1,7 +1,7 @@
 // A fixture: the parts of an open store below the name space, put together as Store does it, over a storage with faults.
 #pragma once
 
-#include "engine/kms/key_ring.h"
+#include "engine/kms/key_directory.h"
 #include "engine/store/catalog_key_records.h"
 #include "engine/store/checkpointer.h"
 #include "engine/store/leftovers.h"
@@ -9,6 +9,7 @@
 #include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
+#include "tests/support/watched_keys.h"
 
 namespace rekeyfs::test {
 
@@ -20,7 +21,8 @@ class FaultyStore : public TempDirectory {
     std::unique_ptr<io::ReservedStorage> storage;
     std::unique_ptr<catalog::Catalog> catalog;
     std::unique_ptr<store::CatalogKeyRecords> records;
-    std::unique_ptr<kms::KeyRing> keys;
+    std::unique_ptr<test::WatchedKeys> masters;
+    std::unique_ptr<kms::KeyDirectory> keys;
     std::unique_ptr<blocks::LayerRegistry> layers;
     store::Health health{false};
     std::unique_ptr<store::Checkpointer> checkpointer;
@@ -47,7 +49,8 @@ class FaultyStore : public TempDirectory {
     parts_->catalog = std::move(*opened);
     const catalog::Journal::History history = parts_->catalog->take_history();
     parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
-    parts_->keys = std::move(*kms::KeyRing::open(root_, *parts_->records));
+    parts_->masters = std::make_unique<WatchedKeys>(root_);
+    parts_->keys = std::move(*kms::KeyDirectory::open(root_, *parts_->records, *parts_->masters));
     parts_->layers = blocks::LayerRegistry::create(storage, *parts_->catalog, *parts_->keys, root_, id_).value();
     parts_->checkpointer = std::make_unique<store::Checkpointer>(storage, *parts_->catalog, *parts_->layers, parts_->health);
     ASSERT_TRUE(store::replay(*parts_->catalog, *parts_->layers, history));

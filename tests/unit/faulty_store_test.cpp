@@ -39,9 +39,11 @@ TEST_F(FaultyStoreTest, ALayerIsReadThatWasOpenBeforeItsKeysOldVersionWent) {
   const std::shared_ptr<blocks::Layer> opened = layer(id);
   const auto rotated = parts_->keys->rotate(key->id);
   ASSERT_TRUE(rotated) << test::error_text(rotated);
+  const auto rewrapped = parts_->layers->rewrap(id);
+  ASSERT_TRUE(rewrapped && *rewrapped);
   {
     catalog::WriteTxn txn(*parts_->catalog);
-    ASSERT_TRUE(parts_->layers->rewrap(txn, id));
+    ASSERT_TRUE(parts_->layers->put_rewrapped(txn, **rewrapped));
     ASSERT_TRUE(txn.commit());
   }
   ASSERT_TRUE(parts_->keys->forget_versions(key->id, rotated->version));

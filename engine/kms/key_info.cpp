@@ -1,6 +1,12 @@
-#include "engine/kms/key_service.h"
+#include "engine/kms/key_info.h"
+
+#include <algorithm>
+#include <cctype>
 
 namespace rekeyfs::kms {
+namespace {
+constexpr std::size_t kMostAliasBytes = 128;
+}
 
 std::string_view name_of(KeyState state) {
   switch (state) {
@@ -12,6 +18,17 @@ std::string_view name_of(KeyState state) {
       return "pending-deletion";
   }
   return "unknown";
+}
+
+bool is_hex_id(std::string_view text) {
+  return text.size() == 32 &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c) != 0; });
+}
+
+bool is_alias(std::string_view text) {
+  constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !text.empty() && text.size() <= kMostAliasBytes && text[0] != '-' && text[0] != '.' &&
+         text.find_first_not_of(kAllowed) == std::string_view::npos && !is_hex_id(text);
 }
 
 Status check_enabled(const KeyInfo& key) {

@@ -1,5 +1,6 @@
-// The key ring: names that users give their keys, and the records that are read when a store is opened.
-#include "engine/kms/key_ring.h"
+// The key directory: names that users give their keys, and the records that are read when a store is opened.
+#include "engine/kms/embedded_keys.h"
+#include "engine/kms/key_directory.h"
 
 #include <algorithm>
 #include <map>
@@ -11,10 +12,6 @@ namespace {
 
 class RecordsInMemory final : public kms::KeyRecords {
  public:
-  Result<std::optional<std::string>> get(const kms::KeyId& id) override {
-    const auto found = records.find(id);
-    return found == records.end() ? std::optional<std::string>() : std::optional(found->second);
-  }
   Result<std::vector<std::pair<kms::KeyId, std::string>>> all() override {
     return std::vector<std::pair<kms::KeyId, std::string>>(records.begin(), records.end());
   }
@@ -32,14 +29,15 @@ class RecordsInMemory final : public kms::KeyRecords {
 
 void try_alias(const crypto::Key& root, std::string_view alias) {
   RecordsInMemory records;
-  const auto ring = must(kms::KeyRing::open(root, records));
-  const auto made = ring->create(alias, 1000);
-  const auto found = ring->find(alias);
+  const auto masters = must(kms::EmbeddedKeys::create(root));
+  const auto directory = must(kms::KeyDirectory::open(root, records, *masters));
+  const auto made = directory->create(alias, 1000);
+  const auto found = directory->find(alias);
   require(made.has_value() == found.has_value(), "a key that was made is found by its name, and no other");
   if (!made) return;
   require(found->id == made->id && found->alias == alias, "under its name is this key");
-  require(must(ring->find(to_hex(made->id))).alias == alias, "a name is no other key's id");
-  require(must(kms::KeyRing::open(root, records))->find(alias).has_value(),
+  require(must(directory->find(to_hex(made->id))).alias == alias, "a name is no other key's id");
+  require(must(kms::KeyDirectory::open(root, records, *masters))->find(alias).has_value(),
           "a key is there when the store is opened again");
 }
 
@@ -52,17 +50,18 @@ void try_record(const crypto::Key& root, std::string_view body) {
   in.get_into(id);
   RecordsInMemory records;
   records.records.emplace(id, std::string(body) + std::string(as_text(mac.digest(as_bytes(body)))));
-  const auto ring = kms::KeyRing::open(root, records);
-  if (!ring) return;
-  const kms::KeyInfo info = must((*ring)->find(id));
-  require(must((*ring)->find(info.alias)).id == id, "a key is found by its alias");
-  const auto wrapped = (*ring)->wrap(id, root, {});
+  const auto masters = must(kms::EmbeddedKeys::create(root));
+  const auto directory = kms::KeyDirectory::open(root, records, *masters);
+  if (!directory) return;
+  const kms::KeyInfo info = must((*directory)->find(id));
+  require(must((*directory)->find(info.alias)).id == id, "a key is found by its alias");
+  const auto wrapped = (*directory)->wrap(id, root, {});
   require(wrapped.has_value() == (info.state == kms::KeyState::enabled), "a key wraps exactly if it is enabled");
-  if (wrapped) require(must((*ring)->unwrap(id, *wrapped, {})) == root, "and unwraps the same");
+  if (wrapped) require(must((*directory)->unwrap(id, *wrapped, {})) == root, "and unwraps the same");
   // Written again, as by any change.
   if (info.state == kms::KeyState::pending_deletion) return;
-  require((*ring)->disable(id).has_value(), "a key can be disabled");
-  const auto again = kms::KeyRing::open(root, records);
+  require((*directory)->disable(id).has_value(), "a key can be disabled");
+  const auto again = kms::KeyDirectory::open(root, records, *masters);
   require(again.has_value(), "a record that is written can be read");
   require(must((*again)->find(id)).grantees == info.grantees, "and says the same");
 }

@@ -1,0 +1,341 @@
+#include "engine/kms/key_directory.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "engine/base/bytes.h"
+#include "engine/base/log.h"
+
+namespace rekeyfs::kms {
+namespace {
+
+constexpr std::string_view kDataPurpose = "rekeyfs v1 data key";
+
+KeyId id_from_hex(std::string_view hex) {
+  KeyId id;
+  for (std::size_t i = 0; i < id.size(); ++i) {
+    unsigned value = 0;
+    std::from_chars(hex.data() + 2 * i, hex.data() + 2 * i + 2, value, 16);
+    id[i] = static_cast<std::byte>(value);
+  }
+  return id;
+}
+
+// A random version 4 identifier, so that it can also be written as an RFC 4122 UUID.
+Result<KeyId> random_id() {
+  KeyId id;
+  RK_TRY(crypto::fill_random(id));
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  return id;
+}
+
+// What the wrapping of a data key authenticates beside it.
+std::string wrap_context(const KeyId& id, KeyVersion version, ByteView context) {
+  return Writer().put_string(kDataPurpose).put_raw(id).put(version).put_string(as_text(context)).take();
+}
+
+Error no_such_key(std::string_view name) {
+  return Error{Errc::no_key, "there is no key \"" + std::string(name) +
+                                 "\": `rekeyfs key list` shows all, `rekeyfs key "
+                                 "create` makes one"};
+}
+
+bool is_deletion_due(const KeyInfo& key) { return key.state == KeyState::pending_deletion && key.deletion <= now(); }
+
+Status check_not_due(const KeyInfo& key) {
+  if (!is_deletion_due(key)) return {};
+  return fail(Errc::invalid, "the deletion of key \"" + key.alias + "\" is due and takes place now");
+}
+
+}  // namespace
+
+// --- records ---------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<KeyDirectory>> KeyDirectory::open(const crypto::Key& root, KeyRecords& records, MasterKeys& masters) {
+  RK_TRY_ASSIGN(KeyRecordCodec codec, KeyRecordCodec::create(root));
+  std::unique_ptr<KeyDirectory> directory(new KeyDirectory(std::move(codec), records, masters));
+  RK_TRY_ASSIGN(const auto all, records.all());
+  for (const auto& [id, record] : all) RK_TRY(directory->load(id, record));
+  return directory;
+}
+
+Status KeyDirectory::load(const KeyId& id, std::string_view record) {
+  Entry entry;
+  RK_TRY_ASSIGN(entry.record, codec_.decode(id, record));
+  RK_TRY(make_ready(entry));
+  Lock change(change_);
+  if (is_taken(entry.record.info.alias)) return fail(damaged_record(id, "has the alias of another key"));
+  publish(prepare(std::move(entry)));
+  return {};
+}
+
+Status KeyDirectory::make_ready(Entry& entry) const {
+  const KeyRecord& record = entry.record;
+  if (record.info.state != KeyState::enabled) entry.masters.clear();
+  if (record.info.state != KeyState::enabled) return {};
+  std::erase_if(entry.masters, [&](const auto& master) { return !record.handles.contains(master.first); });
+  for (const auto& [version, handle] : record.handles) {
+    if (entry.masters.contains(version)) continue;
+    auto master = masters_.open(record.info.id, version, handle);
+    if (!master && master.error().code == Errc::corrupt)
+      return fail(damaged_record(record.info.id, "holds a master key that does not open"));
+    if (!master) return fail(master.error());
+    entry.masters.emplace(version, std::move(*master));
+  }
+  return {};
+}
+
+KeyDirectory::Prepared KeyDirectory::prepare(Entry entry) {
+  KeyInfo& info = entry.record.info;
+  info.oldest = entry.record.handles.begin()->first;
+  Prepared prepared;
+  prepared.alias.emplace(info.alias, info.id);
+  const KeyId id = info.id;
+  prepared.entry.emplace(id, std::move(entry));
+  return prepared;
+}
+
+void KeyDirectory::publish(Prepared prepared) noexcept {
+  auto fresh = prepared.entry.extract(prepared.entry.begin());
+  fresh.mapped().gate->set_open(fresh.mapped().record.info.state == KeyState::enabled);
+  UniqueLock lock(mutex_);
+  ids_.merge(prepared.alias);
+  const auto there = entries_.find(fresh.key());
+  if (there == entries_.end()) entries_.insert(std::move(fresh));
+  else there->second = std::move(fresh.mapped());
+}
+
+Result<KeyDirectory::Entry> KeyDirectory::copy_of(const KeyId& id) const {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
+  return at->second;
+}
+
+Result<KeyInfo> KeyDirectory::change(const KeyId& id, const Edit& edit) {
+  Lock change(change_);
+  RK_TRY_ASSIGN(Entry entry, copy_of(id));
+  RK_TRY(edit(entry.record));
+  RK_TRY(make_ready(entry));
+  const std::string record = codec_.encode(entry.record);
+  Prepared prepared = prepare(std::move(entry));
+  RK_TRY(records_.put(id, record));
+  publish(std::move(prepared));
+  return find(id);
+}
+
+Result<KeyInfo> KeyDirectory::add(Entry entry) {
+  const KeyInfo info = entry.record.info;
+  RK_TRY(make_ready(entry));
+  Lock change(change_);
+  if (is_taken(info.alias))
+    return fail(Errc::exists, "there is a key \"" + info.alias + "\" already: choose another name");
+  const std::string record = codec_.encode(entry.record);
+  Prepared prepared = prepare(std::move(entry));
+  RK_TRY(records_.put(info.id, record));
+  publish(std::move(prepared));
+  return info;
+}
+
+bool KeyDirectory::is_taken(std::string_view alias) const {
+  SharedLock lock(mutex_);
+  return ids_.find(alias) != ids_.end();
+}
+
+// --- looking up ------------------------------------------------------------------------------------------------
+
+Result<KeyInfo> KeyDirectory::find(std::string_view alias_or_id) const {
+  SharedLock lock(mutex_);
+  const Entry* entry = entry_of(alias_or_id);
+  if (entry == nullptr) return fail(no_such_key(alias_or_id));
+  return entry->record.info;
+}
+
+Result<KeyInfo> KeyDirectory::find(const KeyId& id) const {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
+  return at->second.record.info;
+}
+
+Result<std::vector<KeyInfo>> KeyDirectory::list() const {
+  SharedLock lock(mutex_);
+  std::vector<KeyInfo> all;
+  for (const auto& [alias, id] : ids_) all.push_back(entries_.at(id).record.info);
+  return all;
+}
+
+const KeyDirectory::Entry* KeyDirectory::entry_of(std::string_view alias_or_id) const {
+  if (const auto alias = ids_.find(alias_or_id); alias != ids_.end()) return &entries_.at(alias->second);
+  if (!is_hex_id(alias_or_id)) return nullptr;
+  const auto at = entries_.find(id_from_hex(alias_or_id));
+  return at == entries_.end() ? nullptr : &at->second;
+}
+
+std::shared_ptr<const KeyGate> KeyDirectory::gate_of(const KeyId& id) const {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  return at == entries_.end() ? std::make_shared<const KeyGate>() : at->second.gate;
+}
+
+// --- using a key -----------------------------------------------------------------------------------------------
+
+Result<KeyDirectory::Usable> KeyDirectory::usable(const KeyId& id, std::optional<KeyVersion> version) const {
+  SharedLock lock(mutex_);
+  const auto at = entries_.find(id);
+  if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
+  const KeyInfo& info = at->second.record.info;
+  RK_TRY(check_enabled(info));
+  Usable usable{info.alias, version.value_or(info.version), nullptr};
+  const auto master = at->second.masters.find(usable.version);
+  if (master != at->second.masters.end()) usable.master = master->second;
+  return usable;
+}
+
+Result<WrappedKey> KeyDirectory::wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) const {
+  RK_TRY_ASSIGN(const Usable key, usable(id, std::nullopt));
+  RK_TRY_ASSIGN(std::string bytes, key.master->wrap(data_key, as_bytes(wrap_context(id, key.version, context))));
+  return WrappedKey{key.version, std::move(bytes)};
+}
+
+Result<crypto::Key> KeyDirectory::unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) const {
+  RK_TRY_ASSIGN(const Usable key, usable(id, wrapped.version));
+  if (key.master) {
+    auto opened = key.master->unwrap(wrapped.bytes, as_bytes(wrap_context(id, wrapped.version, context)));
+    if (opened || opened.error().code != Errc::corrupt) return opened;
+  }
+  return fail(Errc::corrupt, "a data key does not open with version " + std::to_string(wrapped.version) + " of key \"" + key.alias +
+                                 "\": it is damaged or belongs elsewhere; run `rekeyfs check`");
+}
+
+// --- the life of a key -----------------------------------------------------------------------------------------
+
+Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
+  if (!is_alias(alias))
+    return fail(Errc::invalid,
+                "\"" + std::string(alias) +
+                    "\" is no name for a key: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
+                    "with '.' or '-', and not 32 hex digits (that is an id)");
+  if (is_taken(alias))  // asked again when it is added: but most are told before a key is made
+    return fail(Errc::exists, "there is a key \"" + std::string(alias) + "\" already: choose another name");
+  Entry entry;
+  KeyInfo& info = entry.record.info;
+  RK_TRY_ASSIGN(info.id, random_id());
+  info.alias = alias;
+  info.owner = owner;
+  info.created = now();
+  RK_TRY_ASSIGN(std::string handle, masters_.make(info.id, info.version));
+  entry.record.handles.emplace(info.version, std::move(handle));
+  const KeyRecord record = entry.record;
+  auto added = add(std::move(entry));
+  if (!added) static_cast<void>(destroy(record, info.version + 1));
+  return added;
+}
+
+Result<KeyInfo> KeyDirectory::disable(const KeyId& id) {
+  return change(id, [](KeyRecord& record) -> Status {
+    if (record.info.state == KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is to be deleted and cannot be used as it is: cancel its deletion first");
+    record.info.state = KeyState::disabled;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::enable(const KeyId& id) {
+  return change(id, [](KeyRecord& record) -> Status {
+    if (record.info.state == KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is to be deleted: `rekeyfs key cancel-deletion` keeps and enables it");
+    record.info.state = KeyState::enabled;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::schedule_deletion(const KeyId& id, Timestamp when) {
+  return change(id, [when](KeyRecord& record) -> Status {
+    RK_TRY(check_not_due(record.info));
+    record.info.state = KeyState::pending_deletion;
+    record.info.deletion = when;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::cancel_deletion(const KeyId& id) {
+  return change(id, [](KeyRecord& record) -> Status {
+    if (record.info.state != KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is not to be deleted");
+    RK_TRY(check_not_due(record.info));
+    record.info.state = KeyState::enabled;
+    record.info.deletion = 0;
+    return {};
+  });
+}
+
+// The record goes last: without its handle the service's key could not be destroyed any more.
+Status KeyDirectory::remove(const KeyId& id) {
+  RK_TRY_ASSIGN(const Entry entry, copy_of(id));
+  const KeyInfo& info = entry.record.info;
+  if (!is_deletion_due(info)) return fail(Errc::invalid, "the deletion of key \"" + info.alias + "\" is not due");
+  RK_TRY(destroy(entry.record, std::numeric_limits<KeyVersion>::max()));
+  Lock change(change_);
+  RK_TRY(records_.remove(id));
+  UniqueLock lock(mutex_);
+  ids_.erase(info.alias);
+  entries_.erase(id);
+  return {};
+}
+
+// The versions before `before`.
+Status KeyDirectory::destroy(const KeyRecord& record, KeyVersion before) {
+  for (const auto& [version, handle] : record.handles)
+    if (version < before) RK_TRY(masters_.destroy(record.info.id, version, handle));
+  return {};
+}
+
+Result<KeyInfo> KeyDirectory::rotate(const KeyId& id) {
+  RK_TRY_ASSIGN(const KeyInfo before, find(id));
+  RK_TRY(check_enabled(before));
+  const KeyVersion next = before.version + 1;
+  RK_TRY_ASSIGN(const std::string handle, masters_.make(id, next));
+  auto rotated = change(id, [&](KeyRecord& record) -> Status {
+    RK_TRY(check_enabled(record.info));
+    if (!record.handles.emplace(next, handle).second)
+      return fail(Errc::busy, "key \"" + record.info.alias + "\" is being rotated by somebody else: try again");
+    record.info.version = next;
+    return {};
+  });
+  if (rotated) return rotated;
+  if (const Status destroyed = masters_.destroy(id, next, handle); !destroyed)
+    log::warn("version {} of key \"{}\" was made in vain and stays with the key service: {}", next, before.alias, describe(destroyed.error()));
+  return rotated;
+}
+
+Status KeyDirectory::forget_versions(const KeyId& id, KeyVersion oldest) {
+  RK_TRY_ASSIGN(const Entry entry, copy_of(id));
+  const KeyVersion first_kept = std::min(oldest, entry.record.info.version);
+  RK_TRY(destroy(entry.record, first_kept));
+  RK_TRY(change(id, [first_kept](KeyRecord& record) -> Status {
+    record.handles.erase(record.handles.begin(), record.handles.lower_bound(first_kept));
+    return {};
+  }));
+  return {};
+}
+
+Result<KeyInfo> KeyDirectory::grant(const KeyId& id, uid_t user) {
+  return change(id, [user](KeyRecord& record) -> Status {
+    std::vector<uid_t>& users = record.info.grantees;
+    if (!std::binary_search(users.begin(), users.end(), user)) users.insert(std::upper_bound(users.begin(), users.end(), user), user);
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::revoke(const KeyId& id, uid_t user) {
+  return change(id, [user](KeyRecord& record) -> Status {
+    if (std::erase(record.info.grantees, user) == 0)
+      return fail(Errc::invalid, "user " + std::to_string(user) + " has no grant for key \"" + record.info.alias + "\"");
+    return {};
+  });
+}
+
+}  // namespace rekeyfs::kms
