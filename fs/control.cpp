@@ -371,8 +371,15 @@ Result<json> key_change(const Call& call) {
 Result<json> rotate(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
-  RK_TRY_ASSIGN(std::uint64_t images, call.engine.keys().rotate_directory(node.ino, alias, call.caller));
-  return json{{"images", images}, {"path", text(call.engine.names().path_of(node.ino))}};
+  Keys& keys = call.engine.keys();
+  const bool dry_run = call.request.value("dry_run", false);
+  RK_TRY_ASSIGN(const RotationPlan plan, dry_run ? keys.plan_rotation(node.ino, alias, call.caller)
+                                                 : keys.rotate_directory(node.ino, alias, call.caller));
+  return json{{"path", text(call.engine.names().path_of(node.ino))},
+              {"images", plan.images},
+              {"bytes_to_transform", plan.bytes_to_transform},
+              {"space_needed", plan.space_needed},
+              {"space_available", plan.space_available}};
 }
 
 Result<json> profile_show(const Call& call) {

@@ -9,6 +9,7 @@
 #include "engine/base/result.h"
 #include "engine/types/caller.h"
 #include "engine/types/key_facts.h"
+#include "engine/types/rotation_plan.h"
 
 namespace rekeyfs {
 
@@ -24,8 +25,11 @@ class Keys {
   // The images that need the key, by path.
   virtual Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) = 0;
   // Changes the policy of the directory, and has its images, and those of subdirectories with the same policy, encrypted
-  // anew in the background, readable and writable meanwhile. How many. For the owner of the directory and root.
-  virtual Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
+  // anew in the background, readable and writable meanwhile. For the owner of the directory and root. Errc::no_space, and
+  // nothing has changed, if there is not room for it.
+  virtual Result<RotationPlan> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
+  // What that would do. Changes nothing.
+  virtual Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
 };
 
 }  // namespace rekeyfs

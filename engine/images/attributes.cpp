@@ -148,7 +148,10 @@ Status OurAttributes::change(Ino ino, const Caller& caller, const std::function<
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
   if (caller.uid != 0 && caller.uid != inode.uid)
     return fail(Errc::not_permitted, "only its owner or root sets the user.rekeyfs attributes of a file or directory");
+  const std::optional<kms::KeyId> key_before = inode.policy.key;
   RK_TRY(edit(inode));
+  // Another key chosen by hand is the last word: a rotation under way would change it back.
+  if (inode.policy.key != key_before) txn.erase(catalog::make_key(catalog::Table::rotation, ino.value()));
   inode.changed = now();
   names::Tree::put(txn, ino, inode);
   RK_TRY(txn.commit());
@@ -161,7 +164,6 @@ Status OurAttributes::set(Ino ino, std::string_view name, std::string_view value
                         : seen.kind == NodeKind::image && (name == "type" || name == "protected");
   if (!settable) return not_settable(name);
   RK_TRY(check_value(value));
-  // The key service is asked before the transaction.
   std::optional<kms::KeyId> key;
   if (name == "key") {
     RK_TRY_ASSIGN(const kms::KeyInfo info, store_.keys().find(value));

@@ -114,15 +114,19 @@ Status OpenImages::reap_orphans() {
     orphans.push_back(Ino{Reader(key.substr(1)).get_be64()});
     return true;
   }));
-  for (const Ino ino : orphans) {
-    Released released;
-    {
-      WriteTxn txn(store_.catalog());
-      RK_TRY(reap(txn, ino, released));
-      RK_TRY(txn.commit());
-    }
-    forget(ino, released);
+  for (const Ino ino : orphans)  // a damaged record keeps no store from being opened
+    if (const Status reaped = reap_orphan(ino); !reaped) log::error("deleted image {} stays: {}", ino.value(), describe(reaped.error()));
+  return {};
+}
+
+Status OpenImages::reap_orphan(Ino ino) {
+  Released released;
+  {
+    WriteTxn txn(store_.catalog());
+    RK_TRY(reap(txn, ino, released));
+    RK_TRY(txn.commit());
   }
+  forget(ino, released);
   return {};
 }
 

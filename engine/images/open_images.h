@@ -65,6 +65,7 @@ class OpenImages final : public names::ImageReaper {
   void release(Ino ino) noexcept EXCLUDES(opening_);
   Result<std::shared_ptr<Image>> load(Ino ino) const;
   Status reap(catalog::WriteTxn& txn, Ino ino, Released& released);
+  Status reap_orphan(Ino ino);
   void reap_now(Ino ino);
   void forget(Ino ino, const Released& released);
 

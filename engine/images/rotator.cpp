@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "engine/base/log.h"
+#include "engine/images/rotation_estimate.h"
 #include "engine/keys/key_access.h"
 #include "engine/types/attributes.h"
 #include "engine/types/event.h"
@@ -15,21 +16,113 @@ using catalog::make_key;
 using names::InodeRecord;
 
 namespace {
+
 using namespace std::chrono_literals;
 constexpr Background::Duration kNextWalk = 1s;
-constexpr std::size_t kEntriesAtATime = 256;
+constexpr std::size_t kEntriesAtATime = 256;  // looked at, and policies changed in one transaction
+
+bool is_gone(const Error& error) { return error.code == Errc::stale || error.code == Errc::not_found; }
+
+std::string mib_text(std::uint64_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
+
 }  // namespace
 
 Status Rotator::start() {
   return background_.start([this] { return step(); });
 }
 
-Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+std::optional<Rotator::Rotation> Rotator::decode(std::string_view at, std::string_view value) {
+  Rotation rotation;
+  rotation.directory = Ino{Reader(at.substr(1)).get_be64()};
+  Reader in(value);
+  in.get_into(rotation.key);
+  rotation.asker = in.get<std::uint32_t>();
+  if (in.finished()) return rotation;
+  log::error("the record of a rotation of directory {} is malformed", rotation.directory.value());
+  return std::nullopt;
+}
+
+// --- asking for a rotation -------------------------------------------------------------------------------------
+
+Result<RotationPlan> Rotator::plan(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+  RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
+  const Rotation rotation{directory, key.id, caller.uid};
+  RK_TRY_ASSIGN(const Key before, may_rotate(rotation, caller));
+  return plan_of(rotation, before);
+}
+
+Result<RotationPlan> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY(store_.health().may_write());
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
   const Rotation rotation{directory, key.id, caller.uid};
-  RK_TRY(change_policies(rotation, caller));
+  RK_TRY_ASSIGN(const Key before, may_rotate(rotation, caller));
+  RK_TRY_ASSIGN(RotationPlan plan, plan_of(rotation, before));
+  RK_TRY(check_room(rotation, before, plan));
+  RK_TRY_ASSIGN(const std::vector<Rotation> earlier, on_record());
+  for (const Rotation& other : earlier)
+    if (other.directory == directory) RK_TRY(change_policies(other));  // if it was interrupted
+  RK_TRY(put_on_record(rotation, before));
+  RK_TRY(change_policies(rotation));
   RK_TRY_ASSIGN(const Walk done, walk(rotation));
+  plan.images = done.taken;
+  return plan;
+}
+
+Result<Rotator::Key> Rotator::may_rotate(const Rotation& rotation, const Caller& caller) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
+  if (inode.kind != NodeKind::directory) return fail(Errc::not_directory, "only a directory's images are given a new key together: replicate a single image instead");
+  if (caller.uid != 0 && caller.uid != inode.uid)
+    return fail(Errc::not_permitted, "only its owner or root gives a directory a new key");
+  RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
+  RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
+  return inode.policy.key;
+}
+
+Result<RotationPlan> Rotator::plan_of(const Rotation& rotation, const Key& before) {
+  RotationEstimate estimate(store_.layers());
+  RK_TRY(for_each_directory(rotation, before, [&](Ino, const std::vector<DirectoryEntry>& entries) -> Status {
+    for (const DirectoryEntry& entry : entries) {
+      const auto inode = entry.kind == NodeKind::image ? tree_.get(entry.ino) : fail(Errc::is_directory);
+      if (!inode) continue;
+      const auto top = store_.layers().record_of(inode->image.layer);
+      // What is damaged, or gone meanwhile, will not be taken.
+      if (top && top->key != rotation.key) static_cast<void>(estimate.add(inode->image.layer));
+    }
+    return {};
+  }));
+  RotationPlan plan;
+  plan.images = estimate.images();
+  plan.bytes_to_transform = estimate.bytes();
+  RK_TRY_ASSIGN(plan.space_needed, estimate.peak());
+  RK_TRY_ASSIGN(const io::Space space, store_.storage().space());
+  plan.space_available = space.available;
+  return plan;
+}
+
+Status Rotator::check_room(const Rotation& rotation, const Key& before, RotationPlan& plan) {
+  if (plan.space_needed <= plan.space_available) return {};
+  RK_TRY(store_.checkpointer().run());  // what was deleted lately makes room
+  RK_TRY_ASSIGN(plan, plan_of(rotation, before));
+  if (plan.space_needed <= plan.space_available) return {};
+  return fail(Errc::no_space, "No space left on device: while its images are encrypted anew, up to " + mib_text(plan.space_needed) +
+                                  " more are needed, and " + mib_text(plan.space_available) +
+                                  " are free; delete images, or make room on the disk of the store");
+}
+
+Status Rotator::put_on_record(const Rotation& rotation, const Key& before) {
+  Event event;
+  event.kind = EventKind::rotation_asked;
+  event.uid = rotation.asker;
+  event.path = tree_.path_of(rotation.directory);
+  event.key = audit::key_named(store_.keys(), rotation.key);
+  event.key_before = audit::key_named(store_.keys(), before);
+  {
+    catalog::WriteTxn txn(store_.catalog());
+    txn.put(make_key(Table::rotation, rotation.directory.value()),
+            Writer().put_raw(rotation.key).put(static_cast<std::uint32_t>(rotation.asker)).take());
+    RK_TRY(audit_.add(txn, std::move(event)));
+    RK_TRY(txn.commit());
+  }
   {
     Lock lock(mutex_);
     ++asked_;
@@ -37,65 +130,89 @@ Result<std::uint64_t> Rotator::rotate(Ino directory, std::string_view alias_or_i
     next_walk_ = Background::Clock::now() + kNextWalk;
   }
   background_.wake();
-  return done.taken;
+  return {};
 }
 
-Status Rotator::change_policies(const Rotation& rotation, const Caller& caller) {
+// --- policies --------------------------------------------------------------------------------------------------
+
+Status Rotator::change_policies(const Rotation& rotation) {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
-  if (inode.kind != NodeKind::directory) return fail(Errc::not_directory, "only a directory's images are given a new key together: replicate a single image instead");
-  if (caller.uid != 0 && caller.uid != inode.uid)
-    return fail(Errc::not_permitted, "only its owner or root gives a directory a new key");
-  RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
-  RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
-  std::vector<Ino> directories{rotation.directory};
-  RK_TRY(add_subdirectories(rotation.directory, inode.policy, directories));
-  Event event;
-  event.kind = EventKind::rotation_asked;
-  event.uid = caller.uid;
-  event.path = tree_.path_of(rotation.directory);
-  event.key = audit::key_named(store_.keys(), rotation.key);
-  event.key_before = audit::key_named(store_.keys(), inode.policy.key);
-
-  catalog::WriteTxn txn(store_.catalog());
-  for (Ino ino : directories) {
-    auto one = names::Tree::get(txn, ino);
-    if (!one) continue;  // removed meanwhile
-    one->policy.key = rotation.key;
-    one->changed = now();
-    names::Tree::put(txn, ino, *one);
+  const Key before = inode.policy.key;
+  if (before == rotation.key) return {};
+  // Again for those that were made meanwhile below one that had not been changed yet.
+  for (std::size_t changed = 1; changed > 0;) {
+    RK_TRY_ASSIGN(changed, change_policies_below(rotation, before));
   }
-  txn.put(make_key(Table::rotation, rotation.directory.value()),
-          Writer().put_raw(rotation.key).put(static_cast<std::uint32_t>(rotation.asker)).take());
-  RK_TRY(audit_.add(txn, std::move(event)));
-  RK_TRY(txn.commit());
+  RK_TRY(change_some({rotation.directory}, before, rotation.key));
+  RK_TRY(change_policies_below(rotation, before));
   return {};
 }
 
-Status Rotator::add_subdirectories(Ino directory, const names::Policy& policy, std::vector<Ino>& found) const {
-  for (std::deque<Ino> left{directory}; !left.empty(); left.pop_front()) {
-    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, entries_of(left.front()));
+Result<std::size_t> Rotator::change_policies_below(const Rotation& rotation, const Key& before) {
+  std::size_t changed = 0;
+  RK_TRY(for_each_directory(rotation, before, [&](Ino, const std::vector<DirectoryEntry>& entries) -> Status {
+    std::vector<Ino> directories;
     for (const DirectoryEntry& entry : entries) {
-      if (entry.kind != NodeKind::directory) continue;
-      const auto inode = tree_.get(entry.ino);
-      if (!inode || inode->policy.key != policy.key) continue;
-      found.push_back(entry.ino);
-      left.push_back(entry.ino);
+      const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
+      if (inode && inode->policy.key == before) directories.push_back(entry.ino);
     }
+    RK_TRY_ASSIGN(const std::size_t some, change_some(directories, before, rotation.key));
+    changed += some;
+    return {};
+  }));
+  return changed;
+}
+
+Result<std::size_t> Rotator::change_some(const std::vector<Ino>& directories, const Key& before, const kms::KeyId& key) {
+  if (directories.empty()) return 0;
+  std::size_t changed = 0;
+  catalog::WriteTxn txn(store_.catalog());
+  for (const Ino ino : directories) {
+    auto inode = names::Tree::get(txn, ino);
+    if (!inode || inode->policy.key != before) continue;  // removed, or given another key meanwhile
+    inode->policy.key = key;
+    inode->changed = now();
+    names::Tree::put(txn, ino, *inode);
+    ++changed;
+  }
+  RK_TRY(txn.commit());
+  return changed;
+}
+
+// --- walking ---------------------------------------------------------------------------------------------------
+
+Status Rotator::for_each_directory(const Rotation& rotation, const Key& before, const Visit& visit) const {
+  for (std::deque<Ino> left{rotation.directory}; !left.empty(); left.pop_front()) {
+    const Ino directory = left.front();
+    RK_TRY(for_some_entries(directory, [&](const std::vector<DirectoryEntry>& entries) -> Status {
+      for (const DirectoryEntry& entry : entries) {
+        const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
+        if (inode && (inode->policy.key == before || inode->policy.key == rotation.key)) left.push_back(entry.ino);
+      }
+      return visit(directory, entries);
+    }));
   }
   return {};
+}
+
+Status Rotator::for_some_entries(Ino directory, const std::function<Status(const std::vector<DirectoryEntry>&)>& visit) const {
+  for (std::uint64_t cookie = 0;;) {
+    const auto some = tree_.list(directory, cookie, kEntriesAtATime);
+    if (!some && is_gone(some.error())) return {};  // removed meanwhile
+    if (!some) return fail(some.error());
+    if (some->empty()) return {};
+    cookie = some->back().next;
+    RK_TRY(visit(*some));
+  }
 }
 
 Result<Rotator::Walk> Rotator::walk(const Rotation& rotation) {
   Walk done;
-  std::deque<Ino> left{rotation.directory};
-  for (; !left.empty(); left.pop_front()) {
-    RK_TRY_ASSIGN(const std::vector<DirectoryEntry> entries, entries_of(left.front()));
-    for (const DirectoryEntry& entry : entries) {
-      if (entry.kind == NodeKind::image) RK_TRY(take(rotation, left.front(), entry, done));
-      const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
-      if (inode && inode->policy.key == rotation.key) left.push_back(entry.ino);
-    }
-  }
+  RK_TRY(for_each_directory(rotation, rotation.key, [&](Ino directory, const std::vector<DirectoryEntry>& entries) -> Status {
+    for (const DirectoryEntry& entry : entries)
+      if (entry.kind == NodeKind::image) RK_TRY(take(rotation, directory, entry, done));
+    return {};
+  }));
   return done;
 }
 
@@ -134,17 +251,7 @@ Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEnt
   }
 }
 
-Result<std::vector<DirectoryEntry>> Rotator::entries_of(Ino directory) const {
-  std::vector<DirectoryEntry> all;
-  for (std::uint64_t cookie = 0;;) {
-    auto some = tree_.list(directory, cookie, kEntriesAtATime);
-    if (!some && (some.error().code == Errc::stale || some.error().code == Errc::not_found)) return all;  // removed meanwhile
-    if (!some) return fail(some.error());
-    if (some->empty()) return all;
-    cookie = some->back().next;
-    std::move(some->begin(), some->end(), std::back_inserter(all));
-  }
-}
+// --- in the background -----------------------------------------------------------------------------------------
 
 Background::Duration Rotator::step() {
   std::uint64_t asked = 0;
@@ -160,34 +267,48 @@ Background::Duration Rotator::step() {
   return Background::Duration::zero();  // another may have been asked for meanwhile
 }
 
-bool Rotator::go_on() {
+Result<std::vector<Rotator::Rotation>> Rotator::on_record() const {
   std::vector<Rotation> rotations;
-  const Status listed = store_.catalog().scan(make_key(Table::rotation), "", [&](std::string_view at, std::string_view value) {
-    Rotation& rotation = rotations.emplace_back();
-    rotation.directory = Ino{Reader(at.substr(1)).get_be64()};
-    Reader in(value);
-    in.get_into(rotation.key);
-    rotation.asker = in.get<std::uint32_t>();
+  RK_TRY(store_.catalog().scan(make_key(Table::rotation), "", [&](std::string_view at, std::string_view value) {
+    if (const auto rotation = decode(at, value)) rotations.push_back(*rotation);
     return true;
-  });
-  if (!listed) log::error("rotations cannot be listed: {}", describe(listed.error()));
-  bool left = !listed;
-  for (const Rotation& rotation : rotations) {
-    const auto done = walk(rotation);
-    Status status;
-    if (!done) status = fail(done.error());
-    else if (done->taken == 0 && done->left == 0) status = finish(rotation.directory);
-    else left = true;
-    if (status) continue;
-    log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(rotation.directory), describe(status.error()));
-    left = true;
+  }));
+  return rotations;
+}
+
+bool Rotator::go_on() {
+  const auto rotations = on_record();
+  if (!rotations) {
+    log::error("rotations cannot be listed: {}", describe(rotations.error()));
+    return true;
+  }
+  bool left = false;
+  for (const Rotation& rotation : *rotations) {
+    const auto is_left = go_on(rotation);
+    if (!is_left)
+      log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(rotation.directory), describe(is_left.error()));
+    left = left || is_left.value_or(true);
   }
   return left;
 }
 
-Status Rotator::finish(Ino directory) {
+Result<bool> Rotator::go_on(const Rotation& rotation) {
+  const Status changed = change_policies(rotation);
+  if (!changed && !is_gone(changed.error())) return fail(changed.error());
+  RK_TRY_ASSIGN(const Walk done, walk(rotation));
+  if (done.taken > 0 || done.left > 0) return true;
+  RK_TRY(finish(rotation));
+  return false;
+}
+
+// Unless it was asked for with another key meanwhile.
+Status Rotator::finish(const Rotation& rotation) {
+  const std::string at = make_key(Table::rotation, rotation.directory.value());
   catalog::WriteTxn txn(store_.catalog());
-  txn.erase(make_key(Table::rotation, directory.value()));
+  RK_TRY_ASSIGN(const auto value, txn.get(at));
+  const auto now = value ? decode(at, *value) : std::nullopt;
+  if (!now || now->key != rotation.key) return {};
+  txn.erase(at);
   RK_TRY(txn.commit());
   return {};
 }

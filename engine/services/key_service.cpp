@@ -46,9 +46,13 @@ Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {
   return uses;
 }
 
-Result<std::uint64_t> KeyService::rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+Result<RotationPlan> KeyService::rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY(store_.may_add());
   return rotator_.rotate(directory, alias_or_id, caller);
+}
+
+Result<RotationPlan> KeyService::plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) {
+  return rotator_.plan(directory, alias_or_id, caller);
 }
 
 }  // namespace rekeyfs::services

@@ -21,7 +21,8 @@ class KeyService final : public Keys {
   Result<KeyFacts> find(std::string_view alias_or_id) override;
   Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) override;
   Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) override;
-  Result<std::uint64_t> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
+  Result<RotationPlan> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
+  Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
 
  private:
   store::Store& store_;

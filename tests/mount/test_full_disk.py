@@ -204,6 +204,36 @@ class FullDisk:
         wait_until(lambda: self.store.status(replica) == "normal", 30, "the replication going on by itself")
         self.assertContent(replica, original)
 
+    def test_a_store_that_is_more_than_half_full_is_rotated(self):
+        size = 5 * MIB
+        images = {}
+        while self.spare() > size + 3 * MIB:
+            path = self.one / f"image-{len(images)}"
+            images[path] = self.random.randbytes(size)
+            path.write_bytes(images[path])
+        self.assertGreater(len(images) * size, 32 * MIB)
+        self.store.key("new")
+        plan = json.loads(rekeyfs("rotate", self.one, "--key", "new", "--dry-run", "--json").stdout)
+        self.assertEqual(plan["images"], len(images))
+        self.assertTrue(size <= plan["space_needed"] <= size + MIB, plan)
+        self.assertEqual(attribute(self.one, "key"), "tenant-one", "a dry run changes nothing")
+        rekeyfs("rotate", self.one, "--key", "new")
+        uses = ("key", "show", "tenant-one", self.mnt, "--json")
+        wait_until(lambda: not json.loads(rekeyfs(*uses).stdout)["uses"], 120, "all images being complete")
+        self.assertTrue(self.reserve_is_held())
+        for path, content in images.items():
+            self.assertContent(path, content)
+            self.assertEqual(attribute(path, "key"), "new")
+
+    def test_a_rotation_that_does_not_fit_is_refused_beforehand(self):
+        (self.one / "image").write_bytes(self.random.randbytes(self.spare() * 2 // 3))
+        self.store.key("new")
+        self.assertIn("NOT ENOUGH", rekeyfs("rotate", self.one, "--key", "new", "--dry-run").stdout)
+        done = rekeyfs("rotate", self.one, "--key", "new", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, os.strerror(errno.ENOSPC) + r".* \d+ MiB more are needed")
+        self.assertEqual([attribute(path, "key") for path in (self.one, self.one / "image")], ["tenant-one", "tenant-one"])
+
     def test_names_by_the_thousand_leave_room_to_delete(self):
         self.fill_by_writing()
         os.truncate(self.plain / "ballast", 0)
