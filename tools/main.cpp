@@ -24,6 +24,14 @@ void keep_memory_private() {
   prctl(PR_SET_DUMPABLE, 0);
 }
 
+// The soft limit is for programs that use select(2); the engine's files may have what the hard limit allows.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 std::string exit_code_footer() {
   std::string text = "Exit codes:\n";
   for (const ExitCodeRow& row : exit_codes()) {
@@ -64,6 +72,7 @@ Outcome<ExitCode> run_mount_helper(int count, char** arguments) {
 
 int run(int count, char** arguments) {
   keep_memory_private();
+  raise_descriptor_limit();
   log_to_stderr(LogDetail::warnings);
   Outcome<ExitCode> code =
       is_mount_helper(arguments[0]) ? run_mount_helper(count, arguments) : run_command(count, arguments);

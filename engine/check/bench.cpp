@@ -1,6 +1,7 @@
 #include "engine/check/bench.h"
 
 #include "engine/base/exceptions.h"
+#include "engine/store/store.h"
 
 namespace rekeyfs::check {
 namespace {
@@ -33,7 +34,7 @@ Result<std::unique_ptr<Bench>> Bench::open(const std::string& directory, const C
   RK_TRY_ASSIGN(std::unique_ptr<io::Storage> storage, io::LocalStorage::open(directory, io::ReadErrors::tried_again));
   RK_TRY_ASSIGN(store::Unlocked unlocked, store::open_superblock(*storage, credential));
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
-  auto reserved = std::make_unique<io::ReservedStorage>(std::move(storage), blocks::SlotFiles::is_one);
+  std::unique_ptr<io::ReservedStorage> reserved = store::files_of_store(std::move(storage));
   RK_TRY(reserved->adopt());
   return std::unique_ptr<Bench>(new Bench(directory, std::move(lock), std::move(reserved), std::move(unlocked)));
 }

@@ -80,7 +80,7 @@ class ReservedStorage final : public Storage {
   std::uint64_t size_ = 0;  // of the reserve; set by adopt()
 
   mutable Mutex mutex_;
-  std::unique_ptr<File> file_ GUARDED_BY(mutex_);  // kept open: giving it back needs no descriptor then
+  std::unique_ptr<File> file_ GUARDED_BY(mutex_);
   std::uint64_t held_ GUARDED_BY(mutex_) = 0;      // bytes
   bool adopted_ GUARDED_BY(mutex_) = false;        // held_ is a guess: what is left of the last mount's is not known
   std::uint64_t given_ GUARDED_BY(mutex_) = 0;     // times

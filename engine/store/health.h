@@ -7,6 +7,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mutex.h"
 #include "engine/base/result.h"
+#include "engine/base/shortage.h"
 
 namespace rekeyfs::store {
 
@@ -28,7 +29,7 @@ class Health {
   }
   // Passes the status of a sync on, and remembers a failure.
   Status after_sync(Status status) {
-    if (status || !is_failure(status.error().code)) return status;
+    if (status || is_shortage(status.error().code)) return status;
     Lock lock(mutex_);
     if (broken_.load()) return status;
     reason_ = "the store is read-only since a failed sync: " + describe(status.error());
@@ -38,11 +39,6 @@ class Health {
   }
 
  private:
-  // What a full disk, table of descriptors or memory kept from being done did not fail: it can be done later.
-  static bool is_failure(Errc code) {
-    return code != Errc::no_space && code != Errc::too_many_files && code != Errc::no_memory;
-  }
-
   const bool read_only_;
   std::atomic<bool> broken_{false};
   mutable Mutex mutex_;

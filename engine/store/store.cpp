@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "engine/io/file_cache.h"
 #include "engine/store/leftovers.h"
 #include "engine/store/recovery.h"
 
@@ -80,6 +81,11 @@ Status build(io::Storage& storage, const std::string& directory, const Credentia
 
 }  // namespace
 
+std::unique_ptr<io::ReservedStorage> files_of_store(std::unique_ptr<io::Storage> disk) {
+  auto cache = std::make_unique<io::FileCache>(std::move(disk), io::FileCache::most_for_process());
+  return std::make_unique<io::ReservedStorage>(std::move(cache), blocks::SlotFiles::is_one);
+}
+
 Status Store::create(const std::string& directory, const Credential& credential,
                      const std::vector<std::pair<std::string, std::string>>& records) {
   RK_TRY_ASSIGN(const Found found, claim_directory(directory));
@@ -102,7 +108,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
   }
   RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
-  auto reserved = std::make_unique<io::ReservedStorage>(std::move(storage), blocks::SlotFiles::is_one);
+  std::unique_ptr<io::ReservedStorage> reserved = files_of_store(std::move(storage));
   RK_TRY(reserved->adopt());
   std::unique_ptr<Store> store(new Store(std::move(lock), std::move(reserved), std::move(unlocked), read_only));
   RK_TRY_ASSIGN(store->catalog_, catalog::Catalog::open(store->storage(), catalog_directory(directory), store->root(), store->id()));

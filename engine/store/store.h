@@ -18,6 +18,9 @@
 
 namespace rekeyfs::store {
 
+// The files of a store in `disk`: with a bound on open ones, and a reserve for a full disk.
+std::unique_ptr<io::ReservedStorage> files_of_store(std::unique_ptr<io::Storage> disk);
+
 class Store {
  public:
   // Makes a store that holds `records` (the root of the name space). Leaves nothing behind when it fails.

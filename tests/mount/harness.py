@@ -113,11 +113,11 @@ def attribute_or_none(path, name):
 
 
 class MountedStore:
-    def __init__(self, *mount_arguments, uid=None, within=None, environment=None, existing=None):
+    def __init__(self, *mount_arguments, uid=None, within=None, environment=None, existing=None, descriptors=None):
         """`mount_arguments` go to every `rekeyfs mount`; `uid` is who mounts (None: who runs the test); `within` is
         where the folder is made (a file system of the test's own); `environment` is added to the daemon's; `existing` is
         a store that is mounted instead of a new one, beside which its key is: the folder of another MountedStore, or a
-        copy of it."""
+        copy of it; `descriptors` is how many the daemon may have, its hard limit included."""
         self.folder = Path(tempfile.mkdtemp(prefix="rekeyfs-test-", dir=within or os.environ.get("TMPDIR", "/var/tmp")))
         self.folder.chmod(0o755)  # test_users looks in from outside
         self.store, self.mnt = self.folder / "store", self.folder / "mnt"
@@ -125,6 +125,7 @@ class MountedStore:
         self.scratch = self.folder / "scratch"  # outside the mount, for originals and exports
         self.mount_arguments, self.uid = mount_arguments, uid
         self.environment = os.environ | (environment or {})
+        self.descriptors = descriptors
         self.process = None
         for path in (self.mnt, self.scratch):
             path.mkdir()
@@ -147,6 +148,8 @@ class MountedStore:
         command = [REKEYFS, "mount", self.store, self.mnt, "-f", "--key-file", self.key_file, *self.mount_arguments]
         if self.uid is not None:
             command = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--", *command]
+        if self.descriptors is not None:
+            command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", "--", *command]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, start_new_session=True, env=self.environment)

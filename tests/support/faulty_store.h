@@ -6,6 +6,7 @@
 #include "engine/store/checkpointer.h"
 #include "engine/store/leftovers.h"
 #include "engine/store/recovery.h"
+#include "engine/store/store.h"
 #include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
@@ -41,7 +42,7 @@ class FaultyStore : public TempDirectory {
   void open() {
     parts_.reset();
     parts_ = std::make_unique<Parts>();
-    parts_->storage = std::make_unique<io::ReservedStorage>(std::make_unique<BorrowedStorage>(*storage_), blocks::SlotFiles::is_one);
+    parts_->storage = store::files_of_store(std::make_unique<BorrowedStorage>(*storage_));
     ASSERT_TRUE(parts_->storage->adopt());
     io::ReservedStorage& storage = *parts_->storage;
     auto opened = catalog::Catalog::open(storage, path("catalog"), root_, id_);

@@ -218,7 +218,8 @@ TEST_F(FailingDiskTest, RecoveryDoesNotTakeWhatItCannotReadForMissing) {
       int met = 0;
       storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& where) -> Status {
         const bool reads = operation == FaultyStorage::Operation::read || operation == FaultyStorage::Operation::open;
-        if (!reads || where.find(file) == std::string::npos || met++ > 0) return {};
+        if (!reads || where.find(file) == std::string::npos) return {};
+        if (met++ > 0 && code != Errc::too_many_files) return {};  // for a descriptor that is missing once, another file is closed
         return fail(code, "the disk fails at " + where);
       });
       const Status opened = open();
@@ -283,7 +284,8 @@ TEST_F(FailingDiskTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
   EXPECT_GT(failed, 4);
 }
 
-TEST_F(FailingDiskTest, WithoutDescriptorsOpeningFailsAndNothingIsLost) {
+TEST_F(FailingDiskTest, WithFewDescriptorsAllWorksAndWithoutAnyNothingIsLost) {
+  constexpr int kFiles = 100;
   make_store();
   ASSERT_FALSE(HasFatalFailure());
   // Files that are made in the child are on record here, so that the parent can look for them.
@@ -295,17 +297,20 @@ TEST_F(FailingDiskTest, WithoutDescriptorsOpeningFailsAndNothingIsLost) {
     int made = 0;
     bool refused = false, sound = false;
     if (open()) {
+      std::vector<OpenFilePtr> held;
+      const auto make = [&](const std::string& name) -> Status {
+        RK_TRY_ASSIGN(auto created, engine_->files().create(folders_["one"], name, 0600, 0, kUser));
+        held.push_back(std::move(created.file));
+        RK_TRY(engine_->files().write(*held.back(), 0, as_bytes(std::string(kBlock, 'm'))));
+        return {};
+      };
       const rlimit few{48, 48};
       ::setrlimit(RLIMIT_NOFILE, &few);
-      std::vector<OpenFilePtr> held;
-      for (; made < 100 && !refused; ++made) {
-        const std::string name = "many" + std::to_string(made);
-        auto created = engine_->files().create(folders_["one"], name, 0600, 0, kUser);
-        const auto wrote = created ? engine_->files().write(*created->file, 0, as_bytes(std::string(kBlock, 'm'))) : fail(created.error());
-        if (created) held.push_back(std::move(created->file));
-        refused = !wrote && wrote.error().code == Errc::too_many_files;
-        if (!wrote) break;
-      }
+      while (made < kFiles && make("many" + std::to_string(made))) ++made;
+      const rlimit none{3, 3};
+      ::setrlimit(RLIMIT_NOFILE, &none);
+      const Status more = make("more");
+      refused = !more && more.error().code == Errc::too_many_files;
       static_cast<void>(engine_->sync_all());
       sound = engine_->reports().health().has_value();  // a sync that could not be begun has not failed
       held.clear();
@@ -320,9 +325,9 @@ TEST_F(FailingDiskTest, WithoutDescriptorsOpeningFailsAndNothingIsLost) {
   ::close(ends[0]);
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(answer[0], kFiles);
   EXPECT_EQ(answer[1], '1') << "it ran out of descriptors";
   EXPECT_EQ(answer[2], '1') << "the store stays sound";
-  ASSERT_GT(answer[0], 3);
   for (int i = 0; i < answer[0]; ++i) {
     auto& blocks = versions_["one/many" + std::to_string(i)];
     blocks.resize(kBlocks, {'\0'});
