@@ -8,6 +8,10 @@ namespace rekeyfs::catalog {
 namespace {
 
 constexpr std::string_view kJournalPurpose = "rekeyfs journal";
+// A scan reads few records first, as many of its callers want one or two, then more at a time.
+constexpr std::size_t kFirstPiece = 16, kNextPiece = 256;
+constexpr std::size_t kPieceBytes = 1u << 20;
+constexpr std::size_t kSyncedInRecord = 4096;  // layers in one record of append_synced()
 
 bool starts_with(std::string_view key, std::string_view prefix) { return key.substr(0, prefix.size()) == prefix; }
 
@@ -118,12 +122,15 @@ Status Catalog::load() {
 Journal::History Catalog::take_history() { return std::exchange(history_, {}); }
 
 void Catalog::recover_op(const Op& op) {
+  if (op.kind != Op::Kind::put && op.kind != Op::Kind::erase) return;
   if (op.kind == Op::Kind::put && op.key[0] == static_cast<char>(Table::inode))
     next_ino_ = std::max(next_ino_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
   const bool names_layer = op.key[0] == static_cast<char>(Table::layer) || op.key[0] == static_cast<char>(Table::garbage);
   if (op.kind == Op::Kind::put && names_layer)
     next_layer_ = std::max(next_layer_.load(), Reader(std::string_view(op.key).substr(1)).get_be64() + 1);
-  apply({op}, changes_of({op}));
+  Changes changes;
+  changes.emplace(op.key, op.kind == Op::Kind::put ? std::optional(op.value) : std::nullopt);
+  apply(std::move(changes));
 }
 
 Status Catalog::start(SegmentNumber first_segment) {
@@ -135,10 +142,9 @@ Status Catalog::start(SegmentNumber first_segment) {
   epochs_.set_current(epoch);
   RK_TRY_ASSIGN(crypto::Aead aead, epochs_.make_aead(epoch, kJournalPurpose));
   RK_TRY_ASSIGN(journal_, Journal::start(storage_, store_, epoch, std::move(aead), first_segment));
-  Op op;
-  op.key = make_key(Table::epoch, epoch.value());
-  op.value = std::string(as_text(salt));
-  apply({op}, changes_of({op}));
+  Changes changes;
+  changes.emplace(make_key(Table::epoch, epoch.value()), std::string(as_text(salt)));
+  apply(std::move(changes));
   return {};
 }
 
@@ -165,88 +171,109 @@ Result<bool> Catalog::has_frozen(std::string_view key) const {
   return sealed.has_value();
 }
 
-Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit& visit) const {
-  const std::string_view start = std::max(prefix, from);
-  SharedLock lock(memory_);
-  auto active = active_.lower_bound(start);
-  auto frozen = frozen_.lower_bound(start);
-  bool wanted = true;
-  // Visits the changes before `limit` (all of the prefix without one); true if `limit` itself is among them.
-  auto visit_changes = [&](std::optional<std::string_view> limit) REQUIRES_SHARED(memory_) {
-    for (;;) {
-      const bool more_active = active != active_.end() && starts_with(active->first, prefix);
-      const bool more_frozen = frozen != frozen_.end() && starts_with(frozen->first, prefix);
-      if (!wanted || (!more_active && !more_frozen)) return false;
-      const bool take_active = more_active && (!more_frozen || active->first <= frozen->first);
-      const auto current = take_active ? active : frozen;
-      if (limit && current->first > *limit) return false;
-      if (more_active && more_frozen && active->first == frozen->first) ++frozen;
-      if (take_active) ++active; else ++frozen;
-      if (current->second) wanted = visit(current->first, *current->second);
-      if (limit && current->first == *limit) return true;
-    }
+struct Catalog::Piece {
+  struct Value {
+    std::string bytes;
+    bool is_sealed;  // as LMDB has it
   };
+  std::map<std::string, std::optional<Value>, std::less<>> records;  // nullopt: erased
+  std::optional<std::string> end;  // keys from here on are for the next piece; none: this is the last
 
-  Status status;
-  RK_TRY_ASSIGN(const LmdbReadTxn txn, LmdbReadTxn::begin(env_));
-  RK_TRY(txn.scan(start, [&](std::string_view key, std::string_view sealed) NO_THREAD_SAFETY_ANALYSIS {
-    if (!starts_with(key, prefix)) return false;
-    if (visit_changes(key)) return wanted;
-    if (!wanted) return false;
-    auto value = seal_->open(key, sealed);
-    if (!value) {
-      status = fail(value.error());
+  void end_at(std::string_view key) {
+    if (!end || key < *end) end = key;
+  }
+};
+
+Result<Catalog::Piece> Catalog::read_piece(std::string_view prefix, std::string_view from, std::size_t most) const {
+  Piece piece;
+  std::optional<LmdbReadTxn> txn;
+  {
+    SharedLock lock(memory_);
+    for (const Changes* changes : {&active_, &frozen_}) {  // the newer ones first: they count
+      std::size_t taken = 0, bytes = 0;
+      for (auto change = changes->lower_bound(from); change != changes->end() && starts_with(change->first, prefix); ++change) {
+        if (taken++ == most || bytes > kPieceBytes) {
+          piece.end_at(change->first);
+          break;
+        }
+        const auto& [key, value] = *change;
+        bytes += value ? value->size() : 0;
+        piece.records.try_emplace(key, value ? std::optional(Piece::Value{*value, false}) : std::nullopt);
+      }
+    }
+    RK_TRY_ASSIGN(LmdbReadTxn begun, LmdbReadTxn::begin(env_));  // of the same moment
+    txn.emplace(std::move(begun));
+  }
+  std::size_t taken = 0, bytes = 0;
+  RK_TRY(txn->scan(from, [&](std::string_view key, std::string_view sealed) {
+    if (!starts_with(key, prefix) || (piece.end && key >= *piece.end)) return false;
+    if (taken++ == most || bytes > kPieceBytes) {
+      piece.end_at(key);
       return false;
     }
-    wanted = visit(key, *value);
-    return wanted;
+    bytes += sealed.size();
+    piece.records.try_emplace(std::string(key), Piece::Value{std::string(sealed), true});
+    return true;
   }));
-  RK_TRY(status);
-  visit_changes(std::nullopt);
-  return {};
+  return piece;
 }
 
-Catalog::Changes Catalog::changes_of(const std::vector<Op>& ops) {
-  Changes changes;
-  for (const Op& op : ops)
-    if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase)
-      changes.insert_or_assign(op.key, op.kind == Op::Kind::put ? std::optional(op.value) : std::nullopt);
-  return changes;
+Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit& visit) const {
+  std::string next(std::max(prefix, from));
+  for (std::size_t most = kFirstPiece;; most = kNextPiece) {
+    RK_TRY_ASSIGN(const Piece piece, read_piece(prefix, next, most));
+    for (const auto& [key, found] : piece.records) {
+      if (piece.end && key >= *piece.end) break;
+      if (!found) continue;
+      if (found->is_sealed) {
+        RK_TRY_ASSIGN(const std::string value, seal_->open(key, found->bytes));
+        if (!visit(key, value)) return {};
+      } else if (!visit(key, found->bytes)) {
+        return {};
+      }
+    }
+    if (!piece.end) return {};
+    next = *piece.end;
+  }
 }
 
 // Under one lock: a reader sees all of a transaction or nothing.
-void Catalog::apply(const std::vector<Op>& ops, Changes changes) noexcept {
+void Catalog::apply(Changes changes) noexcept {
   UniqueLock lock(memory_);
-  for (const Op& op : ops) count_nodes(op);
   while (!changes.empty()) {
     auto change = changes.extract(changes.begin());
+    count_nodes(change.key(), change.mapped().has_value());
     const auto found = active_.find(change.key());
     if (found == active_.end()) active_.insert(std::move(change));
     else found->second.swap(change.mapped());
   }
 }
 
-void Catalog::count_nodes(const Op& op) {
-  if (op.kind != Op::Kind::put && op.kind != Op::Kind::erase) return;
-  if (op.key[0] != static_cast<char>(Table::inode)) return;
-  const std::uint64_t ino = Reader(std::string_view(op.key).substr(1)).get_be64();
-  // Inode numbers only grow, so a record beyond the newest is a new node.
-  if (op.kind == Op::Kind::erase) nodes_.fetch_sub(1);
-  else if (ino > newest_ino_) nodes_.fetch_add(1);
+void Catalog::count_nodes(std::string_view key, bool is_put) {
+  if (key.empty() || key[0] != static_cast<char>(Table::inode)) return;
+  const std::uint64_t ino = Reader(key.substr(1)).get_be64();
+  // Inode numbers only grow, and changes come in the order of their keys, so a record beyond the newest is a new node.
+  const bool is_new = ino > newest_ino_;
+  if (is_put && is_new) nodes_.fetch_add(1);
+  if (!is_put && !is_new) nodes_.fetch_sub(1);
   newest_ino_ = std::max(newest_ino_, ino);
 }
 
+// In several records if need be: each says nothing about the layers of the others.
 Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered) {
-  Writer record;
   Op op;
   op.kind = Op::Kind::synced;
   op.covered = covered;
-  if (layers.empty()) encode_op(record, op);
-  for (LayerId layer : layers) {
-    op.layer = layer;
-    encode_op(record, op);
+  for (std::size_t next = 0;;) {
+    Writer record;
+    if (layers.empty()) encode_op(record, op);
+    for (const std::size_t end = std::min(layers.size(), next + kSyncedInRecord); next < end; ++next) {
+      op.layer = layers[next];
+      encode_op(record, op);
+    }
+    RK_TRY_ASSIGN(const SegmentNumber segment, journal_->append(record.text()));
+    if (next == layers.size()) return segment;
   }
-  return journal_->append(record.text());
 }
 
 std::size_t Catalog::changes() const {
@@ -319,28 +346,28 @@ WriteTxn::WriteTxn(Catalog& catalog) : catalog_(catalog) { catalog.writer_.lock(
 WriteTxn::~WriteTxn() { catalog_.writer_.unlock(); }
 
 Result<std::optional<std::string>> WriteTxn::get(std::string_view key) const {
-  for (auto op = ops_.rbegin(); op != ops_.rend(); ++op) {
-    if (op->key != key) continue;
-    return op->kind == Op::Kind::put ? std::optional(op->value) : std::nullopt;
-  }
+  if (const auto found = changes_.find(key); found != changes_.end()) return found->second;
   return catalog_.get(key);
 }
 
 void WriteTxn::put(std::string_view key, std::string_view value) {
-  ops_.push_back({Op::Kind::put, std::string(key), {}, std::string(value), {}});
+  encode_op(record_, {Op::Kind::put, std::string(key), {}, std::string(value), {}});
+  changes_.insert_or_assign(std::string(key), std::string(value));
 }
-void WriteTxn::erase(std::string_view key) { ops_.push_back({Op::Kind::erase, std::string(key), {}, {}, {}}); }
+void WriteTxn::erase(std::string_view key) {
+  encode_op(record_, {Op::Kind::erase, std::string(key), {}, {}, {}});
+  changes_.insert_or_assign(std::string(key), std::nullopt);
+}
 void WriteTxn::change_layer(LayerId layer, std::string_view change) {
-  ops_.push_back({Op::Kind::layer, {}, layer, std::string(change), {}});
+  encode_op(record_, {Op::Kind::layer, {}, layer, std::string(change), {}});
 }
 Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 
+// What needs memory was done by put() and erase(); what follows the record needs none.
 Result<SegmentNumber> WriteTxn::commit() {
-  if (ops_.empty()) return SegmentNumber{0};
-  for (const Op& op : ops_) encode_op(record_, op);
-  Catalog::Changes changes = Catalog::changes_of(ops_);  // needs memory; what follows the record must not
+  if (bytes() == 0) return SegmentNumber{0};
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
-  catalog_.apply(ops_, std::move(changes));
+  catalog_.apply(std::move(changes_));
   return segment;
 }
 

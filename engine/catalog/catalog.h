@@ -51,8 +51,11 @@ class Catalog {
   Status start(SegmentNumber first_segment);
 
   Result<std::optional<std::string>> get(std::string_view key) const;
-  // Pairs whose key starts with `prefix` and is at or after `from`, in order, until `visit` returns false. `visit`
-  // must not use the catalog.
+  // Pairs whose key starts with `prefix` and is at or after `from`, in order, until `visit` returns false. Reads some
+  // hundred records at a time and holds no lock in between: writers do not wait for a scan, and `visit` may use the catalog.
+  // So a scan is no snapshot. It visits each record once that stays as it is. Of a record that is put or erased
+  // meanwhile it may show what was before or after, and of a transaction, one change and not the other. Within a
+  // WriteTxn of the same thread nothing changes; the scan does not see what that transaction is about to.
   using Visit = std::function<bool(std::string_view key, std::string_view value)>;
   Status scan(std::string_view prefix, std::string_view from, const Visit& visit) const;
 
@@ -83,10 +86,12 @@ class Catalog {
 
   Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& root, const Uuid& store);
   Status load();
-  static Changes changes_of(const std::vector<Op>& ops);
-  // `changes` are those of the ops. Takes no memory: it must not fail when the ops are in the journal.
-  void apply(const std::vector<Op>& ops, Changes changes) noexcept EXCLUDES(memory_);
-  void count_nodes(const Op& op) REQUIRES(memory_);
+  // Takes no memory: it must not fail when the changes are in the journal.
+  void apply(Changes changes) noexcept EXCLUDES(memory_);
+  void count_nodes(std::string_view key, bool is_put) REQUIRES(memory_);
+  struct Piece;
+  // What a scan visits next: the records from `from` on, `most` from each place that has some.
+  Result<Piece> read_piece(std::string_view prefix, std::string_view from, std::size_t most) const EXCLUDES(memory_);
   Result<SuperRecord> commit_to_lmdb(const Changes& changes, const std::vector<std::pair<std::string, std::string>>& more,
                                      SegmentNumber first_segment);
 
@@ -110,7 +115,9 @@ class Catalog {
   Changes frozen_ GUARDED_BY(memory_);  // being committed: stays as it is meanwhile
 };
 
-// Holds the writer's lock from construction to destruction; nothing happens unless commit() succeeds.
+// Holds the writer's lock from construction to destruction; nothing happens unless commit() succeeds. All of it is one
+// record of the journal, so bytes() may not exceed Journal::kMaxPayload: what changes any number of records takes several
+// transactions.
 class SCOPED_CAPABILITY WriteTxn {
  public:
   explicit WriteTxn(Catalog& catalog) ACQUIRE(catalog.writer_);
@@ -124,13 +131,15 @@ class SCOPED_CAPABILITY WriteTxn {
   // A change of blocks that goes into the same journal record; the caller applies it to the layer after commit().
   void change_layer(LayerId layer, std::string_view change);
   Ino new_ino();
-  // In the journal and visible to readers; the segment it went to. Once.
+  std::size_t bytes() const { return record_.text().size(); }  // of its record so far
+  // In the journal and visible to readers; the segment it went to. Once. Errc::too_large, and nothing happened, if its
+  // record has more than Journal::kMaxPayload bytes.
   Result<SegmentNumber> commit();
 
  private:
   Catalog& catalog_;
   Writer record_;
-  std::vector<Op> ops_;
+  Catalog::Changes changes_;
 };
 
 }  // namespace rekeyfs::catalog

@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kDirectory = "journal";
 constexpr std::string_view kMagic = "rkjrnl1\n";
 constexpr std::size_t kHeaderSize = 8 + 16 + 4 + 8 + 16;  // magic, store, epoch, segment, tag before
-constexpr std::size_t kMaxRecord = 16u << 20;
+constexpr std::size_t kMaxRecord = Journal::kMaxPayload + crypto::Aead::kOverhead;
 // Further ahead of the first segment none can be: a file with such a number is none of this journal's.
 constexpr SegmentNumber kFarthest = SegmentNumber{1} << 32;
 
@@ -102,6 +102,9 @@ Result<std::shared_ptr<Journal::Segment>> Journal::make_segment(SegmentNumber nu
 }
 
 Result<SegmentNumber> Journal::append(std::string_view payload) {
+  if (payload.size() > kMaxPayload)
+    return fail(Errc::too_large, "this change needs " + std::to_string(payload.size()) + " bytes in the journal, and one change may have " +
+                                     std::to_string(kMaxPayload) + ": make it in several steps");
   Lock lock(mutex_);
   RK_TRY_ASSIGN(const std::string sealed,
                 aead_.seal(as_bytes(context_of(current_->number, current_->size, last_tag_)), as_bytes(payload)));

@@ -27,7 +27,10 @@ class Journal {
   static Result<std::unique_ptr<Journal>> start(io::Storage& storage, const Uuid& store, EpochId epoch,
                                                 crypto::Aead aead, SegmentNumber first);
 
-  // In the page cache when it returns, and the segment it went to. On failure nothing was appended.
+  // Bytes of one record: recovery takes a larger one for damage.
+  static constexpr std::size_t kMaxPayload = (16u << 20) - crypto::Aead::kOverhead;
+  // In the page cache when it returns, and the segment it went to. On failure nothing was appended. Errc::too_large for
+  // more than kMaxPayload bytes.
   Result<SegmentNumber> append(std::string_view payload);
   // Everything appended before the call is durable when it returns.
   Status sync();

@@ -1,5 +1,6 @@
 #include "engine/store/checkpointer.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "engine/base/exceptions.h"
@@ -13,6 +14,7 @@ constexpr Background::Duration kLook = 100ms;  // how often pressure is looked a
 constexpr std::uint64_t kJournalBytes = 32u << 20;
 constexpr std::size_t kPages = 2048;    // changed ones of block tables, half the budget
 constexpr std::uint64_t kLimbo = 4096;  // slots in limbo, 64 MiB of 16 KiB blocks
+constexpr std::size_t kGarbageInTxn = 4096;
 constexpr std::size_t kFewLayers = 8;   // up to here one sync per file costs less than syncing the file system
 
 }  // namespace
@@ -139,10 +141,12 @@ Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
     if (status) removed.push_back(layer);
     else log::warn("the files of layer {}, which was deleted, stay: {}", layer.value(), describe(status.error()));
   }
-  if (removed.empty()) return {};
-  catalog::WriteTxn txn(catalog_);
-  for (LayerId layer : removed) txn.erase(catalog::make_key(catalog::Table::garbage, layer.value()));
-  RK_TRY(txn.commit());
+  for (std::size_t next = 0; next < removed.size();) {
+    catalog::WriteTxn txn(catalog_);
+    for (const std::size_t end = std::min(removed.size(), next + kGarbageInTxn); next < end; ++next)
+      txn.erase(catalog::make_key(catalog::Table::garbage, removed[next].value()));
+    RK_TRY(txn.commit());
+  }
   return {};
 }
 

@@ -1,6 +1,9 @@
 // The catalog: transactions, checkpoints that succeed and fail, and files that somebody changed or put back.
 #include "engine/catalog/catalog.h"
 
+#include <chrono>
+#include <random>
+
 #include <gmock/gmock.h>
 
 #include "engine/catalog/lmdb.h"
@@ -122,6 +125,114 @@ TEST_F(CatalogTest, ATransactionThatCannotBeRecordedDidNotHappen) {
   ASSERT_TRUE(put(3, "later")) << "half a record lies where the next one goes";
   ASSERT_TRUE(open());
   EXPECT_THAT(values(), ElementsAre("made", "later"));
+}
+
+TEST_F(CatalogTest, ATransactionThatIsTooLargeForRecoveryDidNotHappen) {
+  ASSERT_TRUE(put(2, "before"));
+  const std::string megabyte(1u << 20, 'm');
+  {
+    WriteTxn txn(*catalog_);
+    for (std::uint64_t number = 3; number < 19; ++number) txn.put(key(number), megabyte);
+    EXPECT_GT(txn.bytes(), Journal::kMaxPayload);
+    EXPECT_EQ(txn.commit().error().code, Errc::too_large);
+  }
+  EXPECT_THAT(values(), ElementsAre("made", "before"));
+  ASSERT_TRUE(put(3, "after"));
+  {
+    WriteTxn txn(*catalog_);
+    txn.put(key(4), "");
+    const std::size_t left = Journal::kMaxPayload - 2 * txn.bytes();  // the second takes as much without its value
+    txn.put(key(5), std::string(left, 'x'));
+    ASSERT_EQ(txn.bytes(), Journal::kMaxPayload);
+    ASSERT_TRUE(txn.commit());
+  }
+  ASSERT_TRUE(open());
+  EXPECT_EQ(get(3), Value{"after"});
+  ASSERT_TRUE(get(5));
+  EXPECT_GT(get(5)->size(), 15u << 20);
+  EXPECT_EQ(get(6), Value{});
+}
+
+TEST_F(CatalogTest, ATransactionFindsItsOwnChangesWithoutASearch) {
+  constexpr std::uint64_t kMany = 100'000;
+  const auto begun = std::chrono::steady_clock::now();
+  WriteTxn txn(*catalog_);
+  for (std::uint64_t number = 1; number <= kMany; ++number) txn.put(key(number), "x");
+  for (std::uint64_t number = 1; number <= kMany; ++number) ASSERT_EQ(*txn.get(key(number)), Value{"x"});
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(10)) << "a search takes minutes";
+}
+
+TEST_F(CatalogTest, NodesAreCountedWhateverATransactionDoesWithThem) {
+  const auto inode = [](Ino ino) { return make_key(Table::inode, ino.value()); };
+  Ino kept, other;
+  {
+    WriteTxn txn(*catalog_);
+    txn.put(inode(kept = txn.new_ino()), "kept");
+    txn.put(inode(other = txn.new_ino()), "other");
+    const Ino gone = txn.new_ino();
+    txn.put(inode(gone), "made");
+    txn.erase(inode(gone));
+    ASSERT_TRUE(txn.commit());
+  }
+  EXPECT_EQ(catalog_->nodes(), 2u);
+  {
+    WriteTxn txn(*catalog_);
+    txn.put(inode(kept), "changed");
+    txn.put(inode(other), "changed");
+    txn.erase(inode(other));
+    ASSERT_TRUE(txn.commit());
+  }
+  EXPECT_EQ(catalog_->nodes(), 1u);
+}
+
+TEST_F(CatalogTest, AScanMayChangeWhatItIsAbout) {
+  constexpr std::uint64_t kMany = 2000;
+  for (std::uint64_t number = 2; number <= kMany; ++number) ASSERT_TRUE(put(number, std::to_string(number)));
+  ASSERT_TRUE(checkpoint());
+  // What stays is seen once, in order; what is put behind the scan is not seen, what is put before it is.
+  std::vector<std::uint64_t> seen;
+  ASSERT_TRUE(catalog_->scan(make_key(Table::layer), "", [&](std::string_view at, std::string_view) {
+    seen.push_back(Reader(at.substr(1)).get_be64());
+    if (seen.back() == 500) {
+      EXPECT_TRUE(erase(499) && put(2, "behind") && erase(1500) && put(kMany + 1, "ahead"));
+      EXPECT_TRUE(checkpoint());
+    }
+    return true;
+  }));
+  std::vector<std::uint64_t> expected;
+  for (std::uint64_t number = 1; number <= kMany + 1; ++number)
+    if (number != 1500) expected.push_back(number);
+  EXPECT_EQ(seen, expected);
+}
+
+TEST_F(CatalogTest, AScanInPiecesFindsWhatAMapHolds) {
+  std::mt19937 random(12);
+  std::map<std::uint64_t, std::string> model{{1, "made"}};
+  std::optional<SegmentNumber> frozen;
+  for (int round = 0; round < 40; ++round) {
+    for (int step = 0; step < 150; ++step) {
+      const std::uint64_t number = 1 + random() % 1200;
+      if (random() % 3 == 0) {
+        ASSERT_TRUE(erase(number));
+        model.erase(number);
+      } else {
+        const std::string value = std::to_string(random());
+        ASSERT_TRUE(put(number, value));
+        model[number] = value;
+      }
+    }
+    if (frozen) {
+      ASSERT_TRUE(catalog_->commit_frozen(*std::exchange(frozen, std::nullopt), {}));
+    } else {
+      const auto first = catalog_->freeze();
+      ASSERT_TRUE(first);
+      frozen = *first;
+    }
+    const std::uint64_t from = random() % 1300;
+    std::vector<std::string> expected;
+    for (auto at = model.lower_bound(from); at != model.end(); ++at) expected.push_back(at->second);
+    ASSERT_EQ(values(from), expected) << "round " << round;
+  }
 }
 
 TEST_F(CatalogTest, AScanSeesMemoryWhatIsBeingCommittedAndTheFileAsOne) {

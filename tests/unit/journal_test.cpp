@@ -79,6 +79,22 @@ class JournalTest : public test::TempDirectory {
   std::unique_ptr<io::LocalStorage> storage_;
 };
 
+TEST_F(JournalTest, ARecordThatRecoveryWouldRefuseIsNotWritten) {
+  const std::string most(Journal::kMaxPayload, 'm');
+  {
+    const auto journal = start();
+    ASSERT_TRUE(journal->append("first"));
+    const Journal::Position end = journal->end();
+    const auto refused = journal->append(most + "m");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::too_large);
+    EXPECT_EQ(journal->end(), end);
+    ASSERT_TRUE(journal->append(most));
+    ASSERT_TRUE(journal->append("last"));
+  }
+  EXPECT_THAT(payloads(), ElementsAre("first", most, "last"));
+}
+
 TEST_F(JournalTest, RecordsComeBackInOrderAcrossSegments) {
   write_three_segments();
   EXPECT_THAT(payloads(), ElementsAre("one", "two", "three", "four", "five", "six"));
