@@ -233,12 +233,22 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
   return {};
 }
 
+Status Tree::in_unlinking_txn(const UnlinkingChange& change) {
+  Unlinking unlinking;
+  for (;;) {
+    const Status status = try_unlinking(change, unlinking);
+    if (!unlinking.lost) return status;
+    RK_TRY_ASSIGN(unlinking.found, other_name(*std::exchange(unlinking.lost, std::nullopt)));
+    unlinking.searched = true;
+  }
+}
+
 // Runs `change` in a transaction during which no image is opened or closed, and tells the reaper how it ended.
-Status Tree::in_unlinking_txn(const std::function<Status(WriteTxn&)>& change) {
+Status Tree::try_unlinking(const UnlinkingChange& change, Unlinking& unlinking) {
   Lock opening(reaper_->opening());
   const Status status = caught([&]() -> Status {
     WriteTxn txn(*catalog_);
-    RK_TRY(change(txn));
+    RK_TRY(change(txn, unlinking));
     RK_TRY(txn.commit());
     return {};
   });
@@ -247,12 +257,12 @@ Status Tree::in_unlinking_txn(const std::function<Status(WriteTxn&)>& change) {
 }
 
 // A name has gone; the node goes with its last one.
-Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry) {
+Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry, Unlinking& unlinking) {
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, entry.ino));
   inode.changed = now();
   inode.links = entry.kind == NodeKind::directory ? 0 : inode.links - 1;
   if (inode.links > 0) {
-    if (inode.parent == parent && inode.name == entry.name) RK_TRY(rename_record(parent, entry, inode));
+    if (inode.parent == parent && inode.name == entry.name) RK_TRY(rename_record(txn, {parent, entry}, inode, unlinking));
     put(txn, entry.ino, inode);
     return {};
   }
@@ -262,27 +272,50 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry) {
   return {};
 }
 
-// Looks through all names: hard links are rare, and their first name seldom the first to go.
-Status Tree::rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const {
-  const std::string gone_key = entry_key(gone_parent, gone.name);
-  return catalog_->scan(make_key(Table::entry), "", [&](std::string_view key, std::string_view value) {
-    const auto entry = Entry::decode(value);
-    if (!entry || entry->ino != gone.ino || key == gone_key) return true;
-    inode.parent = Ino{Reader(key.substr(1)).get_be64()};
-    inode.name = entry->name;
-    return false;
-  });
+Status Tree::rename_record(const WriteTxn& txn, const Named& gone, InodeRecord& inode, Unlinking& unlinking) const {
+  std::optional<Named> other = unlinking.found;
+  if (other) {
+    RK_TRY_ASSIGN(const std::optional<Entry> there, find(txn, other->parent, other->entry.name));
+    if (!there || there->ino != gone.entry.ino) other.reset();
+  }
+  if (!other && !unlinking.searched) {
+    unlinking.lost = gone;
+    return fail(Errc::busy, "another name of the file is looked for");
+  }
+  if (!other) {
+    RK_TRY_ASSIGN(other, other_name(gone));
+  }
+  if (!other) return {};
+  inode.parent = other->parent;
+  inode.name = other->entry.name;
+  return {};
+}
+
+// In the same directory first, where it mostly is.
+Result<std::optional<Tree::Named>> Tree::other_name(const Named& gone) const {
+  const std::string gone_key = entry_key(gone.parent, gone.entry.name);
+  std::optional<Named> found;
+  for (const std::string& names : {make_key(Table::entry, gone.parent.value()), make_key(Table::entry)}) {
+    RK_TRY(catalog_->scan(names, "", [&](std::string_view key, std::string_view value) {
+      auto entry = Entry::decode(value);
+      if (!entry || entry->ino != gone.entry.ino || key == gone_key) return true;
+      found = Named{Ino{Reader(key.substr(1)).get_be64()}, std::move(*entry)};
+      return false;
+    }));
+    if (found) break;
+  }
+  return found;
 }
 
 Status Tree::unlink(Ino parent, std::string_view name, Ino only) {
-  return in_unlinking_txn([&](WriteTxn& txn) -> Status {
+  return in_unlinking_txn([&](WriteTxn& txn, Unlinking& unlinking) -> Status {
     RK_TRY_ASSIGN(const Entry entry, require(txn, parent, name));
     if (only && entry.ino != only) return fail(Errc::not_found, "the name stands for another file by now");
     if (entry.kind == NodeKind::directory) return fail(Errc::is_directory);
     RK_TRY(check_protected(txn, entry, "the image is protected"));
     erase_entry(txn, parent, name);
     RK_TRY(touch_directory(txn, parent, 0));
-    return drop_name(txn, parent, entry);
+    return drop_name(txn, parent, entry, unlinking);
   });
 }
 
@@ -294,7 +327,8 @@ Status Tree::remove_directory(Ino parent, std::string_view name) {
   if (!empty) return fail(Errc::not_empty);
   erase_entry(txn, parent, name);
   RK_TRY(touch_directory(txn, parent, -1));
-  RK_TRY(drop_name(txn, parent, entry));
+  Unlinking unlinking;  // a directory has one name
+  RK_TRY(drop_name(txn, parent, entry, unlinking));
   RK_TRY(txn.commit());
   return {};
 }
@@ -329,7 +363,7 @@ Status Tree::move(WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view
 }
 
 Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
-  return in_unlinking_txn([&](WriteTxn& txn) -> Status {
+  return in_unlinking_txn([&](WriteTxn& txn, Unlinking& unlinking) -> Status {
     RK_TRY(check_name(new_name));
     RK_TRY_ASSIGN(const Entry source, require(txn, parent, name));
     RK_TRY_ASSIGN(const InodeRecord target_directory, get(txn, new_parent));
@@ -370,7 +404,7 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
         if (!empty) return fail(Errc::not_empty);
         RK_TRY(touch_directory(txn, new_parent, -1));
       }
-      RK_TRY(drop_name(txn, new_parent, *target));
+      RK_TRY(drop_name(txn, new_parent, *target, unlinking));
     }
     erase_entry(txn, parent, name);
     return move(txn, source, parent, new_parent, new_name);

@@ -87,13 +87,27 @@ class Tree {
   Status touch_directory(catalog::WriteTxn& txn, Ino directory, int links_delta) const;
   Result<bool> is_empty(Ino directory) const;
   Result<bool> is_below(Ino node, Ino ancestor) const;
-  Status drop_name(catalog::WriteTxn& txn, Ino parent, const Entry& entry);
-  // Records another of a node's names than the one that goes.
-  Status rename_record(Ino gone_parent, const Entry& gone, InodeRecord& inode) const;
+  // A node with several names has one of them in its record. When that one goes, another has to be found among all names
+  // there are. This is done without locks between two attempts at the transaction, the second of which verifies what was
+  // found; only what cannot be found so, because names move meanwhile, is looked for within a transaction.
+  struct Named {
+    Ino parent;
+    Entry entry;
+  };
+  struct Unlinking {
+    std::optional<Named> lost;   // the attempt needs another name of this node
+    std::optional<Named> found;  // for the next attempt
+    bool searched = false;
+  };
+  Status drop_name(catalog::WriteTxn& txn, Ino parent, const Entry& entry, Unlinking& unlinking);
+  Status rename_record(const catalog::WriteTxn& txn, const Named& gone, InodeRecord& inode, Unlinking& unlinking) const;
+  Result<std::optional<Named>> other_name(const Named& gone) const;
   Status move(catalog::WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const;
   Status check_move(const catalog::WriteTxn& txn, const Entry& entry, Ino from, Ino to) const;
   Status check_protected(const catalog::WriteTxn& txn, const Entry& entry, std::string_view why) const;
-  Status in_unlinking_txn(const std::function<Status(catalog::WriteTxn&)>& change);
+  using UnlinkingChange = std::function<Status(catalog::WriteTxn&, Unlinking&)>;
+  Status in_unlinking_txn(const UnlinkingChange& change);
+  Status try_unlinking(const UnlinkingChange& change, Unlinking& unlinking);
 
   catalog::Catalog* catalog_;
   crypto::Mac name_hash_;
