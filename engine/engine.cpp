@@ -62,11 +62,11 @@ class LocalEngine final : public Engine {
 
   Status start(const OpenOptions& options) {
     RK_TRY(audit_.load());
+    if (options.read_only) return filler_.resume();  // status shows what is replicating; nothing goes on
     RK_TRY(open_images_.reap_orphans());
     RK_TRY(filler_.resume());
     RK_TRY(store_->checkpointer().start());
     RK_TRY(copy_on_read_.start());
-    if (options.read_only) return {};
     RK_TRY(key_life_.start());
     RK_TRY(filler_.start(options.filler_workers));
     RK_TRY(initializer_.start());

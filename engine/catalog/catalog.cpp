@@ -75,7 +75,7 @@ Catalog::Catalog(io::Storage& storage, LmdbEnvironment env, const crypto::Key& r
 
 Status Catalog::create(io::Storage& storage, const std::string& directory, const crypto::Key& root, const Uuid& store,
                        const std::vector<std::pair<std::string, std::string>>& records) {
-  RK_TRY(allocate_lock_file(storage));
+  RK_TRY(allocate_lock_file(storage));  // before LMDB maps it
   RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_write));
   Catalog catalog(storage, std::move(env), root, store);
   RK_TRY_ASSIGN(RecordSeal seal, RecordSeal::create(root, store, catalog.epochs_));
@@ -88,8 +88,7 @@ Status Catalog::create(io::Storage& storage, const std::string& directory, const
 Result<std::unique_ptr<Catalog>> Catalog::open(io::Storage& storage, const std::string& directory,
                                                const crypto::Key& root, const Uuid& store) {
   RK_TRY_ASSIGN(const Census census, verify_catalog(directory, root, store));
-  RK_TRY(allocate_lock_file(storage));
-  RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_write));
+  RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_only));
   std::unique_ptr<Catalog> catalog(new Catalog(storage, std::move(env), root, store));
   catalog->nodes_ = census.nodes;
   RK_TRY_ASSIGN(RecordSeal seal, RecordSeal::create(root, store, catalog->epochs_));
@@ -133,6 +132,11 @@ void Catalog::recover_op(const Op& op) {
   apply(std::move(changes));
 }
 
+Status Catalog::make_writable() {
+  RK_TRY(allocate_lock_file(storage_));
+  return env_.make_writable();
+}
+
 Status Catalog::start(SegmentNumber first_segment) {
   if (epochs_.newest() >= kLastEpoch)
     return fail(Errc::too_large, "the store has been mounted as often as a store can be: copy its images into a new store");
@@ -141,6 +145,7 @@ Status Catalog::start(SegmentNumber first_segment) {
   epochs_.add(epoch, salt);
   epochs_.set_current(epoch);
   RK_TRY_ASSIGN(crypto::Aead aead, epochs_.make_aead(epoch, kJournalPurpose));
+  RK_TRY(make_writable());
   RK_TRY_ASSIGN(journal_, Journal::start(storage_, store_, epoch, std::move(aead), first_segment));
   Changes changes;
   changes.emplace(make_key(Table::epoch, epoch.value()), std::string(as_text(salt)));
@@ -366,6 +371,7 @@ Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 // What needs memory was done by put() and erase(); what follows the record needs none.
 Result<SegmentNumber> WriteTxn::commit() {
   if (bytes() == 0) return SegmentNumber{0};
+  if (!catalog_.is_started()) return fail(Errc::read_only, "the store was mounted read-only");
   RK_TRY_ASSIGN(const SegmentNumber segment, catalog_.journal_->append(record_.text()));
   catalog_.apply(std::move(changes_));
   return segment;

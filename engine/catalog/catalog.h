@@ -40,15 +40,21 @@ class Catalog {
   // A new catalog in the empty `directory`, holding `records`; its first journal segment exists afterwards.
   static Status create(io::Storage& storage, const std::string& directory, const crypto::Key& root, const Uuid& store,
                        const std::vector<std::pair<std::string, std::string>>& records);
-  // Verifies, opens, and reads the journal's history; recover() and start() must follow. References outlive it.
+  // Verifies, opens for reading, and reads the journal's history, without a change to any file. What recovery does, and
+  // start(), may follow. References outlive it.
   static Result<std::unique_ptr<Catalog>> open(io::Storage& storage, const std::string& directory,
                                                const crypto::Key& root, const Uuid& store);
 
   // What the journal holds beyond the last checkpoint; empties it. Catalog ops are to be handed to recover_op().
   Journal::History take_history();
   void recover_op(const Op& op);
+  // LMDB can write from now on. start() sees to it; before that, whoever is about to rename its file.
+  Status make_writable();
   // A new epoch and a new journal. Until the next checkpoint has committed, nothing may be sealed under it.
   Status start(SegmentNumber first_segment);
+  // The opposite: transactions answer Errc::read_only, as they do before start(). No other thread uses the catalog yet.
+  void stop() { journal_.reset(); }
+  bool is_started() const { return journal_ != nullptr; }
 
   Result<std::optional<std::string>> get(std::string_view key) const;
   // Pairs whose key starts with `prefix` and is at or after `from`, in order, until `visit` returns false. Reads some
@@ -64,6 +70,7 @@ class Catalog {
   const SuperRecord& checkpointed() const { return super_; }  // not while a checkpoint is made
   std::uint64_t nodes() const { return nodes_.load(); }
 
+  // These, and checkpoints, only while it is started.
   Status sync_journal() { return journal_->sync(); }
   Journal::Position journal_end() const { return journal_->end(); }
   Result<SegmentNumber> append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered);

@@ -42,7 +42,7 @@ struct LmdbEnvironment::State {
   Status reopen();
 
   const std::string directory;
-  const Access access;
+  Access access;
   SharedMutex mutex;       // shared by transactions
   MDB_env* env = nullptr;  // null if it could not be opened again
   unsigned dbi = 0;
@@ -52,7 +52,7 @@ Status LmdbEnvironment::State::open() {
   if (const int code = mdb_env_create(&env)) return fail(lmdb_error(code, "open the catalog"));
   if (const int code = mdb_env_set_mapsize(env, kMapSize)) return fail(lmdb_error(code, "map the catalog"));
   if (const int code = mdb_env_set_maxreaders(env, 512)) return fail(lmdb_error(code, "open the catalog"));
-  // A read-only environment is the verifier's: it must not touch the lock file of a store it may not open.
+  // For reading only: it must not touch the lock file, of a store that may not be opened, or that nothing is written to.
   const bool read_only = access == Access::read_only;
   const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0u);
   if (const int code = mdb_env_open(env, directory.c_str(), flags, 0600))
@@ -85,6 +85,16 @@ Result<LmdbEnvironment> LmdbEnvironment::open(const std::string& directory, Acce
   LmdbEnvironment environment(std::make_unique<State>(directory, access));
   RK_TRY(environment.state_->open());
   return environment;
+}
+
+Status LmdbEnvironment::make_writable() {
+  UniqueLock nobody_uses_it(state_->mutex);
+  if (state_->access == Access::read_write) return {};
+  state_->close();
+  state_->access = Access::read_write;
+  const Status opened = state_->open();
+  if (!opened) state_->close();
+  return opened;
 }
 
 LmdbEnvironment::LmdbEnvironment(std::unique_ptr<State> state) : state_(std::move(state)) {}

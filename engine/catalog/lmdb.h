@@ -24,6 +24,8 @@ class LmdbEnvironment {
  public:
   enum class Access { read_only, read_write };
   static Result<LmdbEnvironment> open(const std::string& directory, Access access);
+  // Closes and opens it anew if it was opened for reading only. Nothing of a transaction may be in use by the caller.
+  Status make_writable();
   LmdbEnvironment(LmdbEnvironment&& other) noexcept;
   LmdbEnvironment& operator=(LmdbEnvironment&&) = delete;
   ~LmdbEnvironment();

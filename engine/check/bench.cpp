@@ -106,6 +106,7 @@ Status Bench::open_keys(Findings& findings) {
 
 Status Bench::commit() {
   if (!history_.records.empty()) RK_TRY(storage_->sync_all());
+  RK_TRY(catalog_->make_writable());
   RK_TRY(put_salvaged_in_place());  // it goes on there: LMDB has the file open
   RK_TRY(catalog_->start(history_.next_segment));
   store::Checkpointer checkpointer(*storage_, *catalog_, *layers_, health_);

@@ -89,6 +89,7 @@ Status Checkpointer::run_once() {
 }
 
 Status Checkpointer::sync_all() {
+  if (!catalog_.is_started()) return health_.is_sound();  // nothing was changed
   Status status = run();
   if (status || status.error().code != Errc::no_space) return status;
   return health_.after_sync(storage_.sync_all());  // the journal has all that the tables and the catalog lack
@@ -168,6 +169,7 @@ void Checkpointer::bases_are_durable(std::uint64_t noted) {
 
 Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced) {
   RK_TRY(health_.is_sound());
+  if (!catalog_.is_started()) return {};  // nothing was changed
   // First: of each record before this, the base is noted by now.
   const catalog::Journal::Position covered = catalog_.journal_end();
   std::vector<std::shared_ptr<blocks::Layer>> layers = synced;

@@ -131,17 +131,23 @@ Status Store::recover() {
   RK_TRY_ASSIGN(keys_, kms::KeyDirectory::open(root(), *key_records_, *master_keys_));
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
+  if (read_only_ && history.records.empty()) return {};
   RK_TRY(replay(*catalog_, *layers_, history));
+  RK_TRY(make_recovery_durable(history));
+  if (read_only_) catalog_->stop();
+  // Opened while their records were still being replayed.
+  layers_->close_all();
+  return {};
+}
+
+Status Store::make_recovery_durable(const catalog::Journal::History& history) {
   // Where the journal is damaged, what it spoke of may yet be put back.
   if (history.broken.empty()) RK_TRY(mark_leftovers(*storage_, *catalog_));
   // What the journal speaks of may be in the page cache only, left by a process that was killed; the checkpoint makes
   // durable what was written since.
   if (!history.records.empty()) RK_TRY(storage_->sync_all());
   RK_TRY(catalog_->start(history.next_segment));
-  RK_TRY(checkpointer_->run());
-  // Opened while their records were still being replayed.
-  layers_->close_all();
-  return {};
+  return checkpointer_->run();
 }
 
 Status Store::may_change() {
@@ -156,6 +162,7 @@ Status Store::may_add() {
 
 Status Store::close() {
   checkpointer_->stop();
+  if (read_only_) return {};
   // The first makes changes durable, which lets go of what they superseded; the second removes that.
   RK_TRY(checkpointer_->sync_all());
   const Status removed = checkpointer_->run();

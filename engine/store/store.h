@@ -29,6 +29,8 @@ class Store {
   // Locks, unlocks, verifies, recovers; the journal's work is in the catalog and the tables when it returns. No thread
   // runs yet. Forks (see verify.h): single-threaded callers only. `storage` is the directory's files seen otherwise than
   // through LocalStorage; the lock and the catalog are always the directory's own.
+  // With `read_only`, what the journal holds is recovered as ever, by one checkpoint; without anything in the journal, no
+  // file but the lock is changed. After that nothing is written, and no transaction commits.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only,
                                              std::unique_ptr<io::Storage> storage = nullptr);
   // Everything durable, background stopped; the lock goes with the object. A disk that is too full for a checkpoint leaves
@@ -53,12 +55,14 @@ class Store {
 
  private:
   Store(io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, Unlocked unlocked, bool read_only)
-      : lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)), health_(read_only) {}
+      : lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)), read_only_(read_only), health_(read_only) {}
   Status recover();
+  Status make_recovery_durable(const catalog::Journal::History& history);
 
   io::StoreLock lock_;
   std::unique_ptr<io::ReservedStorage> storage_;
   Unlocked unlocked_;
+  const bool read_only_;
   Health health_;
   std::unique_ptr<catalog::Catalog> catalog_;
   std::unique_ptr<CatalogKeyRecords> key_records_;
