@@ -298,6 +298,7 @@ Result<json> info(const Call& call) {
     RK_TRY_ASSIGN(Space space, call.engine.reports().space());
     answer["store"] = text(call.engine.store_path());
     answer["read_only"] = read_only_of(call);
+    answer["unknown_features"] = call.engine.reports().unknown_features();
     answer["space"] = {{"total", space.total}, {"available", space.available}, {"nodes", space.nodes}};
   }
   return answer;

@@ -15,7 +15,7 @@
 //                            takes no changes since a sync failed, else null
 //   progress    [name]       kind, status (an image's), replications at or below it
 //   state       path         status of an image below the directory, by its path in the store
-//   info        [name]       everything about one node; of the root also store, space and read_only
+//   info        [name]       everything about one node; of the root also store, space, read_only and unknown_features
 //   key-create  alias        the new key; the caller owns it
 //   key-list                 keys
 //   key-show    alias        the key, uses: who needs it, uses_elsewhere: how many more the caller may not see

@@ -18,10 +18,12 @@ std::string LayerRecord::encode() const {
   out.put(owner.value());
   out.put(static_cast<std::uint8_t>(key.has_value()));
   if (key) out.put_raw(*key).put(data_key.version).put_string(data_key.bytes);
+  later.put(out);
   return out.take();
 }
 
 Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
+  RK_TRY(check_layout(bytes));
   Reader in(bytes);
   LayerRecord record;
   const std::uint8_t suite = in.get<std::uint8_t>();
@@ -36,6 +38,7 @@ Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
     record.data_key.version = in.get<std::uint32_t>();
     record.data_key.bytes = in.get_string();
   }
+  record.later.get(in);
   const bool sane = crypto::is_known_suite(suite) && record.block_shift >= 12 && record.block_shift <= 16 &&
                     (record.base || record.base_format == formats::Format::raw) && record.disk_size <= formats::kLargestDisk;
   if (!in.finished() || !sane) return fail(Errc::corrupt, "a layer's record is malformed");

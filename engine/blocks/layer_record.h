@@ -4,6 +4,7 @@
 #include <optional>
 #include <variant>
 
+#include "engine/base/later_fields.h"
 #include "engine/blocks/block_table.h"
 #include "engine/crypto/block_cipher.h"
 #include "engine/formats/format.h"
@@ -22,6 +23,7 @@ struct LayerRecord {
   formats::Format base_format = formats::Format::raw;
   std::uint64_t disk_size = 0;
   Ino owner;                      // the image whose top layer it is; 0: kept for younger layers only
+  LaterFields later;
 
   // Whether the base's blocks have to be transformed: until they are all here the layer is no clone but a replication.
   bool transforms(const LayerRecord& its_base) const {
@@ -31,6 +33,7 @@ struct LayerRecord {
   LayerId take_base();
 
   std::string encode() const;
+  // Errc::wrong_version for one of a layout that this program does not know.
   static Result<LayerRecord> decode(std::string_view bytes);
 };
 

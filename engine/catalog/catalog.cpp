@@ -62,7 +62,7 @@ Result<std::vector<Op>> decode_ops(std::string_view payload) {
         op.covered.segment = in.get<std::uint64_t>();
         op.covered.offset = in.get<std::uint64_t>();
         break;
-      default: return fail(Errc::corrupt, "a journal record holds a step this program does not know");
+      default: return fail(Errc::wrong_version, "the journal holds a step of a later version of rekeyfs: use that version");
     }
     ops.push_back(std::move(op));
   }

@@ -46,6 +46,7 @@ class Bench {
   const catalog::Journal::History& history() const { return history_; }
   const crypto::Key& root() const { return unlocked_.root; }
   const Uuid& id() const { return unlocked_.superblock.store_id; }
+  const store::Features& features() const { return unlocked_.superblock.features; }
   const std::string& directory() const { return directory_; }
 
  private:

@@ -19,6 +19,8 @@ class StoreCheck {
       : bench_(bench), options_(options), findings_(observer), layers_(bench, findings_) {}
 
   Result<CheckReport> run() {
+    for (const std::string& flag : store::unknown_flags(bench_.features()))
+      findings_.report.unverified.push_back({std::string(store::kSuperblockName), "this rekeyfs does not know the feature " + flag});
     RK_TRY(open_catalog());
     if (findings_.report.complete) RK_TRY(look());
     if (options_.repair && findings_.report.complete) RK_TRY(repair());
@@ -108,6 +110,7 @@ class StoreCheck {
 Result<CheckReport> check_store(const std::string& directory, const Credential& credential, const CheckOptions& options,
                                 CheckObserver& observer) {
   RK_TRY_ASSIGN(const std::unique_ptr<Bench> bench, Bench::open(directory, credential));
+  if (options.repair) RK_TRY(store::may_write(bench->features()));
   return StoreCheck(*bench, options, observer).run();
 }
 

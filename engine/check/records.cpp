@@ -44,21 +44,33 @@ Result<Records> Records::load(catalog::Catalog& catalog, const names::Tree& tree
   Records records(catalog, tree);
   std::vector<std::string> bad;
   std::uint64_t seen = 0;
+  Status later;  // what names a record that cannot be read would be taken for damage
   RK_TRY(catalog.scan("", "", [&](std::string_view key, std::string_view value) {
     if (++seen % 4096 == 0) findings.progress("records", seen, 0);
     if (const Status decoded = records.decode(key, value); !decoded) {
+      if (decoded.error().code == Errc::wrong_version) {
+        later = decoded;
+        return false;
+      }
       findings.add_record("", name_of_record(key) + ": " + decoded.error().message, "it is dropped, with what only it held");
       bad.emplace_back(key);
     }
     return true;
   }));
+  RK_TRY(later);
   for (const std::string& key : bad) records.change(key, std::nullopt);
+  if (records.unknown > 0)
+    findings.report.unverified.push_back({"catalog", std::to_string(records.unknown) + " records are of kinds that this rekeyfs does not know"});
   return records;
 }
 
 Status Records::decode(std::string_view key, std::string_view value) {
   const Table table = static_cast<Table>(key[0]);
-  if (!is_known(key[0]) || key.size() != key_size_of(table)) return fail(Errc::corrupt, "its key is of no known kind");
+  if (!is_known(key[0])) {  // every record is authentic: a later version's
+    ++unknown;
+    return {};
+  }
+  if (key.size() != key_size_of(table)) return fail(Errc::corrupt, "its key is of no known kind");
   const Ino ino{key.size() >= kNumberKey ? first_of(key) : 0};
   const LayerId layer{ino.value()};
   switch (table) {

@@ -26,7 +26,8 @@ struct Entry {
 
 class Records {
  public:
-  // What cannot be decoded is told of and left out, in the catalog's memory, too.
+  // What cannot be decoded is told of and left out, in the catalog's memory, too. Errc::wrong_version for a record of a
+  // layout that only a later version knows: nothing can be said without it.
   static Result<Records> load(catalog::Catalog& catalog, const names::Tree& tree, Findings& findings);
 
   std::map<Ino, names::InodeRecord> inodes;
@@ -38,6 +39,7 @@ class Records {
   std::set<LayerId> garbage, profiles;
   std::map<Ino, replication::ReplicationRecord> replications;
   std::set<Ino> orphans, rotations;
+  std::uint64_t unknown = 0;  // records in tables that this program does not know; they stay
 
   void put(Ino ino, const names::InodeRecord& inode);
   void put(LayerId id, const blocks::LayerRecord& layer);

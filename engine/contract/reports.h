@@ -1,6 +1,7 @@
 // Reports: what an open store says of itself: facts that commands print. Thread-safe; changes nothing; nothing throws.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "engine/base/ids.h"
@@ -19,6 +20,8 @@ class Reports {
 
   // Errc::read_only, and why, once a failed sync has made the store read-only: until it is opened again.
   virtual Status health() = 0;
+  // Features of the store that this program does not know, and can do without: "compat 3".
+  virtual std::vector<std::string> unknown_features() = 0;
   virtual Result<Space> space() = 0;
   virtual Result<NodeInfo> info(Ino ino) = 0;
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, by path

@@ -95,10 +95,12 @@ std::string InodeRecord::encode() const {
     case NodeKind::image: put_image(out, image); break;
     case NodeKind::symlink: out.put_string(target); break;
   }
+  later.put(out);
   return out.take();
 }
 
 Result<InodeRecord> InodeRecord::decode(std::string_view bytes) {
+  RK_TRY(check_layout(bytes));
   Reader in(bytes);
   InodeRecord inode;
   inode.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
@@ -120,6 +122,7 @@ Result<InodeRecord> InodeRecord::decode(std::string_view bytes) {
     case NodeKind::image: get_image(in, inode.image); break;
     case NodeKind::symlink: inode.target = in.get_string(); break;
   }
+  inode.later.get(in);
   if (!in.finished() || !is_sane(inode)) return fail(Errc::corrupt, "an inode record is malformed");
   return inode;
 }

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "engine/base/later_fields.h"
 #include "engine/crypto/hash.h"
 #include "engine/kms/key_info.h"
 #include "engine/types/attributes.h"
@@ -74,8 +75,10 @@ struct InodeRecord {
   Policy policy;       // of a directory
   ImageRecord image;   // of an image
   std::string target;  // of a symbolic link
+  LaterFields later;
 
   std::string encode() const;
+  // Errc::wrong_version for one of a layout that this program does not know.
   static Result<InodeRecord> decode(std::string_view bytes);
 };
 

@@ -23,6 +23,7 @@ class ReportService final : public Reports {
       : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), attributes_(attributes), names_(names) {}
 
   Status health() override { return store_.health().is_sound(); }
+  std::vector<std::string> unknown_features() override { return store::unknown_flags(store_.features()); }
   Result<Space> space() override;
   Result<NodeInfo> info(Ino ino) override;
   Result<std::vector<Replication>> replications(Ino under) override;

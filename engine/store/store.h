@@ -52,6 +52,7 @@ class Store {
 
   const crypto::Key& root() const { return unlocked_.root; }
   const Uuid& id() const { return unlocked_.superblock.store_id; }
+  const Features& features() const { return unlocked_.superblock.features; }
 
  private:
   Store(io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, Unlocked unlocked, bool read_only)

@@ -14,14 +14,17 @@ using crypto::Key;
 using crypto::KeyWrap;
 using crypto::ScryptCost;
 
-// header (64 bytes) || wrapped root key (92) || SHA-256 of the bytes so far || HMAC under the root key of the
-// bytes so far. In every format version a superblock starts with magic and version and ends with these two
+// header (64 bytes) || wrapped root key (92) || in version 2: features (24), and what later versions add || SHA-256 of
+// the bytes so far || HMAC under the root key of the bytes so far. In every format version a superblock starts with magic and version and ends with these two
 // digests, so that a damaged one is told from one of a later version.
 constexpr std::string_view kMagic = "rekeyfs\n";
 constexpr std::size_t kSaltSize = 32;
 constexpr std::size_t kHeaderSize = 64;
 constexpr std::size_t kDigestSize = sizeof(Digest);
-constexpr std::size_t kSize = kHeaderSize + KeyWrap::kWrappedSize + 2 * kDigestSize;  // 220 bytes
+constexpr std::size_t kFeatures = kHeaderSize + KeyWrap::kWrappedSize;  // where they lie
+constexpr std::size_t kFeaturesSize = 3 * sizeof(std::uint64_t);
+constexpr std::size_t kSize = kFeatures + 2 * kDigestSize;  // 220 bytes: version 1
+constexpr std::size_t kLeastSizeWithFeatures = kSize + kFeaturesSize;
 constexpr std::size_t kLeastSize = kMagic.size() + sizeof(std::uint32_t) + 2 * kDigestSize;
 constexpr std::size_t kMostSize = 4096;  // of any version
 
@@ -84,6 +87,12 @@ Result<Header> decode_header(std::string_view bytes) {
   header.cost.r = in.get<std::uint8_t>();
   header.cost.p = in.get<std::uint8_t>();
   in.get_into(header.salt);
+  if (header.superblock.version == kFeaturesVersion) {
+    Reader flags(bytes.substr(kFeatures));
+    Features& features = header.superblock.features;
+    for (std::uint64_t* set : {&features.compat, &features.ro_compat, &features.incompat}) *set = flags.get<std::uint64_t>();
+    RK_TRY(may_read(features));
+  }
   switch (header.superblock.kind) {
     case Credential::Kind::passphrase:
       if (!is_acceptable(header.cost)) return fail(damaged("asks for a scrypt cost that rekeyfs never sets"));
@@ -118,11 +127,11 @@ Result<std::string> load(io::Storage& storage) {
   if (std::memcmp(sha256(checked).data(), bytes.data() + checked.size(), kDigestSize) != 0)
     return fail(damaged("does not match its checksum"));
   const auto version = Reader(std::string_view(bytes).substr(kMagic.size())).get<std::uint32_t>();
-  if (version != kFormatVersion)
+  if (version != kFormatVersion && version != kFeaturesVersion)
     return fail(Errc::wrong_version, "the store has format version " + std::to_string(version) +
-                                         ", this rekeyfs knows version " + std::to_string(kFormatVersion) +
-                                         ": use the rekeyfs that made it, or a newer one");
-  if (size != kSize) return fail(damaged("has the wrong size"));
+                                         ", this rekeyfs knows versions " + std::to_string(kFormatVersion) + " and " +
+                                         std::to_string(kFeaturesVersion) + ": use the rekeyfs that made it, or a newer one");
+  if (version == kFormatVersion ? size != kSize : size < kLeastSizeWithFeatures) return fail(damaged("has the wrong size"));
   return bytes;
 }
 
@@ -218,8 +227,9 @@ Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credent
   if (!root && root.error().code == Errc::wrong_secret) return fail(wrong_credential(needed, credential));
   if (!root && root.error().code == Errc::corrupt) return fail(damaged("holds a root key that does not verify"));
   if (!root) return fail(root.error());
-  RK_TRY_ASSIGN(const Digest mac, mac_of(*root, all.substr(0, kSize - kDigestSize)));
-  if (!crypto::equal_constant_time(mac, as_bytes(all.substr(kSize - kDigestSize))))
+  const std::size_t mac_at = all.size() - kDigestSize;
+  RK_TRY_ASSIGN(const Digest mac, mac_of(*root, all.substr(0, mac_at)));
+  if (!crypto::equal_constant_time(mac, as_bytes(all.substr(mac_at))))
     return fail(damaged("does not verify"));
   return Unlocked{header.superblock, std::move(*root)};
 }

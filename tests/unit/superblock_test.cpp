@@ -203,7 +203,7 @@ TEST_F(SuperblockTest, NoForgedByteUnlocks) {
 TEST_F(SuperblockTest, LaterVersionOfAnotherSizeIsNotDamage) {
   ASSERT_TRUE(make(key_file()));
   forge([](std::string& bytes) {
-    bytes[8] = 2;
+    bytes[8] = 3;
     bytes.insert(100, 50, 'x');
   });
   EXPECT_EQ(open_error(key_file()), Errc::wrong_version);

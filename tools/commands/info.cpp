@@ -44,6 +44,8 @@ void print_store(const json& info) {
   print_fact("store", info.value("store", ""));
   if (info.contains("read_only") && !info.at("read_only").is_null())
     print_fact("read-only", info.at("read_only").get<std::string>());
+  for (const json& feature : info.value("unknown_features", json::array()))
+    print_fact("feature", feature.get<std::string>() + ", not known to this rekeyfs");
   const json& space = info.at("space");
   print_fact("disk", bytes_text(space.at("available").get<std::uint64_t>()) + " of " +
                          bytes_text(space.at("total").get<std::uint64_t>()) + " available");

@@ -1,0 +1,282 @@
+// Stores that a later version of rekeyfs has written to: what this one does not know it keeps, or leaves alone.
+#include <gmock/gmock.h>
+
+#include <fcntl.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+
+#include "engine/blocks/layer_record.h"
+#include "engine/namespace/tree.h"
+#include "engine/store/store.h"
+#include "tests/support/store_copies.h"
+#include "tests/support/store_features.h"
+#include "tests/support/temp_directory.h"
+
+namespace rekeyfs {
+namespace {
+
+namespace stdfs = std::filesystem;
+using catalog::Table;
+using catalog::make_key;
+using test::error_text;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr Caller kRoot{0, 0};
+const std::string kContent = "what the image holds";
+const std::string kLater = Writer().put(std::uint8_t{7}).put_string("a field of later").put(std::uint8_t{200}).put_string("").take();
+
+class FeaturesTest : public test::TempDirectory {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
+    const auto engine = open();
+    ASSERT_TRUE(engine);
+    ASSERT_TRUE((*engine)->create_key("key", kRoot));
+    const auto folder = (*engine)->make_directory(kRootIno, "folder", 0755, kRoot);
+    ASSERT_TRUE(folder);
+    folder_ = folder->ino;
+    ASSERT_TRUE((*engine)->set_attribute(folder_, "user.rekeyfs.key", "key", XattrMode::either, kRoot));
+    auto created = (*engine)->create(folder_, "image", 0600, O_RDWR, kRoot);
+    ASSERT_TRUE(created) << error_text(created);
+    image_ = created->attributes.ino;
+    ASSERT_TRUE((*engine)->write(*created->file, 0, as_bytes(kContent)));
+    ASSERT_TRUE((*engine)->flush(*created->file));
+    created->file.reset();
+    ASSERT_TRUE((*engine)->close());
+  }
+
+  std::string store() const { return path("store"); }
+  Result<std::unique_ptr<Engine>> open(bool read_only = false) {
+    OpenOptions options;
+    options.filler_workers = 0;
+    options.read_only = read_only;
+    return Engine::open(store(), test::test_credential(), options);
+  }
+  Result<CheckReport> check(bool repair = false) {
+    CheckOptions options;
+    options.repair = repair;
+    options.read_data = true;
+    return Engine::check(store(), test::test_credential(), options, found_);
+  }
+  std::string content(Engine& engine) {
+    auto file = engine.files().open(image_, O_RDONLY, kRoot);
+    if (!file) return error_text(file);
+    std::string got(kContent.size(), '\0');
+    const auto size = engine.files().read(**file, 0, {reinterpret_cast<std::byte*>(got.data()), got.size()});
+    return size ? got : error_text(size);
+  }
+  static std::string refusal(const Status& status) {
+    if (status) return "none";
+    EXPECT_EQ(status.error().code, Errc::wrong_version) << error_text(status.error());
+    return status.error().message;
+  }
+  template <typename T>
+  static std::string refusal(const Result<T>& result) {
+    return refusal(result ? Status{} : Status(fail(result.error())));
+  }
+  // Every file and its bytes.
+  std::map<std::string, std::string> files() const {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : stdfs::recursive_directory_iterator(store())) {
+      if (!entry.is_regular_file() || entry.path().filename() == "lock") continue;
+      std::ifstream in(entry.path(), std::ios::binary);
+      all.emplace(entry.path(), std::string(std::istreambuf_iterator<char>(in), {}));
+    }
+    return all;
+  }
+
+  // What a later version does to a record.
+  void change_records(const std::function<void(catalog::WriteTxn&)>& change) {
+    auto opened = store::Store::open(store(), test::test_credential(), false);
+    ASSERT_TRUE(opened) << error_text(opened);
+    {
+      catalog::WriteTxn txn((*opened)->catalog());
+      change(txn);
+      ASSERT_TRUE(txn.commit());
+    }
+    ASSERT_TRUE((*opened)->close());
+  }
+  std::string record(const std::string& key) {
+    auto opened = store::Store::open(store(), test::test_credential(), true);
+    EXPECT_TRUE(opened) << error_text(opened);
+    const auto value = opened ? (*opened)->catalog().get(key) : fail(Errc::io);
+    return value && *value ? **value : "missing";
+  }
+  std::string inode_key(Ino ino) const { return make_key(Table::inode, ino.value()); }
+  std::string layer_key() { return make_key(Table::layer, names::InodeRecord::decode(record(inode_key(image_)))->image.layer.value()); }
+
+  Ino folder_, image_;
+  test::FoundText found_;
+};
+
+TEST_F(FeaturesTest, OneThatIsCompatibleIsNamedAndGoesOn) {
+  test::give_features(store(), {.compat = 1u << 3}, "what the flag adds");
+  {
+    const auto engine = open();
+    ASSERT_TRUE(engine) << error_text(engine);
+    EXPECT_THAT((*engine)->reports().unknown_features(), ElementsAre("compat 3"));
+    EXPECT_EQ(content(**engine), kContent);
+    EXPECT_TRUE((*engine)->make_directory(kRootIno, "more", 0755, kRoot));
+    ASSERT_TRUE((*engine)->close());
+  }
+  EXPECT_TRUE(open(true));
+  for (const bool repair : {false, true}) {
+    const auto report = check(repair);
+    ASSERT_TRUE(report) << error_text(report);
+    EXPECT_TRUE(report->complete);
+    EXPECT_EQ(found_.text, "");
+    ASSERT_EQ(report->unverified.size(), 1u);
+    EXPECT_THAT(report->unverified[0].why, HasSubstr("compat 3"));
+  }
+  EXPECT_EQ(Engine::initialize(store(), test::test_credential()).error().code, Errc::exists);
+}
+
+TEST_F(FeaturesTest, OneThatForbidsChangesLetsTheStoreBeRead) {
+  test::give_features(store(), {.ro_compat = 1u << 2});
+  const auto before = files();
+  EXPECT_THAT(refusal(open()), testing::AllOf(HasSubstr("ro_compat 2"), HasSubstr("-o ro")));
+  {
+    const auto engine = open(true);
+    ASSERT_TRUE(engine) << error_text(engine);
+    EXPECT_THAT((*engine)->reports().unknown_features(), ElementsAre("ro_compat 2"));
+    EXPECT_EQ(content(**engine), kContent);
+    EXPECT_EQ((*engine)->make_directory(kRootIno, "more", 0755, kRoot).error().code, Errc::read_only);
+    ASSERT_TRUE((*engine)->close());
+  }
+  const auto report = check();
+  ASSERT_TRUE(report) << error_text(report);
+  EXPECT_EQ(found_.text, "");
+  ASSERT_EQ(report->unverified.size(), 1u);
+  EXPECT_THAT(report->unverified[0].why, HasSubstr("ro_compat 2"));
+  EXPECT_THAT(refusal(check(true)), HasSubstr("ro_compat 2"));
+  EXPECT_EQ(Engine::initialize(store(), test::test_credential()).error().code, Errc::exists);
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(FeaturesTest, OneThatForbidsChangesForbidsRecovery) {
+  {
+    const auto engine = open();
+    ASSERT_TRUE(engine);
+    ASSERT_TRUE((*engine)->make_directory(kRootIno, "more", 0755, kRoot));
+    test::copy_as_killed(store(), path("killed"));
+    ASSERT_TRUE((*engine)->close());
+  }
+  stdfs::remove_all(store());
+  stdfs::rename(path("killed"), store());
+  test::give_features(store(), {.ro_compat = 1});
+  const auto before = files();
+  EXPECT_THAT(refusal(open(true)), HasSubstr("ro_compat 0"));
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(FeaturesTest, OneThatIsIncompatibleIsRefusedByName) {
+  test::give_features(store(), {.compat = 1, .incompat = std::uint64_t{1} << 63});
+  const auto before = files();
+  const auto names_it = HasSubstr("incompat 63");
+  EXPECT_THAT(refusal(open()), names_it);
+  EXPECT_THAT(refusal(open(true)), names_it);
+  EXPECT_THAT(refusal(check()), names_it);
+  EXPECT_THAT(refusal(check(true)), names_it);
+  EXPECT_THAT(refusal(Engine::unlocked_by(store())), names_it);
+  EXPECT_EQ(Engine::initialize(store(), test::test_credential()).error().code, Errc::exists);
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(FeaturesTest, FlagsAreAuthenticated) {
+  test::give_features(store(), {.ro_compat = 1});
+  std::fstream file(store() + "/rekeyfs.store", std::ios::binary | std::ios::in | std::ios::out);
+  std::string bytes(std::istreambuf_iterator<char>(file), {});
+  bytes[164] = 0;
+  crypto::Sha256 hash;
+  hash.update(as_bytes(bytes).first(bytes.size() - 64));
+  bytes.replace(bytes.size() - 64, 32, as_text(hash.finish()));
+  file.seekp(0);
+  file << bytes << std::flush;
+  EXPECT_EQ(open().error().code, Errc::corrupt);
+}
+
+TEST_F(FeaturesTest, FieldsOfLaterVersionsOutliveEveryChange) {
+  const std::string layer = layer_key();
+  change_records([&](catalog::WriteTxn& txn) {
+    for (const std::string& key : {inode_key(image_), inode_key(folder_), layer}) txn.put(key, **txn.get(key) + kLater);
+  });
+  const auto kept = [&](const std::string& key) { return record(key).ends_with(kLater); };
+  {
+    const auto engine = open();
+    ASSERT_TRUE(engine) << error_text(engine);
+    EXPECT_EQ(content(**engine), kContent);
+    ASSERT_TRUE((*engine)->set_attribute(image_, "user.rekeyfs.type", "data-disk", XattrMode::either, kRoot));
+    ASSERT_TRUE((*engine)->set_attribute(folder_, "user.colour", "blue", XattrMode::either, kRoot));
+    ASSERT_TRUE((*engine)->rename(folder_, "image", folder_, "renamed", RenameMode::replace));
+    ASSERT_TRUE((*engine)->rename(kRootIno, "folder", kRootIno, "moved", RenameMode::replace));
+    ASSERT_TRUE((*engine)->change_key("key", KeyChange{}, kRoot));  // wraps the layer's data key anew
+    ASSERT_TRUE((*engine)->close());
+  }
+  EXPECT_TRUE(kept(inode_key(image_)) && kept(inode_key(folder_)) && kept(layer));
+  const auto report = check(true);
+  ASSERT_TRUE(report) << error_text(report);
+  EXPECT_EQ(found_.text, "");
+  EXPECT_TRUE(kept(inode_key(image_)) && kept(inode_key(folder_)) && kept(layer));
+}
+
+TEST_F(FeaturesTest, ARepairKeepsRecordsOfTablesItDoesNotKnow) {
+  change_records([&](catalog::WriteTxn& txn) {
+    txn.put("Z", "a table without numbers");
+    txn.put("z12345678", "another");
+    txn.put(make_key(Table::orphan, 4711), "");  // something to repair
+  });
+  const auto report = check(true);
+  ASSERT_TRUE(report) << error_text(report);
+  EXPECT_TRUE(report->repaired) << found_.text;
+  ASSERT_EQ(report->unverified.size(), 1u);
+  EXPECT_THAT(report->unverified[0].why, HasSubstr("2 records"));
+  EXPECT_EQ(record("Z"), "a table without numbers");
+  EXPECT_EQ(record("z12345678"), "another");
+  EXPECT_EQ(record(make_key(Table::orphan, 4711)), "missing");
+}
+
+TEST_F(FeaturesTest, ARecordOfAnotherLayoutIsNeitherReadNorRepaired) {
+  const std::string layer = layer_key();
+  for (const std::string& key : {inode_key(image_), layer}) {
+    std::string before;
+    change_records([&](catalog::WriteTxn& txn) {
+      before = **txn.get(key);
+      txn.put(key, "\x80 something else");
+    });
+    const auto files_before = files();
+    EXPECT_NE(refusal(check()), "none");
+    EXPECT_NE(refusal(check(true)), "none");
+    EXPECT_EQ(files(), files_before);
+    {
+      const auto engine = open();
+      ASSERT_TRUE(engine) << error_text(engine);
+      const auto file = (*engine)->open_file(image_, O_RDONLY, kRoot);
+      EXPECT_NE(refusal(file), "none");
+      ASSERT_TRUE((*engine)->close());
+    }
+    EXPECT_EQ(record(key), "\x80 something else");
+    change_records([&](catalog::WriteTxn& txn) { txn.put(key, before); });
+  }
+}
+
+TEST(LaterFieldsTest, AreFieldsAndNothingElse) {
+  names::InodeRecord inode;
+  inode.kind = NodeKind::directory;
+  const std::string bytes = inode.encode();
+  const auto grown = names::InodeRecord::decode(bytes + kLater);
+  ASSERT_TRUE(grown);
+  EXPECT_FALSE(grown->later.empty());
+  EXPECT_EQ(grown->encode(), bytes + kLater);
+  EXPECT_TRUE(names::InodeRecord::decode(bytes)->later.empty());
+  for (std::size_t size = 1; size < kLater.size(); ++size) {
+    const auto cut = names::InodeRecord::decode(bytes + kLater.substr(0, size));
+    EXPECT_TRUE(cut ? cut->encode() == bytes + kLater.substr(0, size) : cut.error().code == Errc::corrupt) << size;
+  }
+}
+
+}  // namespace
+}  // namespace rekeyfs
