@@ -138,19 +138,21 @@ bool SlotFiles::is_one(std::string_view path) {
   return path.find(".data") != std::string_view::npos || path.find(".spill") != std::string_view::npos;
 }
 
-Status SlotFiles::remove_all(io::Storage& storage, LayerId layer) {
-  const std::string path = layer_path(layer);
-  RK_TRY(storage.remove(path + ".table"));
-  for (const char* kind : {".data", ".spill"}) {
-    for (std::uint64_t number = 0;; ++number) {
-      const std::string name = path + kind + std::to_string(number);
-      RK_TRY_ASSIGN(const bool there, storage.exists(name));
-      // A sparse layer may lack early files: look a little beyond the last one found.
-      if (!there && number >= 16) break;
-      if (there) RK_TRY(storage.remove(name));
+std::map<LayerId, Status> SlotFiles::remove_all(io::Storage& storage, const std::vector<LayerId>& layers) {
+  std::map<LayerId, Status> gone;
+  std::map<std::string, std::vector<LayerId>> by_directory;
+  for (const LayerId layer : layers) by_directory[layer_directory(layer)].push_back(layer);
+  for (const auto& [directory, those] : by_directory) {
+    const auto names = storage.list(directory);
+    for (const LayerId layer : those) gone.insert_or_assign(layer, names ? Status{} : fail(names.error()));
+    for (const std::string& name : names.value_or(std::vector<std::string>{})) {
+      const std::optional<LayerId> layer = layer_of_file(name);
+      const auto found = layer ? gone.find(*layer) : gone.end();
+      if (found == gone.end() || layer_directory(*layer) != directory) continue;
+      if (Status removed = storage.remove(directory + "/" + name); !removed) found->second = std::move(removed);
     }
   }
-  return {};
+  return gone;
 }
 
 }  // namespace rekeyfs::blocks

@@ -42,7 +42,8 @@ class SlotFiles {
   };
   Place place_of(Slot slot) const;
 
-  static Status remove_all(io::Storage& storage, LayerId layer);
+  // Removes every file of these layers, whatever its number. For each layer, whether all are gone.
+  static std::map<LayerId, Status> remove_all(io::Storage& storage, const std::vector<LayerId>& layers);
   static bool is_one(std::string_view path);  // in the store
 
  private:

@@ -44,9 +44,9 @@ Status verify_pages(const std::string& directory) {
   const int fd = open((directory + "/data.mdb").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   struct stat facts {};
   if (fd < 0 || fstat(fd, &facts) != 0) return fail(error_from_errno(errno, "open the catalog"));
-  if (!S_ISREG(facts.st_mode)) return fail(Errc::corrupt, "what is in the place of its file is none");
+  if (!S_ISREG(facts.st_mode)) return fail(Errc::corrupt, "catalog/data.mdb is not a regular file");
   const auto size = static_cast<std::size_t>(facts.st_size);
-  if (size == 0) return fail(Errc::corrupt, "its file is empty");
+  if (size == 0) return fail(Errc::corrupt, "catalog/data.mdb is empty");
   void* const bytes = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
   if (bytes == MAP_FAILED) return fail(error_from_errno(errno, "read the catalog"));
   return LmdbPages({static_cast<const char*>(bytes), size}).verify();  // the process ends soon

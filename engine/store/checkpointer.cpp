@@ -137,8 +137,7 @@ Result<std::vector<LayerId>> Checkpointer::list_garbage() const {
 // place, the mark stays: that is no reason to fail.
 Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
   std::vector<LayerId> removed;
-  for (LayerId layer : garbage) {
-    const Status status = blocks::SlotFiles::remove_all(storage_, layer);
+  for (const auto& [layer, status] : blocks::SlotFiles::remove_all(storage_, garbage)) {
     if (status) removed.push_back(layer);
     else log::warn("the files of layer {}, which was deleted, stay: {}", layer.value(), describe(status.error()));
   }

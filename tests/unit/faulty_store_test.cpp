@@ -405,5 +405,28 @@ TEST_F(FaultyStoreTest, AfterAPowerCutEveryBlockIsAVersionSinceItsLastSync) {
   }
 }
 
+TEST_F(FaultyStoreTest, AllFilesOfADeletedLayerGoHoweverFarApartTheirNumbersAre) {
+  constexpr std::uint64_t kFar = std::uint64_t{40} << 26;  // a block whose slot is in the 41st data file
+  const LayerId id = make_layer();
+  const auto files = [&] {
+    std::size_t count = 0;
+    for (const std::string& name : *storage_->list(blocks::layer_directory(id))) count += blocks::layer_of_file(name) == id;
+    return count;
+  };
+  ASSERT_TRUE(write(id, 0, 'a') && write(id, kFar, 'b'));
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_EQ(files(), 3u);
+  {
+    catalog::WriteTxn txn(*parts_->catalog);
+    const auto released = parts_->layers->release(txn, id);
+    ASSERT_TRUE(released);
+    ASSERT_TRUE(txn.commit());
+    parts_->layers->forget(*released);
+  }
+  ASSERT_TRUE(parts_->checkpointer->run());
+  ASSERT_TRUE(parts_->checkpointer->run());
+  EXPECT_EQ(files(), 0u);
+}
+
 }  // namespace
 }  // namespace rekeyfs
