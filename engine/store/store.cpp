@@ -149,7 +149,9 @@ Status Store::make_recovery_durable(const catalog::Journal::History& history) {
   // durable what was written since.
   if (!history.records.empty()) RK_TRY(storage_->sync_all());
   RK_TRY(catalog_->start(history.next_segment));
-  return checkpointer_->run();
+  RK_TRY(checkpointer_->run());
+  // That garbage was removed is a change, too: one that nobody would make durable, and that would have to be recovered.
+  return read_only_ && catalog_->has_changes() ? checkpointer_->run() : Status{};
 }
 
 Status Store::may_change() {
