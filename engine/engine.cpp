@@ -7,6 +7,7 @@
 #include "engine/boot/boot_profiles.h"
 #include "engine/check/check.h"
 #include "engine/images/attributes.h"
+#include "engine/images/content_touch.h"
 #include "engine/images/prefetcher.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
@@ -35,15 +36,16 @@ class LocalEngine final : public Engine {
         filler_(*store_, tree_, readers_, profiles_, audit_),
         prefetcher_(readers_, copy_on_read_),
         initializer_(*store_, tree_),
+        content_touch_(initializer_),
         key_uses_(*store_, tree_, filler_),
         key_life_(*store_, key_uses_, filler_, audit_, observer_),
         refusals_(*store_, audit_),
         open_images_(*store_, tree_, filler_, initializer_),
         status_(*store_, tree_, open_images_, filler_, initializer_),
         boots_(*store_, profiles_, prefetcher_),
-        content_(swaps(), copy_on_read_, readers_, initializer_, observer_),
+        content_(swaps(), copy_on_read_, readers_, observer_),
         fast_create_(swaps(), open_images_, refusals_, observer_),
-        copies_(swaps(), content_, status_, initializer_, refusals_, observer_),
+        copies_(swaps(), content_, status_, refusals_, observer_),
         planner_(*store_, tree_, status_, copies_, audit_),
         rotator_(swaps(), open_images_, observer_),
         attributes_(*store_, tree_, status_, filler_),
@@ -52,6 +54,7 @@ class LocalEngine final : public Engine {
         names_(*store_, tree_, status_, attributes_, files_),
         keys_(*store_, key_life_, key_uses_, rotator_),
         reports_(*store_, tree_, filler_, audit_, key_uses_, attributes_, names_) {
+    store_->layers().set_inodes(&content_touch_);
     tree_.set_reaper(&open_images_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
@@ -111,6 +114,7 @@ class LocalEngine final : public Engine {
   replication::CopyOnRead copy_on_read_;
   images::Prefetcher prefetcher_;
   images::Initializer initializer_;
+  images::ContentTouch content_touch_;
   keys::KeyUses key_uses_;
   keys::KeyLife key_life_;
   images::Refusals refusals_;

@@ -4,9 +4,10 @@
 // image -> layer -> catalog -> journal.
 #pragma once
 
+#include <pthread.h>
+
 #include <condition_variable>
 #include <mutex>
-#include <shared_mutex>
 
 #if defined(__clang__)
 #define RK_THREAD_ATTR(x) __attribute__((x))
@@ -41,15 +42,28 @@ class CAPABILITY("mutex") Mutex {
   std::mutex mutex_;
 };
 
+// A writer that waits goes before readers that come later: std::shared_mutex lets readers that overlap keep a writer out for
+// ever. So a thread must not lock the same one shared twice: between the two a writer may have come.
 class CAPABILITY("shared mutex") SharedMutex {
  public:
-  void lock() ACQUIRE() { mutex_.lock(); }
-  void unlock() RELEASE() { mutex_.unlock(); }
-  void lock_shared() ACQUIRE_SHARED() { mutex_.lock_shared(); }
-  void unlock_shared() RELEASE_SHARED() { mutex_.unlock_shared(); }
+  SharedMutex() {
+    pthread_rwlockattr_t attributes;
+    ::pthread_rwlockattr_init(&attributes);
+    ::pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    ::pthread_rwlock_init(&lock_, &attributes);
+    ::pthread_rwlockattr_destroy(&attributes);
+  }
+  ~SharedMutex() { ::pthread_rwlock_destroy(&lock_); }
+  SharedMutex(const SharedMutex&) = delete;
+  SharedMutex& operator=(const SharedMutex&) = delete;
+
+  void lock() ACQUIRE() { ::pthread_rwlock_wrlock(&lock_); }
+  void unlock() RELEASE() { ::pthread_rwlock_unlock(&lock_); }
+  void lock_shared() ACQUIRE_SHARED() { ::pthread_rwlock_rdlock(&lock_); }
+  void unlock_shared() RELEASE_SHARED() { ::pthread_rwlock_unlock(&lock_); }
 
  private:
-  std::shared_mutex mutex_;
+  pthread_rwlock_t lock_;
 };
 
 template <typename M>

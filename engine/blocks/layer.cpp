@@ -562,16 +562,27 @@ Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const To
 }
 
 Status Layer::commit(LayerChange change, bool may_grow, const Touch& touch) {
-  UniqueLock lock(mutex_);
-  RK_TRY(catch_up());
-  if (may_grow) change.size = std::max(change.size, size_);
+  Lock changing(changing_);
+  RK_TRY(prepare_change());
+  if (may_grow) change.size = std::max(change.size, size());
   const auto segment = record(change, touch);
+  UniqueLock lock(mutex_);
   if (!segment) {
     abandon(change.entries);
     return fail(segment.error());
   }
   unapplied_.emplace(Recorded{std::move(change), *segment});
   return catch_up();
+}
+
+// Before the record is in the journal: a checkpoint that ends its segment must know of this layer, or it would trim the
+// record without having it in the table.
+Status Layer::prepare_change() {
+  UniqueLock lock(mutex_);
+  RK_TRY(catch_up());
+  may_idle_ = true;
+  mark_changed();
+  return {};
 }
 
 // A change is on record before it is in the table. What keeps it from getting there (no memory, no descriptor to read a
@@ -586,12 +597,8 @@ Status Layer::catch_up() {
 
 Result<catalog::SegmentNumber> Layer::record(const LayerChange& change, const Touch& touch) {
   if (retired_.load()) return fail(Errc::stale, "the image was deleted");
-  may_idle_ = true;
-  // Before the record is in the journal: a checkpoint that ends its segment must know of this layer, or it would trim
-  // the record without having it in the table.
-  mark_changed();
   catalog::WriteTxn txn(catalog_);
-  if (touch) RK_TRY(touch(txn));
+  if (touch.kind != Touch::Kind::nothing) RK_TRY(observer_.touch(txn, touch));
   txn.change_layer(id_, change.encode());
   return txn.commit();
 }
@@ -710,6 +717,7 @@ Status Layer::keep(std::uint64_t offset, ByteView plain) {
 // --- checkpoint and recovery -----------------------------------------------------------------------------------
 
 Result<Layer::Flush> Layer::begin_flush() {
+  Lock changing(changing_);
   UniqueLock lock(mutex_);
   RK_TRY(catch_up());
   RK_TRY_ASSIGN(BlockTable::Snapshot snapshot, table_.snapshot());

@@ -1,8 +1,9 @@
 // Layer: the content of an image as blocks, sealed with one data key, over a base layer or none.
 //
 // Every change is in the journal, and so survives the process, when its call returns. Thread-safe: changes of
-// the same blocks exclude each other (RangeLock), the table and the size are under mutex_, sealing, opening and
-// file I/O run outside it. Offsets and sizes are bytes unless a name says blocks.
+// the same blocks exclude each other (RangeLock); one change at a time is recorded and taken into the table (changing_); the
+// table and the size are under mutex_. Sealing, opening, file I/O and the journal's append run outside mutex_, so readers wait
+// for none of them. Offsets and sizes are bytes unless a name says blocks.
 #pragma once
 
 #include <algorithm>
@@ -20,17 +21,20 @@
 #include "engine/blocks/range_lock.h"
 #include "engine/blocks/sharing.h"
 #include "engine/blocks/slot_files.h"
+#include "engine/blocks/touch.h"
 #include "engine/catalog/catalog.h"
 #include "engine/formats/content.h"
 #include "engine/formats/format_readers.h"
 
 namespace rekeyfs::blocks {
 
-// Told when a layer changes for the first time since its last flush. Called with the layer's lock held.
-class DirtyObserver {
+class LayerObserver {
  public:
-  virtual ~DirtyObserver() = default;
+  virtual ~LayerObserver() = default;
+  // A layer changes for the first time since its last flush. Called with the layer's lock held.
   virtual void layer_changed(LayerId layer) = 0;
+  // A change that means something to an inode is about to be recorded in the transaction.
+  virtual Status touch(catalog::WriteTxn& txn, const Touch& touch) = 0;
 };
 
 class Layer;
@@ -48,7 +52,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     catalog::Catalog& catalog;
     const crypto::Mac& table_mac;
     PageBudget& budget;
-    DirtyObserver& observer;
+    LayerObserver& observer;
     formats::FormatReaders& format_readers;
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
@@ -81,8 +85,6 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Result<std::uint64_t> find_data(std::uint64_t offset);
   Result<std::uint64_t> find_hole(std::uint64_t offset);
 
-  // Adds records to the transaction of a change (the image's times). May be empty.
-  using Touch = std::function<Status(catalog::WriteTxn&)>;
   Status write(std::uint64_t offset, ByteView bytes, const Touch& touch);
   Status resize(std::uint64_t size, const Touch& touch);
   Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // within the size
@@ -116,7 +118,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     std::vector<BlockTable::PageWrite> pages;
     std::string table_record;
   };
-  Result<Flush> begin_flush();
+  Result<Flush> begin_flush() EXCLUDES(changing_, mutex_);
   Status write_flush(const Flush& flush);
   Status sync_table();
   // Gives slots back that no recovery from `first_segment` on can need.
@@ -193,8 +195,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   void abandon(const std::vector<BlockEntry>& entries) REQUIRES(mutex_);
   // Decides which slots that nobody needs any more stay allocated; the others, still in limbo, are to be punched.
   std::vector<SlotRun> retain_some(catalog::SegmentNumber first_segment) REQUIRES(mutex_);
-  Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(mutex_);
-  Result<catalog::SegmentNumber> record(const LayerChange& change, const Touch& touch) REQUIRES(mutex_);
+  Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(changing_, mutex_);
+  Status prepare_change() REQUIRES(changing_) EXCLUDES(mutex_);
+  Result<catalog::SegmentNumber> record(const LayerChange& change, const Touch& touch) REQUIRES(changing_) EXCLUDES(mutex_);
   Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
   Status apply_entry(BlockIndex index, const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
   // Finishes a change that is on record and was not applied to the end. Before any other.
@@ -208,7 +211,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   const std::uint32_t block_size_;
   io::Storage& storage_;
   catalog::Catalog& catalog_;
-  DirtyObserver& observer_;
+  LayerObserver& observer_;
   const std::unique_ptr<LayerCipher> cipher_;
   SlotFiles files_;
   RangeLock ranges_;
@@ -217,6 +220,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   std::atomic<bool> keeps_reads_{false};
   std::atomic<bool> table_is_new_{false};  // the name of its file is not durable
 
+  // Held from before a change is recorded until it is in the table: so the order in the journal is the order in the table,
+  // and no flush comes between the two. Before mutex_.
+  Mutex changing_;
   mutable SharedMutex mutex_;
   Below below_ GUARDED_BY(mutex_);
   BlockTable table_ GUARDED_BY(mutex_);
@@ -237,7 +243,8 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
     catalog::SegmentNumber segment;
     bool is_retried = false;
   };
-  std::optional<Recorded> unapplied_ GUARDED_BY(mutex_);  // in the journal, and not wholly in the table
+  // In the journal, and not wholly in the table, although its commit has ended. Set with changing_ held as well.
+  std::optional<Recorded> unapplied_ GUARDED_BY(mutex_);
   bool left_out_ = false;  // recovery, which is single-threaded: of the changes so far, something was
 
   Mutex relief_;  // guards nothing: for relieved_

@@ -288,6 +288,8 @@ void LayerRegistry::layer_changed(LayerId layer) {
     if (std::shared_ptr<Layer> object = found->second.lock()) changed_.insert_or_assign(layer, std::move(object));
 }
 
+Status LayerRegistry::touch(catalog::WriteTxn& txn, const Touch& touch) { return inodes_->touch(txn, touch); }
+
 bool LayerRegistry::has_changed() const {
   Lock lock(mutex_);
   return !changed_.empty();

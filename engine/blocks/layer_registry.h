@@ -13,11 +13,14 @@
 
 namespace rekeyfs::blocks {
 
-class LayerRegistry final : public DirtyObserver {
+class LayerRegistry final : public LayerObserver {
  public:
   // All outlive it.
   static Result<std::unique_ptr<LayerRegistry>> create(io::Storage& storage, catalog::Catalog& catalog, kms::KeyDirectory& keys,
                                                        const crypto::Key& root, const Uuid& store);
+
+  // Who is told what changes mean to inodes; outlives all changes that mean something. Before the first of them.
+  void set_inodes(Inodes* inodes) { inodes_ = inodes; }
 
   Result<std::shared_ptr<Layer>> get(LayerId id);
 
@@ -71,6 +74,7 @@ class LayerRegistry final : public DirtyObserver {
   Changed take_changed();           // since the last call
   void put_back(Changed& changed);  // they still are; takes no memory
   void layer_changed(LayerId layer) override;
+  Status touch(catalog::WriteTxn& txn, const Touch& touch) override;
   bool has_changed() const;
   Layer::Pressure pressure() const;  // of all together
   PageBudget& page_budget() { return budget_; }  // of the tables of all layers
@@ -118,6 +122,7 @@ class LayerRegistry final : public DirtyObserver {
   const crypto::Mac table_mac_;
   PageBudget budget_;
   formats::FormatReaders format_readers_;
+  Inodes* inodes_ = nullptr;
 
   Mutex loading_;  // taken before mutex_; held while a layer is opened
   mutable Mutex mutex_;

@@ -4,9 +4,7 @@
 
 namespace rekeyfs::images {
 
-using catalog::WriteTxn;
 using names::InodeRecord;
-using names::Tree;
 
 namespace {
 
@@ -97,17 +95,9 @@ Status Content::allocate(Image& image, Allocate what, bool keep_size, std::uint6
   });
 }
 
-blocks::Layer::Touch Content::touch(Image& image) const {
+blocks::Touch Content::touch(Image& image) {
   image.changes.fetch_add(1);
-  return [this, ino = image.ino](WriteTxn& txn) -> Status {
-    initializer_.written(ino);
-    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
-    inode.modified = inode.changed = now();
-    inode.image.findings.reset();
-    if (inode.image.state == ImageState::normal) inode.image.state = ImageState::normal_uninitialized;
-    Tree::put(txn, ino, inode);
-    return {};
-  };
+  return {blocks::Touch::Kind::written, image.ino};
 }
 
 // --- which layer a change goes to ------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 
 #include "engine/base/bytes.h"
 #include "engine/images/boots.h"
-#include "engine/images/initializer.h"
 #include "engine/images/layer_swap.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/readers.h"
@@ -16,9 +15,8 @@ namespace rekeyfs::images {
 class Content {
  public:
   // All outlive it.
-  Content(const LayerSwap::Parts& swaps, replication::CopyOnRead& copy_on_read, replication::Readers& readers,
-          Initializer& initializer, Observer& observer)
-      : swaps_(swaps), copy_on_read_(copy_on_read), readers_(readers), initializer_(initializer), observer_(observer) {}
+  Content(const LayerSwap::Parts& swaps, replication::CopyOnRead& copy_on_read, replication::Readers& readers, Observer& observer)
+      : swaps_(swaps), copy_on_read_(copy_on_read), readers_(readers), observer_(observer) {}
 
   // `boot`, if not null, is told of the read.
   Result<std::size_t> read(Image& image, std::uint64_t offset, ByteSpan out, Boots::Part* boot = nullptr);
@@ -36,7 +34,7 @@ class Content {
   // The policy that an image opened with O_TRUNC goes on with: that of its directory.
   Result<names::Policy> policy_of_new_content(const Image& image) const REQUIRES_SHARED(image.mutex);
   // For a change by a user.
-  blocks::Layer::Touch touch(Image& image) const;
+  static blocks::Touch touch(Image& image);
 
  private:
   // What has to happen before the top layer may be changed.
@@ -55,7 +53,6 @@ class Content {
   const LayerSwap::Parts swaps_;
   replication::CopyOnRead& copy_on_read_;
   replication::Readers& readers_;
-  Initializer& initializer_;
   Observer& observer_;
 };
 

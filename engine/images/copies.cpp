@@ -47,7 +47,7 @@ void note_copied(OpenFile& out, Ino source, std::uint64_t offset, std::uint64_t 
 }
 
 Status copy_bytes_to(blocks::Layer& target, blocks::Layer& source, std::uint64_t from, std::uint64_t to,
-                     const blocks::Layer::Touch& touched) {
+                     const blocks::Touch& touched) {
   std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, to - from));
   for (; from < to; from += buffer.size()) {
     const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), to - from));
@@ -252,7 +252,7 @@ Status Copies::go_on(Copy& copy, const Stitch& stitch) {
   if (stitch.inside.is_wrapped()) return {};
   return content_.with_writable(copy.out.image(), [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
     blocks::Layer& base = *stitch.base->layer();
-    const auto touched = touch(copy.out.ino());
+    const blocks::Touch touched{blocks::Touch::Kind::copied, copy.out.ino()};
     const std::uint64_t from = copy.offset_out;
     const std::uint64_t to = from + copy.size;
     if (layer->base().get() != &base) return copy_bytes_to(*layer, base, from, to, touched);
@@ -268,18 +268,6 @@ Status Copies::go_on(Copy& copy, const Stitch& stitch) {
     }
     return to > within ? layer->extend_over_base(to, touched) : Status{};
   });
-}
-
-// A clone stays normal meanwhile: sharing is not replication.
-blocks::Layer::Touch Copies::touch(Ino ino) const {
-  return [this, ino](WriteTxn& txn) -> Status {
-    initializer_.written(ino);
-    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
-    inode.modified = inode.changed = now();
-    inode.image.findings.reset();
-    Tree::put(txn, ino, inode);
-    return {};
-  };
 }
 
 Status Copies::end(OpenFile& out) {

@@ -18,9 +18,8 @@ namespace rekeyfs::images {
 class Copies {
  public:
   // All outlive it.
-  Copies(const LayerSwap::Parts& swaps, Content& content, const ImageStatus& status, Initializer& initializer,
-         Refusals& refusals, Observer& observer)
-      : swaps_(swaps), content_(content), status_(status), initializer_(initializer), refusals_(refusals), observer_(observer) {}
+  Copies(const LayerSwap::Parts& swaps, Content& content, const ImageStatus& status, Refusals& refusals, Observer& observer)
+      : swaps_(swaps), content_(content), status_(status), refusals_(refusals), observer_(observer) {}
 
   // Bytes copied.
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
@@ -46,14 +45,12 @@ class Copies {
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch, LayerSwap& swap)
       REQUIRES(image.mutex);
   Status go_on(Copy& copy, const Stitch& stitch);
-  blocks::Layer::Touch touch(Ino ino) const;
   Status take_findings(Image& image, const Stitch& stitch);
   Status copy_bytes(const Copy& copy);
 
   const LayerSwap::Parts swaps_;
   Content& content_;
   const ImageStatus& status_;
-  Initializer& initializer_;
   Refusals& refusals_;
   Observer& observer_;
 };

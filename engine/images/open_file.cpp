@@ -7,6 +7,7 @@ namespace rekeyfs {
 void OpenFileDeleter::operator()(OpenFile* file) const { delete file; }
 
 OpenFile::~OpenFile() {
+  if (!truncation) return;  // else each close would hold up the image's readers behind its writers
   UniqueLock lock(hold->mutex);
   hold->truncations.withdraw(truncation);  // a handle that never flushes
 }

@@ -14,6 +14,10 @@ class Truncations {
  public:
   // A handle's wish. Default: none.
   class Ticket {
+   public:
+    explicit operator bool() const { return round_ != 0; }
+
+   private:
     friend class Truncations;
     std::uint64_t round_ = 0;
   };

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <future>
 #include <sstream>
 #include <thread>
 
@@ -400,6 +401,41 @@ TEST_F(LayerTest, ReadersSeeWholeVersionsOfBlocksThatAreRewritten) {
   stop = true;
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// The append may take long: the disk throttles whoever writes to it.
+TEST_F(LayerTest, ReadersDoNotWaitForAWritersAppend) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  ASSERT_TRUE(write(id, 1, 'a'));
+  std::future<std::string> reader;
+  auto arrived = std::future_status::deferred;
+  during(Operation::write, "journal/", [&] {
+    reader = std::async(std::launch::async, [&] { return block(id, 0) + block(id, 1) + std::to_string(layer(id)->size()); });
+    arrived = reader.wait_for(std::chrono::seconds(20));
+  });
+  ASSERT_TRUE(write(id, 1, 'b'));
+  storage_->set_hook(nullptr);
+  EXPECT_EQ(arrived, std::future_status::ready) << "it waited for the append";
+  EXPECT_EQ(reader.get(), "aa" + std::to_string(2 * kBlock)) << "what is not on record yet is not shown";
+  EXPECT_EQ(block(id, 1), "b");
+}
+
+// As if the record were made, and the checkpoint that comes then did not know of it.
+TEST_F(LayerTest, ACheckpointDuringAnAppendLosesNothing) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  std::future<bool> checkpoint;
+  during(Operation::write, "journal/", [&] {
+    checkpoint = std::async(std::launch::async, [&] { return parts_->checkpointer->run().has_value(); });
+    checkpoint.wait_for(std::chrono::milliseconds(50));  // as far as it gets
+  });
+  ASSERT_TRUE(write(id, 0, 'b'));
+  storage_->set_hook(nullptr);
+  EXPECT_TRUE(checkpoint.get());
+  EXPECT_EQ(block(id, 0), "b");
+  kill();
+  EXPECT_EQ(block(id, 0), "b");
 }
 
 TEST_F(LayerTest, AppendsOfManyThreadsAllArrive) {
