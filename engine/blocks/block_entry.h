@@ -29,6 +29,16 @@ inline constexpr Slot kSlotEnd = kSpillBit << 1;
 inline constexpr BlockIndex kBlockEnd = kSpillBit;
 inline constexpr std::uint64_t kMostContent = kBlockEnd << 16;
 
+// Where blocks of 2^shift bytes lie in a content.
+struct BlockGrid {
+  std::uint8_t shift;
+
+  std::uint32_t block_size() const { return 1u << shift; }
+  BlockIndex block_of(std::uint64_t offset) const { return offset >> shift; }
+  std::uint64_t offset_of(BlockIndex block) const { return block << shift; }
+  BlockIndex end_block(std::uint64_t size) const { return (size + block_size() - 1) >> shift; }  // blocks that begin before `size`
+};
+
 struct BlockEntry {
   BlockState state = BlockState::hole;
   std::uint32_t stored_length = 0;  // 1 to 65536 bytes of the block; the rest of it is zeros

@@ -1,41 +1,26 @@
-// Layer: the content of an image as blocks, sealed with one data key, over a base layer or none.
+// Layer: the content of an image as bytes, over a base layer or none.
 //
-// Every change is in the journal, and so survives the process, when its call returns. Thread-safe: changes of
-// the same blocks exclude each other (RangeLock); one change at a time is recorded and taken into the table (changing_); the
-// table and the size are under mutex_. Sealing, opening, file I/O and the journal's append run outside mutex_, so readers wait
-// for none of them. Offsets and sizes are bytes unless a name says blocks.
+// A thin layer that aligns: it cuts bytes into the blocks of a BlockStore, completes blocks that are written in part, and reads
+// from the base where the state of a block says so. Every change is in the journal, and so survives the process, when its call
+// returns. Thread-safe: changes of the same blocks exclude each other (RangeLock). Offsets and sizes are bytes unless a name
+// says blocks.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <memory>
-#include <set>
 
 #include "engine/base/mutex.h"
 #include "engine/blocks/base_ref.h"
-#include "engine/blocks/block_table.h"
-#include "engine/blocks/layer_cipher.h"
-#include "engine/blocks/layer_record.h"
-#include "engine/blocks/limbo.h"
+#include "engine/blocks/block_store.h"
+#include "engine/blocks/layer_flush.h"
+#include "engine/blocks/layer_replay.h"
 #include "engine/blocks/range_lock.h"
 #include "engine/blocks/sharing.h"
-#include "engine/blocks/slot_files.h"
-#include "engine/blocks/touch.h"
-#include "engine/catalog/catalog.h"
 #include "engine/formats/content.h"
 #include "engine/formats/format_readers.h"
 
 namespace rekeyfs::blocks {
-
-class LayerObserver {
- public:
-  virtual ~LayerObserver() = default;
-  // A layer changes for the first time since its last flush. Called with the layer's lock held.
-  virtual void layer_changed(LayerId layer) = 0;
-  // A change that means something to an inode is about to be recorded in the transaction.
-  virtual Status touch(catalog::WriteTxn& txn, const Touch& touch) = 0;
-};
 
 class Layer;
 
@@ -47,13 +32,9 @@ struct Taken {
 
 class Layer final : public formats::Content, public std::enable_shared_from_this<Layer> {
  public:
-  struct Parts {  // what a layer works with; all outlive it
-    io::Storage& storage;
-    catalog::Catalog& catalog;
-    const crypto::Mac& table_mac;
-    PageBudget& budget;
-    LayerObserver& observer;
-    formats::FormatReaders& format_readers;
+  struct Parts {
+    BlockStore::Parts blocks;
+    formats::FormatReaders& format_readers;  // outlives it
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
         std::unique_ptr<LayerCipher> cipher, std::shared_ptr<const BaseRef> base);
@@ -63,18 +44,22 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
 
   LayerId id() const { return id_; }
   const LayerRecord& made_as() const { return record_; }  // `base` and `owner` of it may be out of date
-  std::uint32_t block_size() const { return block_size_; }
+  std::uint32_t block_size() const { return grid_.block_size(); }
+  // For those who keep it in order: checkpoints, recovery, checks.
+  BlockStore& blocks() { return blocks_; }
+  LayerFlush& flush() { return flush_; }
+  LayerReplay& replay() { return replay_; }
   std::shared_ptr<Layer> base() const;
-  std::uint64_t size() const override;
-  std::uint64_t stored() const;
+  std::uint64_t size() const override { return blocks_.size(); }
+  std::uint64_t stored() const { return blocks_.stored(); }
 
   // Whether others read from it: while they do, its content must not change.
   bool is_shared() const { return sharing_.is_shared(); }
   Sharing& sharing() { return sharing_; }
 
   // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
-  Status may_use_key() const { return cipher_->may_use_key(); }
-  void forget_key() const { cipher_->forget_key(); }
+  Status may_use_key() const { return blocks_.cipher().may_use_key(); }
+  void forget_key() { blocks_.cipher().forget_key(); }
 
   Status read(std::uint64_t offset, ByteSpan out) override { return read(offset, out, nullptr); }
   // `taken`, if given, gets what this layer or one below it got from its base and wants to keep.
@@ -101,61 +86,20 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   bool keeps_reads() const { return keeps_reads_.load(); }
   // Stores what a reader got from the base, where the entries still say so.
   Status keep(std::uint64_t offset, ByteView plain);
-  std::uint64_t filled() const;        // blocks; where the filler goes on
-  Status set_filled(BlockIndex next);
+  BlockIndex filled() const { return blocks_.filled(); }  // where the filler goes on
+  void set_filled(BlockIndex next) { blocks_.set_filled(next); }
   // Deleted: further changes answer Errc::stale.
-  void retire() { retired_.store(true); }
+  void retire() { blocks_.retire(); }
   // True while every block is the base's: a layer made by a copy and never written.
   bool is_all_base() const;
   // The base is not needed any more (the caller has made everything durable and recorded it).
   void drop_base();
 
-  Status sync_data() { return files_.sync(); }
-  bool needs_sync() const { return files_.needs_sync(); }
-
-  // Checkpoint, by one thread: begin under the lock, write without it, end when the catalog has committed.
-  struct Flush {
-    std::vector<BlockTable::PageWrite> pages;
-    std::string table_record;
-  };
-  Result<Flush> begin_flush() EXCLUDES(changing_, mutex_);
-  Status write_flush(const Flush& flush);
-  Status sync_table();
-  // Gives slots back that no recovery from `first_segment` on can need.
-  void end_flush(bool committed, catalog::SegmentNumber first_segment);
-  // What waits for a checkpoint.
-  struct Pressure {
-    std::size_t dirty_pages = 0;
-    std::uint64_t limbo_slots = 0;
-  };
-  Pressure pressure() const;
-
-  // Checking: what a block's entry says, and where its table cannot be read any more (BlockTable::mark_lost()).
-  Result<BlockTable::Run> find(BlockIndex index);
-  Status mark_lost(const BlockTable::Lost& lost);
-
-  // Recovery: whether every block of a change found in the journal opens, as far as its key can be had. What cannot be
-  // read now may be there all the same: that is an error.
-  Result<bool> verifies(const LayerChange& change);
-  // Recovery: applies a change found in the journal. With `verify`, entries whose slot does not open are left out;
-  // whether nothing was. `gives_up` says of an error of a read that it stands for a block that does not open.
-  using GivesUp = bool (*)(const Error& error);
-  Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up);
-
  private:
-  using Opens = std::function<Result<bool>(const LayerChange&)>;
-  Result<bool> replay_in_part(const LayerChange& change, catalog::SegmentNumber segment, const Opens& opens);
-  // Whether the block that content of this size ends in holds nothing but zeros behind it.
-  Result<bool> is_zero_behind(std::uint64_t size);
-  BlockIndex block_of(std::uint64_t offset) const { return offset >> record_.block_shift; }
-  std::uint64_t offset_of(BlockIndex block) const { return block << record_.block_shift; }
-  // An entry that says more than a block can hold does not verify.
-  std::size_t stored_size(const BlockEntry& entry) const { return std::min(entry.stored_length, block_size_); }
-  BlockIndex end_block(std::uint64_t size) const { return (size + block_size_ - 1) >> record_.block_shift; }
+  BlockIndex block_of(std::uint64_t offset) const { return grid_.block_of(offset); }
+  std::uint64_t offset_of(BlockIndex block) const { return grid_.offset_of(block); }
+  BlockIndex end_block(std::uint64_t size) const { return grid_.end_block(size); }
 
-  Result<std::vector<BlockTable::Run>> runs_of(BlockIndex first, BlockIndex end);
-  Status read_data(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out);
-  Status read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
   Error lost(BlockIndex index) const;
   // What is read where entries say "from base".
   struct Below {
@@ -180,75 +124,24 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   };
   Result<Zeros> zeros_here(std::uint64_t offset);
   std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
-  void wait_for_relief() EXCLUDES(mutex_);
   // All with the range lock held.
   Status write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, const Touch& touch);
   Status store_bytes(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, std::vector<BlockEntry>& entries);
-  Result<std::vector<BlockEntry>> store(BlockIndex first, ByteView plain);
-  Status write_slots(const std::vector<BlockEntry>& entries, ByteView sealed);
   Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);
   Status zero_tail(std::uint64_t size);
-  // Gives each entry of a block with data a free slot.
-  Status choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) EXCLUDES(mutex_);
-  Result<Slot> choose_slot(BlockIndex index) REQUIRES(mutex_);
-  // The change was not recorded: nobody will ever look into its slots.
-  void abandon(const std::vector<BlockEntry>& entries) REQUIRES(mutex_);
-  // Decides which slots that nobody needs any more stay allocated; the others, still in limbo, are to be punched.
-  std::vector<SlotRun> retain_some(catalog::SegmentNumber first_segment) REQUIRES(mutex_);
-  Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(changing_, mutex_);
-  Status prepare_change() REQUIRES(changing_) EXCLUDES(mutex_);
-  Result<catalog::SegmentNumber> record(const LayerChange& change, const Touch& touch) REQUIRES(changing_) EXCLUDES(mutex_);
-  Status apply(const LayerChange& change, catalog::SegmentNumber segment) REQUIRES(mutex_);
-  Status apply_entry(BlockIndex index, const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
-  // Finishes a change that is on record and was not applied to the end. Before any other.
-  Status catch_up() REQUIRES(mutex_);
-  void drop_entry(const BlockEntry& entry, catalog::SegmentNumber segment) REQUIRES(mutex_);
-  void mark_changed() REQUIRES(mutex_);
-  Result<std::unique_ptr<io::File>> open_table_file(bool create);
 
   const LayerId id_;
   const LayerRecord record_;
-  const std::uint32_t block_size_;
-  io::Storage& storage_;
-  catalog::Catalog& catalog_;
-  LayerObserver& observer_;
-  const std::unique_ptr<LayerCipher> cipher_;
-  SlotFiles files_;
+  const BlockGrid grid_;
+  BlockStore blocks_;
+  LayerFlush flush_;
+  LayerReplay replay_;
   RangeLock ranges_;
   Sharing sharing_;
-  std::atomic<bool> retired_{false};
   std::atomic<bool> keeps_reads_{false};
-  std::atomic<bool> table_is_new_{false};  // the name of its file is not durable
 
-  // Held from before a change is recorded until it is in the table: so the order in the journal is the order in the table,
-  // and no flush comes between the two. Before mutex_.
-  Mutex changing_;
-  mutable SharedMutex mutex_;
-  Below below_ GUARDED_BY(mutex_);
-  BlockTable table_ GUARDED_BY(mutex_);
-  std::uint64_t size_ GUARDED_BY(mutex_);
-  std::uint64_t stored_ GUARDED_BY(mutex_);
-  std::uint64_t filled_ GUARDED_BY(mutex_);
-  std::uint64_t next_spill_ GUARDED_BY(mutex_);
-  // Slots that hold nothing: in limbo, then idle (still allocated, so that writing them again costs the file system
-  // nothing) or punched. Of the punched ones only spill slots are remembered: a home slot is its block's anyway.
-  Limbo limbo_ GUARDED_BY(mutex_);
-  std::uint64_t being_punched_ GUARDED_BY(mutex_) = 0;  // of those in limbo
-  std::set<Slot> idle_ GUARDED_BY(mutex_);
-  bool may_idle_ GUARDED_BY(mutex_) = false;  // not in recovery, after which layers are closed
-  FreeSlots punched_spill_ GUARDED_BY(mutex_);
-  bool changed_ GUARDED_BY(mutex_) = false;  // since the last begin_flush()
-  struct Recorded {
-    LayerChange change;
-    catalog::SegmentNumber segment;
-    bool is_retried = false;
-  };
-  // In the journal, and not wholly in the table, although its commit has ended. Set with changing_ held as well.
-  std::optional<Recorded> unapplied_ GUARDED_BY(mutex_);
-  bool left_out_ = false;  // recovery, which is single-threaded: of the changes so far, something was
-
-  Mutex relief_;  // guards nothing: for relieved_
-  CondVar relieved_;
+  mutable SharedMutex below_mutex_;
+  Below below_ GUARDED_BY(below_mutex_);
 };
 
 }  // namespace rekeyfs::blocks

@@ -94,7 +94,7 @@ std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::share
   const LayerRecord& record = layer.record;
   auto cipher = std::make_unique<LayerCipher>(record.suite, store_, layer.id, [this, id = layer.id, record = layer.record] { return current_data_key_of(id, record); },
                                               record.key ? keys_.gate_of(*record.key) : nullptr, catalog_.epochs());
-  const Layer::Parts parts{storage_, catalog_, table_mac_, budget_, *this, format_readers_};
+  const Layer::Parts parts{{storage_, catalog_, table_mac_, budget_, *this}, format_readers_};
   auto held = base ? std::make_shared<const BaseRef>(std::move(base)) : nullptr;
   return std::make_shared<Layer>(parts, layer.id, record, layer.table, std::move(cipher), std::move(held));
 }
@@ -295,15 +295,15 @@ bool LayerRegistry::has_changed() const {
   return !changed_.empty();
 }
 
-Layer::Pressure LayerRegistry::pressure() const {
+BlockStore::Pressure LayerRegistry::pressure() const {
   std::vector<std::shared_ptr<Layer>> layers;
   {
     Lock lock(mutex_);
     for (const auto& [id, layer] : changed_) layers.push_back(layer);
   }
-  Layer::Pressure sum;
+  BlockStore::Pressure sum;
   for (const auto& layer : layers) {
-    const Layer::Pressure one = layer->pressure();
+    const BlockStore::Pressure one = layer->blocks().pressure();
     sum.dirty_pages += one.dirty_pages;
     sum.limbo_slots += one.limbo_slots;
   }

@@ -76,7 +76,7 @@ class LayerRegistry final : public LayerObserver {
   void layer_changed(LayerId layer) override;
   Status touch(catalog::WriteTxn& txn, const Touch& touch) override;
   bool has_changed() const;
-  Layer::Pressure pressure() const;  // of all together
+  BlockStore::Pressure pressure() const;  // of all together
   PageBudget& page_budget() { return budget_; }  // of the tables of all layers
 
   Result<LayerRecord> record_of(LayerId id) const;

@@ -54,24 +54,18 @@ class Limbo {
     else found->second.end = slot;
   }
 
-  // Runs whose successors were recorded before `segment`, ascending, neighbours as one; they stay in limbo until
-  // they are removed.
-  std::vector<SlotRun> older_than(std::uint64_t segment) const {
+  // Takes out those whose successors were recorded before `segment`: ascending runs, neighbours as one. Without memory for
+  // that, throws and takes none.
+  std::vector<SlotRun> take_older_than(std::uint64_t segment) {
     std::vector<SlotRun> old;
     for (const auto& [first, run] : runs_) {
       if (run.segment >= segment) continue;
       if (!old.empty() && old.back().first + old.back().count == first) old.back().count += run.end - first;
       else old.push_back({first, run.end - first});
     }
+    for (const SlotRun& run : old) slots_ -= run.count;
+    std::erase_if(runs_, [&](const auto& entry) { return entry.second.segment < segment; });
     return old;
-  }
-  void remove_older_than(std::uint64_t segment) {
-    std::erase_if(runs_, [&](const auto& entry) {
-      const auto& [first, run] = entry;
-      if (run.segment >= segment) return false;
-      slots_ -= run.end - first;
-      return true;
-    });
   }
   bool empty() const { return runs_.empty(); }
   std::uint64_t slots() const { return slots_; }

@@ -26,7 +26,7 @@ bool Recording::note(blocks::Layer& top, std::uint64_t offset, std::uint64_t siz
 
 bool Recording::is_of_booted(blocks::Layer& top, std::uint64_t unit) const {
   if (top.id() == booted_) return true;
-  const auto run = top.find(unit * BootProfile::kUnit / top.block_size());
+  const auto run = top.blocks().find(unit * BootProfile::kUnit / top.block_size());
   return run && run->entry.state == blocks::BlockState::base;
 }
 

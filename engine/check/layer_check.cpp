@@ -108,7 +108,7 @@ Status LayerCheck::mark_lost_pages() {
     findings_.progress("tables", done++, ids.size());
     const auto layer = bench_.layers().get(id);
     if (!layer) continue;  // its records contradict each other: RecordCheck tells
-    RK_TRY((*layer)->mark_lost([&](BlockIndex first, BlockIndex end) { lost_.push_back({id, first, end}); }));
+    RK_TRY((*layer)->blocks().mark_lost([&](BlockIndex first, BlockIndex end) { lost_.push_back({id, first, end}); }));
   }
   return {};
 }
@@ -188,7 +188,7 @@ Status LayerCheck::check_blocks(const Records& records, Layer& layer, bool read_
     return std::any_of(lost_.begin(), lost_.end(), [&](const Span& s) { return s.layer == layer.id() && s.first <= index && index < s.end; });
   };
   for (BlockIndex index = 0; index < end;) {
-    RK_TRY_ASSIGN(const BlockTable::Run run, layer.find(index));
+    RK_TRY_ASSIGN(const BlockTable::Run run, layer.blocks().find(index));
     const BlockIndex run_end = index + std::min(run.length, end - index);
     const BlockEntry& entry = run.entry;
     if (entry.state == BlockState::lost && !is_marked(index)) {
@@ -206,7 +206,7 @@ Status LayerCheck::check_blocks(const Records& records, Layer& layer, bool read_
         blocks::LayerChange one;
         one.first = index;
         one.entries = {entry};
-        const Result<bool> verified = layer.verifies(one);
+        const Result<bool> verified = layer.replay().verifies(one);
         if (!verified && verified.error().code != Errc::io) return fail(verified.error());
         if (!verified.value_or(false)) report.add(index, run_end, "of layer " + std::to_string(layer.id().value()) + " is damaged: it does not verify");
       }

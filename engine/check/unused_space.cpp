@@ -26,7 +26,7 @@ class LayerSpace {
     Slot unused = 0;  // home slots from here to the block looked at hold nothing
     const BlockIndex end = (layer_.size() + layer_.block_size() - 1) / layer_.block_size();
     for (BlockIndex index = 0; index < end;) {
-      RK_TRY_ASSIGN(const BlockTable::Run run, layer_.find(index));
+      RK_TRY_ASSIGN(const BlockTable::Run run, layer_.blocks().find(index));
       if (run.entry.state == BlockState::lost) return {};
       if (run.entry.state == BlockState::data) {
         const Slot slot = run.entry.slot;

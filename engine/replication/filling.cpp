@@ -85,7 +85,10 @@ void Filler::fill(const JobPtr& job, const Piece& piece) {
   {
     Lock lock(mutex_);
     job->give_back(piece, index, status.has_value());
-    const Status noted = caught([&] { return job->layer->set_filled(job->filled()); });
+    const Status noted = caught([&]() -> Status {
+      job->layer->set_filled(job->filled());
+      return {};
+    });
     if (!noted) log::debug("{}", noted.error().message);  // how far it was only saves time after a mount
   }
   background_.wake();

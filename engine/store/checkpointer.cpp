@@ -39,7 +39,7 @@ Background::Duration Checkpointer::step() {
 bool Checkpointer::is_due() const {
   if (bytes_to_write() > storage_.room_for_checkpoint()) return true;
   if (catalog_.journal_bytes() > kJournalBytes) return true;
-  const blocks::Layer::Pressure pressure = layers_.pressure();
+  const blocks::BlockStore::Pressure pressure = layers_.pressure();
   return pressure.dirty_pages > kPages || pressure.limbo_slots > kLimbo;
 }
 
@@ -78,7 +78,7 @@ Status Checkpointer::run_once() {
   layers_.put_back(made_since);
   for (const auto& layer : flushed) {
     const Status ended = caught([&]() -> Status {
-      layer->end_flush(status.has_value(), first);
+      layer->flush().end(status.has_value(), first);
       return {};
     });
     if (!ended) log::warn("space not given back: {}", ended.error().message);
@@ -112,14 +112,14 @@ Status Checkpointer::flush(blocks::LayerRegistry::Changed& changed, blocks::Laye
     }
     // A damaged table is no reason for this to fail. Whatever is: the journal must not be trimmed without this layer.
     flushed.push_back(layer);
-    RK_TRY_ASSIGN(blocks::Layer::Flush snapshot, layer->begin_flush());
-    RK_TRY(layer->write_flush(snapshot));
-    records.emplace_back(catalog::make_key(catalog::Table::layer_table, id.value()), std::move(snapshot.table_record));
+    RK_TRY_ASSIGN(blocks::LayerFlush::Work work, layer->flush().begin());
+    RK_TRY(layer->flush().write(work));
+    records.emplace_back(catalog::make_key(catalog::Table::layer_table, id.value()), std::move(work.table_record));
   }
   if (flushed.size() > kFewLayers) return health_.after_sync(storage_.sync_all());
   for (const auto& layer : flushed) {
-    RK_TRY(health_.after_sync(layer->sync_data()));
-    RK_TRY(health_.after_sync(layer->sync_table()));
+    RK_TRY(health_.after_sync(layer->blocks().sync()));
+    RK_TRY(health_.after_sync(layer->flush().sync_table()));
   }
   return {};
 }
@@ -182,8 +182,8 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
   std::vector<LayerId> ids;
   for (auto layer : layers) {
     for (; layer; layer = layer->base()) {
-      if (!layer->needs_sync()) continue;
-      RK_TRY(health_.after_sync(layer->sync_data()));
+      if (!layer->blocks().needs_sync()) continue;
+      RK_TRY(health_.after_sync(layer->blocks().sync()));
       ids.push_back(layer->id());
     }
   }

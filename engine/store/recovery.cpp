@@ -24,14 +24,14 @@ Error refused(const Error& error) {
                           "'rekeyfs check --repair', which goes on without it"};
 }
 
-Result<bool> all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops, blocks::Layer::GivesUp gives_up) {
+Result<bool> all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op>& ops, blocks::LayerReplay::GivesUp gives_up) {
   for (const Op& op : ops) {
     if (op.kind != Op::Kind::layer) continue;
     const auto change = blocks::LayerChange::decode(op.value);
     const auto layer = layers.get(op.layer);
     // Layers that cannot be opened at all are damage, not a power cut: replay_layer() tells.
     if (!change || !layer) continue;
-    const Result<bool> verified = (*layer)->verifies(*change);
+    const Result<bool> verified = (*layer)->replay().verifies(*change);
     if (!verified && !gives_up(verified.error())) return verified;
     if (!verified.value_or(false)) return false;
   }
@@ -39,17 +39,17 @@ Result<bool> all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op
 }
 
 Result<bool> replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::SegmentNumber segment, bool verify,
-                          blocks::Layer::GivesUp gives_up) {
+                          blocks::LayerReplay::GivesUp gives_up) {
   RK_TRY_ASSIGN(const blocks::LayerChange change, blocks::LayerChange::decode(op.value));
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, layers.get(op.layer));
-  return layer->replay(change, segment, verify, gives_up);
+  return layer->replay().replay(change, segment, verify, gives_up);
 }
 
 }  // namespace
 
 Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history,
               Unreadable unreadable) {
-  const blocks::Layer::GivesUp gives_up = unreadable == Unreadable::is_missing ? is_damage_or_unreadable : is_damage;
+  const blocks::LayerReplay::GivesUp gives_up = unreadable == Unreadable::is_missing ? is_damage_or_unreadable : is_damage;
   std::vector<std::vector<Op>> steps;
   Marks marks;
   for (const catalog::Journal::Record& record : history.records) {

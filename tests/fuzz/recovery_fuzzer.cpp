@@ -85,8 +85,8 @@ class ClosedStore {
     for (const auto& [id, layer] : bench_->layers().take_changed()) {
       std::array<std::byte, 3 * blocks::kBlockSize> content;
       static_cast<void>(layer->read(0, content));
-      static_cast<void>(layer->begin_flush());
-      layer->end_flush(false, 0);
+      static_cast<void>(layer->flush().begin());
+      layer->flush().end(false, 0);
     }
   }
   std::map<std::string, std::string> scan() {

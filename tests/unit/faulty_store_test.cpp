@@ -262,7 +262,7 @@ TEST_F(FaultyStoreTest, AWriteDuringACheckpointKeepsTheVersionBeforeIt) {
   ASSERT_TRUE(parts_->checkpointer->run());
   ASSERT_TRUE(written);
   ASSERT_TRUE(write(id, 0, 'B'));  // goes to a slot that is free
-  ASSERT_TRUE(layer(id)->sync_data());  // as the kernel may at any time
+  ASSERT_TRUE(layer(id)->blocks().sync());  // as the kernel may at any time
   cut_power(1, 0);
   EXPECT_EQ(block(id, 0), "a");
   EXPECT_EQ(block(id, 1), "b");

@@ -547,6 +547,25 @@ TEST_F(LayerTest, FailedWritesGiveTheirSlotsBack) {
   EXPECT_EQ(block(id, 0), "b");
 }
 
+// While the files of slots are punched no lock is held.
+TEST_F(LayerTest, AWriteThatFailsWhileOthersArePunchedGivesItsSlotBack) {
+  const LayerId id = make_layer();
+  ASSERT_TRUE(write(id, 0, 'a'));
+  bool fails = false;
+  storage_->set_hook([&](Operation operation, const std::string& path) -> Status {
+    if (operation == Operation::punch && is(path, ".data") && !std::exchange(fails, true)) {
+      EXPECT_FALSE(write(id, 0, 'X'));
+      fails = false;
+    }
+    return fails && operation == Operation::write && is(path, "journal/") ? fail(Errc::no_space) : Status{};
+  });
+  for (int round = 0; round < 40; ++round) {
+    ASSERT_TRUE(write(id, 0, static_cast<char>('a' + round % 26)));
+    for (int rest = 0; rest < 3; ++rest) ASSERT_TRUE(parts_->checkpointer->run());
+  }
+  EXPECT_LE(spill_slots(id), 3u);
+}
+
 // --- syncs -----------------------------------------------------------------------------------------------------------
 
 // What a replica reads from stays owed to the next sync when one fails, and to the one that comes meanwhile.

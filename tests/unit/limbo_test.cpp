@@ -24,9 +24,9 @@ TEST(LimboTest, ASlotIsInUntilItsSegmentIsPast) {
   EXPECT_TRUE(limbo.contains(7));
   EXPECT_FALSE(limbo.contains(6));
   EXPECT_FALSE(limbo.contains(8));
-  limbo.remove_older_than(3);
+  limbo.take_older_than(3);
   EXPECT_TRUE(limbo.contains(7));
-  limbo.remove_older_than(4);
+  limbo.take_older_than(4);
   EXPECT_FALSE(limbo.contains(7));
   EXPECT_TRUE(limbo.empty());
 }
@@ -36,7 +36,7 @@ TEST(LimboTest, WhatIsInAlreadyKeepsItsSegment) {
   limbo.add(7, 3);
   limbo.add(7, 9);
   EXPECT_EQ(limbo.slots(), 1u);
-  limbo.remove_older_than(4);
+  limbo.take_older_than(4);
   EXPECT_TRUE(limbo.empty());
 }
 
@@ -45,7 +45,7 @@ TEST(LimboTest, NeighboursAreGivenBackAsOneWhateverTheirSegments) {
   for (Slot slot = 10; slot < 20; ++slot) limbo.add(slot, slot % 3);
   limbo.add(30, 9);
   limbo.add(20, 2);
-  EXPECT_THAT(limbo.older_than(3), ElementsAre(SlotRun{10, 11}));
+  EXPECT_THAT(limbo.take_older_than(3), ElementsAre(SlotRun{10, 11}));
 }
 
 TEST(LimboTest, ARunIsSplitWhereASlotIsTakenOut) {
@@ -54,10 +54,10 @@ TEST(LimboTest, ARunIsSplitWhereASlotIsTakenOut) {
   limbo.remove(2);
   limbo.remove(2);
   limbo.remove(99);
-  EXPECT_THAT(limbo.older_than(2), ElementsAre(SlotRun{0, 2}, SlotRun{3, 2}));
+  EXPECT_THAT(Limbo(limbo).take_older_than(2), ElementsAre(SlotRun{0, 2}, SlotRun{3, 2}));
   limbo.remove(0);
   limbo.remove(4);
-  EXPECT_THAT(limbo.older_than(2), ElementsAre(SlotRun{1, 1}, SlotRun{3, 1}));
+  EXPECT_THAT(Limbo(limbo).take_older_than(2), ElementsAre(SlotRun{1, 1}, SlotRun{3, 1}));
   EXPECT_EQ(limbo.slots(), 2u);
 }
 
@@ -72,7 +72,7 @@ TEST(LimboTest, RandomChangesAreAsInASetOfSlots) {
       case 0: limbo.remove(slot), model.erase(slot); break;
       case 1:
         if (random() % 50 == 0) {
-          limbo.remove_older_than(segment);
+          limbo.take_older_than(segment);
           std::erase_if(model, [&](const auto& entry) { return entry.second < segment; });
         }
         break;

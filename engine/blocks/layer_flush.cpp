@@ -1,0 +1,36 @@
+#include "engine/blocks/layer_flush.h"
+
+#include <chrono>
+
+#include "engine/base/log.h"
+
+namespace rekeyfs::blocks {
+namespace {
+
+// Slots in limbo beyond which writers wait: those of 128 MiB of 16 KiB blocks.
+constexpr std::uint64_t kMostLimbo = 8192;
+constexpr auto kMostWait = std::chrono::milliseconds(50);  // if the flush fails, say, they go on all the same
+
+}  // namespace
+
+Result<LayerFlush::Work> LayerFlush::begin() {
+  RK_TRY_ASSIGN(BlockCore::Snapshot snapshot, blocks_.begin_flush());
+  return Work{std::move(snapshot.pages), snapshot.record.encode()};
+}
+
+void LayerFlush::end(bool committed, catalog::SegmentNumber first_segment) {
+  if (!committed) return blocks_.flush_failed();
+  const std::vector<SlotRun> given_back = blocks_.flush_committed(first_segment);
+  relieved_.notify_all();
+  for (const SlotRun& run : given_back)
+    if (const Status punched = blocks_.punch(run); !punched) log::warn("space not given back: {}", describe(punched.error()));
+  blocks_.end_punch();
+}
+
+void LayerFlush::wait_for_relief() {
+  if (blocks_.pressure().limbo_slots <= kMostLimbo) return;
+  Lock lock(relief_);
+  relieved_.wait_for(relief_, kMostWait);
+}
+
+}  // namespace rekeyfs::blocks

@@ -1,0 +1,36 @@
+// TableFile: the name of the file that a layer's table lies in, and whether it is durable. One thread opens and syncs it, the
+// checkpoint's; others open it to read.
+#pragma once
+
+#include <atomic>
+
+#include "engine/blocks/slot_files.h"
+
+namespace rekeyfs::blocks {
+
+class TableFile {
+ public:
+  TableFile(io::Storage& storage, LayerId layer) : storage_(storage), layer_(layer) {}
+
+  Result<std::unique_ptr<io::File>> open(bool create) {
+    const std::string path = layer_path(layer_) + ".table";
+    auto file = storage_.open(path, io::OpenMode::write);
+    if (file || file.error().code != Errc::not_found) return file;
+    if (!create) return fail(Errc::corrupt, "the table file " + path + " is missing");
+    is_new_ = true;
+    return storage_.open(path, io::OpenMode::create);
+  }
+  Status sync_name() {
+    if (!is_new_.load()) return {};
+    RK_TRY(storage_.sync_directory(layer_directory(layer_)));
+    is_new_ = false;
+    return {};
+  }
+
+ private:
+  io::Storage& storage_;
+  const LayerId layer_;
+  std::atomic<bool> is_new_{false};  // its name is not durable
+};
+
+}  // namespace rekeyfs::blocks
