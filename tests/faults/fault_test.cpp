@@ -2,8 +2,8 @@
 // n-th call of a kind failing, for every n, once or from then on, or calls drawn at random; opening a store that was
 // killed, checking it and repairing it, as well. Never a crash or a hang, never bytes that were not written; what was
 // acknowledged is there when the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a
-// store that goes on by itself; a failed sync leaves one that is read-only and still read. RK_FAULTS_POINTS=k tries k
-// points of each kind instead of 8, RK_FAULTS_ALL=1 all.
+// store that goes on by itself; a failed sync leaves one that is read-only and still read. REKEYFS_TEST_FAULTS=k tries k
+// points of each kind instead of 8, 0 all.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -22,6 +22,7 @@
 #include "engine/base/exceptions.h"
 #include "engine/engine.h"
 #include "tests/faults/faults.h"
+#include "tests/support/environment.h"
 #include "tests/support/rich_store.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
@@ -470,9 +471,9 @@ class FaultTest : public test::TempDirectory, public ::testing::WithParamInterfa
   }
 
   std::vector<std::int64_t> points(std::int64_t total) {
-    const bool all = test::number_from_environment("RK_FAULTS_ALL", 0) != 0;
-    const auto wanted = static_cast<std::int64_t>(test::number_from_environment("RK_FAULTS_POINTS", 8));
-    const auto seed = test::number_from_environment("RK_FAULTS_SEED", 1);
+    const auto wanted = static_cast<std::int64_t>(test::number_from_environment("REKEYFS_TEST_FAULTS", 8));
+    const bool all = wanted == 0;
+    const auto seed = test::number_from_environment("REKEYFS_TEST_SEED", 1);
     std::set<std::int64_t> some;
     std::mt19937_64 random(seed);
     for (std::int64_t n = 0; n < total && (all || n < wanted); ++n)

@@ -37,7 +37,7 @@ Function* next(const char* name) {
 std::atomic<bool> is_mapped{false};
 
 Faults* map_faults() {
-  const char* const path = std::getenv("REKEYFS_FAULTS");
+  const char* const path = std::getenv("REKEYFS_TEST_FAULTS_FILE");
   int fd = -1;
   if (path != nullptr) fd = static_cast<int>(next<long(long, ...)>("syscall")(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC));
   void* const at = ::mmap(nullptr, sizeof(Faults), PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);

@@ -1,7 +1,7 @@
 // Faults of the system below a process: calls of the C library that fail, come short or are interrupted, and memory that
 // is not there. The library (faults.cpp) stands in front of libc and libstdc++, in a test that is linked with it or, by
 // LD_PRELOAD, in the real daemon; so it reaches what LMDB does as well. Which calls fail is said in memory that processes
-// share: of a test and its children, or a file that $REKEYFS_FAULTS names (tests/mount/faults.py knows the layout, too).
+// share: of a test and its children, or a file that $REKEYFS_TEST_FAULTS_FILE names (tests/mount/faults.py knows the layout, too).
 #pragma once
 
 #include <atomic>

@@ -4,7 +4,7 @@ import mmap
 import os
 from pathlib import Path
 
-LIBRARY = os.environ.get("REKEYFS_FAULTS_LIBRARY") or \
+LIBRARY = os.environ.get("REKEYFS_TEST_FAULTS_LIBRARY") or \
     str(Path(__file__).resolve().parent.parent.parent / "build/release/tests/librekeyfs_faults.so")
 
 READ, WRITE, SYNC, OPEN, SPACE, NAMES, MEMORY = (1 << bit for bit in range(7))
@@ -25,7 +25,7 @@ class Faults:
         with open(path, "r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 4096)
         self.now = _Layout.from_buffer(self._memory)
-        self.environment = {"LD_PRELOAD": LIBRARY, "REKEYFS_FAULTS": str(path)}
+        self.environment = {"LD_PRELOAD": LIBRARY, "REKEYFS_TEST_FAULTS_FILE": str(path)}
 
     def arm(self, kinds, error, first=0, many=FOR_EVER):
         """Of the calls of these kinds from now on, `many` fail after the first `first`."""

@@ -6,6 +6,7 @@ build's is taken. What the daemon wrote is shown when a test fails.
 """
 import errno
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -24,6 +25,8 @@ import images  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent.parent
 REKEYFS = os.environ.get("REKEYFS") or str(ROOT / "build/release/tools/rekeyfs")
 NOBODY = 65534
+HARD_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, HARD_LIMIT), HARD_LIMIT))  # as a user's shell has it, for daemon and tools
 
 
 def ordinary_users_may_mount():

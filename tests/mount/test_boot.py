@@ -9,7 +9,7 @@ import debian_image
 from harness import TestCase, attribute, rekeyfs, run
 from images import MIB
 
-INSTANCES = int(os.environ.get("REKEYFS_INSTANCES", "3"))  # how many boot at once
+INSTANCES = int(os.environ.get("REKEYFS_TEST_INSTANCES", "3"))  # how many boot at once
 
 
 class Boot(TestCase):

@@ -95,7 +95,7 @@ class Memory(Faulty):
 
     def test_memory_that_is_not_there_is_an_error_and_nothing_more(self):
         self.write(self.plain / "a", b"a" * 100_000)
-        for number in range(int(os.environ.get("REKEYFS_FAULTS_ROUNDS", "60"))):
+        for number in range(int(os.environ.get("REKEYFS_TEST_FAULT_ROUNDS", "60"))):
             self.faults.arm(MEMORY, errno.ENOMEM, self.random.randrange(3000), self.random.choice((1, 1, 5, 100)))
             self.some_calls(number)
             self.assertLives()
@@ -167,7 +167,7 @@ class Descriptors(Faulty):
         self.assertEqual((self.one / "replica").read_bytes(), self.contents[self.plain / "image-1"][0])
 
 
-class FailingCalls(Faulty):
+class FaultyCalls(Faulty):
     def test_each_kind_of_call_failing_for_a_while(self):
         for kind, error in ((READ, errno.EIO), (READ, errno.ENOMEM), (OPEN, errno.EMFILE), (OPEN, errno.ENFILE),
                             (WRITE, errno.ENOSPC), (WRITE, errno.EDQUOT), (SPACE, errno.ENOSPC), (NAMES, errno.ENOSPC),
@@ -201,7 +201,7 @@ class FailingCalls(Faulty):
 
     def test_a_failed_sync_of_any_file_turns_the_store_read_only(self):
         """Those of the journal, of an image's data and tables, and LMDB's."""
-        for first in range(int(os.environ.get("REKEYFS_FAULTS_SYNCS", "6"))):
+        for first in range(int(os.environ.get("REKEYFS_TEST_FAULT_SYNCS", "6"))):
             with self.subTest(sync=first):
                 self.write(self.plain / "image", self.random.randbytes(40 * KIB))
                 self.faults.arm(SYNC, errno.EIO, first, 1)

@@ -277,7 +277,7 @@ class OnTmpfs(FullDisk, SmallDisk):
 
 
 @needs_root
-class FailingDisk(SmallDisk):
+class FaultyDisk(SmallDisk):
     make_disk, mount_disk = OnExt4.make_disk, OnExt4.mount_disk
 
     def shut_down(self):

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import MountedStore, REKEYFS, ROOT, attribute, attribute_or_none, needs_root, rekeyfs, run
 
 GOLDEN = ROOT / "tests/golden"
-MAKER = os.environ.get("REKEYFS_MAKE_GOLDEN") or str(Path(REKEYFS).resolve().parent.parent / "tests/rekeyfs_make_golden")
+MAKER = os.environ.get("REKEYFS_TEST_MAKE_GOLDEN") or str(Path(REKEYFS).resolve().parent.parent / "tests/rekeyfs_make_golden")
 KINDS = {"directory": stat.S_ISDIR, "image": stat.S_ISREG, "symlink": stat.S_ISLNK}
 
 

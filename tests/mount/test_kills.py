@@ -5,7 +5,7 @@ Imports, writes, replications, deletions, names, key operations and rotations go
 what was acknowledged. After each kill the store is mounted, within five seconds; all that was acknowledged is there, and
 what was under way has happened or has not. In the end all replications do, and a check finds nothing wrong.
 
-REKEYFS_KILL_SECONDS lengthens the run, REKEYFS_TEST_SEED repeats its choices.
+REKEYFS_TEST_KILL_SECONDS lengthens the run, REKEYFS_TEST_SEED repeats its choices.
 """
 import errno
 import hashlib
@@ -334,7 +334,7 @@ class Kills(TestCase):
                 rekeyfs("key", "enable", alias, self.mnt)
 
     def test_at_random_times(self):
-        deadline = time.monotonic() + float(os.environ.get("REKEYFS_KILL_SECONDS", "15"))
+        deadline = time.monotonic() + float(os.environ.get("REKEYFS_TEST_KILL_SECONDS", "15"))
         kills, longest = 0, 0
         while time.monotonic() < deadline:
             self.kill_at_work()

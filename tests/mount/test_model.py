@@ -5,7 +5,7 @@ Everything a program can do to images is drawn at random: writes, truncations, h
 mappings, umount and mount, kill -9 of the daemon. What was acknowledged must be there, a hole must read zero, and in
 the end everything becomes normal, outlives its sources, and leaves nothing of itself behind.
 
-REKEYFS_MODEL_SEED repeats a run, REKEYFS_MODEL_OPS lengthens it (or: test_model.py --seed N --operations N).
+REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_MODEL_STEPS lengthens it (or: test_model.py --seed N --steps N).
 """
 import collections
 import errno
@@ -106,8 +106,8 @@ class Folder:
 class Model(TestCase):
     def setUp(self):
         super().setUp()
-        self.seed = int(os.environ.get("REKEYFS_MODEL_SEED") or random.randrange(1 << 32))
-        self.operations = int(os.environ.get("REKEYFS_MODEL_OPS") or 15000)
+        self.seed = int(os.environ.get("REKEYFS_TEST_SEED") or random.randrange(1 << 32))
+        self.steps = int(os.environ.get("REKEYFS_TEST_MODEL_STEPS") or 15000)
         self.rng = random.Random(self.seed)
         self.handles, self.history, self.counts = [], collections.deque(maxlen=40), collections.Counter()
         self.addCleanup(self.close_handles)
@@ -121,11 +121,11 @@ class Model(TestCase):
             self.store.policy(folder.name, folder.key) if folder.key else self.store.plain(folder.name)
 
     def test_random_operations(self):
-        print(f"REKEYFS_MODEL_SEED={self.seed} REKEYFS_MODEL_OPS={self.operations}", flush=True)
+        print(f"REKEYFS_TEST_SEED={self.seed} REKEYFS_TEST_MODEL_STEPS={self.steps}", flush=True)
         self.bystander.start()
         step = 0
         try:
-            for step in range(self.operations):
+            for step in range(self.steps):
                 self.rng = random.Random(f"{self.seed} {step}")  # what one step draws does not depend on timing
                 self.step()
                 if step % 250 == 249:
@@ -133,7 +133,7 @@ class Model(TestCase):
             self.finish()
         except BaseException as error:
             recent = "\n  ".join(self.history)
-            error.add_note(f"REKEYFS_MODEL_SEED={self.seed}, operation {step}; the latest:\n  {recent}")
+            error.add_note(f"REKEYFS_TEST_SEED={self.seed}, operation {step}; the latest:\n  {recent}")
             raise
         print(" ".join(f"{name}:{count}" for name, count in sorted(self.counts.items())))
         print(f"read beside: {self.bystander.images} images, {self.bystander.bytes >> 20} MiB")
@@ -763,8 +763,8 @@ class Model(TestCase):
 
 
 def take_options(arguments):
-    """--seed and --operations, anywhere among unittest's own arguments."""
-    for option, variable in (("--seed", "REKEYFS_MODEL_SEED"), ("--operations", "REKEYFS_MODEL_OPS")):
+    """--seed and --steps, anywhere among unittest's own arguments."""
+    for option, variable in (("--seed", "REKEYFS_TEST_SEED"), ("--steps", "REKEYFS_TEST_MODEL_STEPS")):
         if option in arguments:
             at = arguments.index(option)
             os.environ[variable] = arguments[at + 1]

@@ -3,7 +3,7 @@
 when copies of one store are written in two places.
 
 Every daemon runs under a spy (tests/preload/crypto_spy.cpp) that notes the key and the nonce of each sealing: blocks
-(AES-256-GCM, and GMAC for plain images), catalog and journal records, wrapped keys. $REKEYFS_NONCE_ROUNDS says how often
+(AES-256-GCM, and GMAC for plain images), catalog and journal records, wrapped keys. $REKEYFS_TEST_NONCE_ROUNDS says how often
 the whole story is told; without it, once."""
 import contextlib
 import os
@@ -17,8 +17,8 @@ from pathlib import Path
 from harness import ROOT, MountedStore, rekeyfs, run
 from images import KIB
 
-SPY = os.environ.get("REKEYFS_CRYPTO_SPY") or str(ROOT / "build/release/tests/crypto_spy.so")
-ROUNDS = int(os.environ.get("REKEYFS_NONCE_ROUNDS") or 1)
+SPY = os.environ.get("REKEYFS_TEST_CRYPTO_SPY") or str(ROOT / "build/release/tests/crypto_spy.so")
+ROUNDS = int(os.environ.get("REKEYFS_TEST_NONCE_ROUNDS") or 1)
 PAIR = 32 + 12
 
 
@@ -26,7 +26,7 @@ class Spied(MountedStore):
     """`log` gets the pairs. A copy of a store is mounted like any other: `store` is replaced."""
 
     def __init__(self, log):
-        super().__init__(environment={"LD_PRELOAD": SPY, "REKEYFS_SPY_NONCES": str(log)})
+        super().__init__(environment={"LD_PRELOAD": SPY, "REKEYFS_TEST_SPY_NONCES": str(log)})
 
     def put_back(self, copy):
         shutil.rmtree(self.store)

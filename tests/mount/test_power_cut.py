@@ -6,7 +6,7 @@ Then disks are made as cuts would have left them: at a flush, and after it with 
 On each of them the file system is mounted, then the store, within five seconds. What was synced is there, all else is as
 it was at some time since, replications end.
 
-REKEYFS_CUTS=0 cuts at every flush, both ways; else at so many places. REKEYFS_CUT_STEPS lengthens the workload,
+REKEYFS_TEST_CUTS=0 cuts at every flush, both ways; else at so many places. REKEYFS_TEST_CUT_STEPS lengthens the workload,
 REKEYFS_TEST_SEED repeats it.
 """
 import errno
@@ -318,7 +318,7 @@ class PowerCut(unittest.TestCase):
         store = MountedStore(within=self.mounted)
         try:
             workload = Workload(store, disk, self.dice)
-            workload.run(int(os.environ.get("REKEYFS_CUT_STEPS", "80")))
+            workload.run(int(os.environ.get("REKEYFS_TEST_CUT_STEPS", "80")))
             workload.finish()  # its folder stays on the disk
         except BaseException:
             store.close()
@@ -388,7 +388,7 @@ class PowerCut(unittest.TestCase):
         log = logged_disk.Log(self.folder / "disk" / "log", DISK, self.tears)
         self.addCleanup(log.close)
         replay = logged_disk.Replay(log, self.folder)
-        cuts = self.cuts(log, workload.names.synced[0][0], int(os.environ.get("REKEYFS_CUTS", usual_cuts)))
+        cuts = self.cuts(log, workload.names.synced[0][0], int(os.environ.get("REKEYFS_TEST_CUTS", usual_cuts)))
         for cut in cuts:
             try:
                 self.verify(cut, replay.disk(cut, seed=cut.end), workload)

@@ -15,8 +15,8 @@ from harness import (NOBODY, ROOT, MountedStore, TestCase, attribute, is_mounted
                      run)
 from images import KIB, MIB
 
-SIGNAL_AT_MOUNT = os.environ.get("REKEYFS_SIGNAL_AT_MOUNT") or str(ROOT / "build/release/tests/signal_at_mount.so")
-SLOW_DISK = os.environ.get("REKEYFS_SLOW_DISK") or str(ROOT / "build/release/tests/slow_disk.so")
+SIGNAL_AT_MOUNT = os.environ.get("REKEYFS_TEST_SIGNAL_AT_MOUNT") or str(ROOT / "build/release/tests/signal_at_mount.so")
+SLOW_DISK = os.environ.get("REKEYFS_TEST_SLOW_DISK") or str(ROOT / "build/release/tests/slow_disk.so")
 STORE_IN_USE, BUSY, NOT_DURABLE = 4, 8, 19  # exit codes, rekeyfs(1)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness import NOBODY, REKEYFS, ROOT, MountedStore, needs_mounting_users, needs_root, rekeyfs, run, wait_until
 from images import MIB
 
-SPY = os.environ.get("REKEYFS_CRYPTO_SPY") or str(ROOT / "build/release/tests/crypto_spy.so")
+SPY = os.environ.get("REKEYFS_TEST_CRYPTO_SPY") or str(ROOT / "build/release/tests/crypto_spy.so")
 RECORD, MOST = 64, 63
 HALF = 16  # a vector register's worth of a key is a leak, too
 PASSPHRASE = b"correct horse battery staple, quite long"
@@ -97,7 +97,7 @@ class Spied(MountedStore):
 
     def __init__(self, *arguments, **options):
         self.secrets_file = Path(tempfile.mktemp(prefix="rekeyfs-spy-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-        spied = {"LD_PRELOAD": SPY, "REKEYFS_SPY_KEYS": str(self.secrets_file)}
+        spied = {"LD_PRELOAD": SPY, "REKEYFS_TEST_SPY_KEYS": str(self.secrets_file)}
         super().__init__(*arguments, environment=spied, **options)
 
     def close(self):
@@ -271,7 +271,7 @@ class APassphrase(unittest.TestCase):
         """Types it at the prompt; the process asked is looked at before it ends."""
         child, terminal = pty.fork()
         if child == 0:
-            os.environ.update(LD_PRELOAD=SPY, REKEYFS_SPY_KEYS=str(self.folder / "secrets"))
+            os.environ.update(LD_PRELOAD=SPY, REKEYFS_TEST_SPY_KEYS=str(self.folder / "secrets"))
             os.execv(REKEYFS, ["rekeyfs", "mount", str(self.store), str(self.mnt), "-o", f"log={self.folder}/log"])
         shown = b""
         while b"Passphrase of" not in shown:

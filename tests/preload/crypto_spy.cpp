@@ -1,9 +1,9 @@
 // A library to be preloaded into rekeyfs by tests: stands between the engine and OpenSSL and notes in files what
 // passes.
 //
-// $REKEYFS_SPY_KEYS: every passphrase, key and key material, 64 bytes a record: its length (1 byte), then its first 63
+// $REKEYFS_TEST_SPY_KEYS: every passphrase, key and key material, 64 bytes a record: its length (1 byte), then its first 63
 // bytes at most. It is written from where it lies, so that no copy of it is left behind in the process looked at.
-// $REKEYFS_SPY_NONCES: of every sealing the key and the nonce, 44 bytes a record (struct Sealing).
+// $REKEYFS_TEST_SPY_NONCES: of every sealing the key and the nonce, 44 bytes a record (struct Sealing).
 //
 // A record is in its file before the sealing begins, so a kill loses none. An entry point of OpenSSL by which a cipher
 // could be used unseen ends the process.
@@ -55,7 +55,7 @@ void note_secret(const void* bytes, std::size_t size) {
   const iovec pieces[] = {{const_cast<unsigned char*>(&length), 1},
                           {const_cast<void*>(bytes), length},
                           {const_cast<unsigned char*>(kZeros.data()), kMost - length}};
-  append("REKEYFS_SPY_KEYS", pieces, 3, kMost + 1);
+  append("REKEYFS_TEST_SPY_KEYS", pieces, 3, kMost + 1);
 }
 
 using Key = std::array<unsigned char, 32>;
@@ -73,7 +73,7 @@ std::map<const EVP_CIPHER_CTX*, Key>& keys() {
 }
 
 bool notes_nonces() {
-  static const bool asked = std::getenv("REKEYFS_SPY_NONCES") != nullptr;
+  static const bool asked = std::getenv("REKEYFS_TEST_SPY_NONCES") != nullptr;
   return asked;
 }
 
@@ -97,7 +97,7 @@ void note_sealing(const EVP_CIPHER_CTX* context, const unsigned char* nonce) {
   }
   std::memcpy(sealing.nonce.data(), nonce, sealing.nonce.size());
   const iovec piece{&sealing, sizeof(sealing)};
-  append("REKEYFS_SPY_NONCES", &piece, 1, sizeof(sealing));
+  append("REKEYFS_TEST_SPY_NONCES", &piece, 1, sizeof(sealing));
 }
 
 // Within a derivation by HKDF its salt is the key of an HMAC, and no secret.

@@ -22,12 +22,6 @@ std::string error_text(const Result<T>& result) {
   return result ? "success" : error_text(result.error());
 }
 
-// A number from the environment, or `otherwise`: seeds and lengths of random tests.
-inline std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 0) : otherwise;
-}
-
 // What a check finds wrong, a line each.
 class FoundText final : public CheckObserver {
  public:

@@ -8,6 +8,7 @@
 #include <random>
 #include <set>
 
+#include "tests/support/environment.h"
 #include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
@@ -421,7 +422,7 @@ TEST_F(BlockTableTest, RandomChangesAreAsInAMap) {
 
 // The same on a disk that fails now and then, with so many pages in memory that leaves are read again and again. What
 // may pass is tried again, as a layer does.
-class FailingTableTest : public BlockTableTest {
+class TableFaultTest : public BlockTableTest {
  protected:
   static constexpr BlockIndex kBlocks = 40000;
 
@@ -479,7 +480,7 @@ class FailingTableTest : public BlockTableTest {
   bool fails_ = true;
 };
 
-TEST_F(FailingTableTest, RandomChangesAreAsInAMap) {
+TEST_F(TableFaultTest, RandomChangesAreAsInAMap) {
   for (std::uint64_t step = 1; step <= 2000; ++step) {
     SCOPED_TRACE("step " + std::to_string(step));
     const BlockIndex index = random_() % kBlocks;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "tests/support/environment.h"
 #include "tests/support/faulty_store.h"
 
 namespace rekeyfs {
@@ -183,7 +184,7 @@ TEST_F(FaultyStoreTest, ASyncCoversTheSegmentThatAFailedCheckpointLeft) {
   EXPECT_EQ(block(id, 0), "a");
 }
 
-TEST_F(FaultyStoreTest, SyncAllTellsOfAFailingDisk) {
+TEST_F(FaultyStoreTest, SyncAllTellsOfAFaultyDisk) {
   const LayerId id = make_layer();
   ASSERT_TRUE(write(id, 0, 'a'));
   storage_->set_hook([&](FaultyStorage::Operation operation, const std::string& path) -> Status {
@@ -368,8 +369,8 @@ TEST_F(FaultyStoreTest, FilesGoAfterTheirDeletionIsDurable) {
 
 // Random writes and syncs to several layers, then a power cut that loses any part of what was not synced.
 TEST_F(FaultyStoreTest, AfterAPowerCutEveryBlockIsAVersionSinceItsLastSync) {
-  const std::uint64_t seed = test::number_from_environment("RK_MODEL_SEED", std::random_device{}());
-  SCOPED_TRACE("RK_MODEL_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::number_from_environment("REKEYFS_TEST_SEED", std::random_device{}());
+  SCOPED_TRACE("REKEYFS_TEST_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
   constexpr std::uint64_t kBlocks = 6;
   for (int round = 0; round < 25; ++round) {

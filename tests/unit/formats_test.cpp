@@ -28,6 +28,7 @@
 #include "engine/base/mutex.h"
 #include "engine/formats/sandboxed_process.h"
 #include "engine/io/descriptor.h"
+#include "tests/support/environment.h"
 #include "tests/support/temp_directory.h"
 
 namespace rekeyfs::formats {
@@ -327,9 +328,9 @@ TEST_F(FormatsTest, NearlyEmptyTebibyteIsSkippedQuickly) {
   EXPECT_LT(Clock::now() - begin, 5s);
 }
 
-// REKEYFS_MEASURE=1 prints what a read through the view costs beside qemu-img's own.
+// REKEYFS_TEST_MEASURE=1 prints what a read through the view costs beside qemu-img's own.
 TEST_F(FormatsTest, Throughput) {
-  if (std::getenv("REKEYFS_MEASURE") == nullptr) GTEST_SKIP() << "set REKEYFS_MEASURE to measure";
+  if (std::getenv("REKEYFS_TEST_MEASURE") == nullptr) GTEST_SKIP() << "set REKEYFS_TEST_MEASURE to measure";
   run("head -c 512M /dev/urandom > disk && qemu-img convert -O qcow2 disk image && head -c 256M disk | base64 > text");
   run("qemu-img convert -f raw -O qcow2 -c -W text packed && cat image packed");
   for (const std::string name : {"image", "packed"}) {
@@ -723,7 +724,7 @@ TEST_F(ReaderSandboxTest, LeaseEndsIt) {
   EXPECT_TRUE(comes_true([] { return descendants("python3").empty(); }));
 }
 
-// Damaged images: any answer, but an answer, in time. REKEYFS_DAMAGED_IMAGES: how many of each format.
+// Damaged images: any answer, but an answer, in time. REKEYFS_TEST_DAMAGED_IMAGES: how many of each format.
 class DamagedImages : public FormatsTest, public ::testing::WithParamInterface<Format> {
  protected:
   void look() {
@@ -748,8 +749,7 @@ class DamagedImages : public FormatsTest, public ::testing::WithParamInterface<F
 TEST_P(DamagedImages, CostAnErrorAndNoMore) {
   make_disk(2 * kMiB);
   run("qemu-img convert -f raw -O " + std::string(name_of(GetParam())) + " disk image");
-  const char* const wanted = std::getenv("REKEYFS_DAMAGED_IMAGES");
-  const int count = wanted != nullptr ? std::atoi(wanted) : 8;
+  const auto count = static_cast<int>(test::number_from_environment("REKEYFS_TEST_DAMAGED_IMAGES", 8));
   std::mt19937_64 random(static_cast<std::uint64_t>(GetParam()));
   const std::uint64_t size = image()->size();
   for (int round = 0; round < count; ++round) {

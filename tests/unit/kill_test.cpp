@@ -4,8 +4,8 @@
 // The store is then opened, within five seconds. All that was acknowledged is there, and the call under way has happened
 // or has not. The rest of the workload can be done, replications and rotations end, and a check finds nothing wrong.
 //
-// RK_KILLS=0 kills at every point, before, halfway and after, else at so many points of each workload. RK_KILL_ROUNDS
-// repeats that with other content; RK_KILL_SEED repeats a run.
+// REKEYFS_TEST_KILLS=0 kills at every point, before, halfway and after, else at so many points of each workload.
+// REKEYFS_TEST_KILL_ROUNDS repeats that with other content; REKEYFS_TEST_SEED repeats a run.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +17,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/environment.h"
 #include "tests/support/kill_points.h"
 #include "tests/support/kill_workloads.h"
 #include "tests/support/store_copies.h"
@@ -58,7 +59,7 @@ using test::Workload;
   _exit(0);
 }
 
-struct Death {
+struct ChildRun {
   std::size_t acknowledged = 0;  // steps
   std::string point;             // where it died; else how many points there were
   bool killed = false;
@@ -76,8 +77,8 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
     ASSERT_TRUE(Engine::initialize(path("before"), test::test_credential()));
     Workload setup = GetParam();
     setup.killed_before = false;
-    const Death death = run_child("before", setup, before, GetParam().killed_before ? kAtLastPoint : 0, Moment::after);
-    ASSERT_EQ(death.acknowledged, before.size()) << death.point;
+    const ChildRun run = run_child("before", setup, before, GetParam().killed_before ? kAtLastPoint : 0, Moment::after);
+    ASSERT_EQ(run.acknowledged, before.size()) << run.point;
     copy_before("reference");
     auto user = StoreUser::open(path("reference"));
     ASSERT_TRUE(user) << test::error_text(user);
@@ -95,7 +96,7 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
   // At one point after the other, or at some.
   void kill_at_points(std::uint64_t kills, std::mt19937_64& random) {
     copy_before("store");
-    const Death none = run_child("store", GetParam(), steps_, 0, Moment::before);
+    const ChildRun none = run_child("store", GetParam(), steps_, 0, Moment::before);
     ASSERT_EQ(none.acknowledged, steps_.size()) << none.point;
     const std::uint64_t points = std::stoull(none.point);
     for (std::uint64_t i = 0; i < kills && !HasFatalFailure(); ++i)
@@ -110,17 +111,17 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
   // False if there is no such point.
   bool kill_at(std::uint64_t number, Moment moment) {
     copy_before("store");
-    const Death death = run_child("store", GetParam(), steps_, number, moment);
-    if (!death.killed) {
-      EXPECT_EQ(death.acknowledged, steps_.size()) << death.point;
+    const ChildRun run = run_child("store", GetParam(), steps_, number, moment);
+    if (!run.killed) {
+      EXPECT_EQ(run.acknowledged, steps_.size()) << run.point;
       return false;
     }
     static const char* const kMoments[] = {"before", "halfway", "after"};
-    SCOPED_TRACE(std::string("killed ") + kMoments[static_cast<int>(moment)] + " point " + std::to_string(number) + ", " + death.point +
-                 ", with " + std::to_string(death.acknowledged) + " of " + std::to_string(steps_.size()) + " steps acknowledged");
-    last_point_ = death.point;
-    ++kills_[death.point];
-    verify(death.acknowledged);
+    SCOPED_TRACE(std::string("killed ") + kMoments[static_cast<int>(moment)] + " point " + std::to_string(number) + ", " + run.point +
+                 ", with " + std::to_string(run.acknowledged) + " of " + std::to_string(steps_.size()) + " steps acknowledged");
+    last_point_ = run.point;
+    ++kills_[run.point];
+    verify(run.acknowledged);
     return true;
   }
 
@@ -182,7 +183,7 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
     stdfs::copy(path("before"), path(name), stdfs::copy_options::recursive | stdfs::copy_options::skip_existing);
   }
 
-  Death run_child(const std::string& name, const Workload& workload, const Steps& steps, std::uint64_t number, Moment moment) {
+  ChildRun run_child(const std::string& name, const Workload& workload, const Steps& steps, std::uint64_t number, Moment moment) {
     int ends[2];
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     const bool leave = number == kAtLastPoint;
@@ -197,18 +198,18 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
     ::close(ends[0]);
     int status = 0;
     EXPECT_EQ(::waitpid(child, &status, 0), child);
-    return death_of(told.substr(0, size), status);
+    return run_of(told.substr(0, size), status);
   }
-  static Death death_of(const std::string& told, int status) {
-    Death death;
-    death.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    EXPECT_TRUE(death.killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) << told;
+  static ChildRun run_of(const std::string& told, int status) {
+    ChildRun run;
+    run.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    EXPECT_TRUE(run.killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) << told;
     std::istringstream lines(told);
     for (std::string line; std::getline(lines, line);) {
-      if (line == "acknowledged") ++death.acknowledged;
-      else death.point = line;
+      if (line == "acknowledged") ++run.acknowledged;
+      else run.point = line;
     }
-    return death;
+    return run;
   }
 
   Steps steps_;
@@ -220,11 +221,11 @@ class KillTest : public test::TempDirectory, public testing::WithParamInterface<
 };
 
 TEST_P(KillTest, LeavesWhatWasAcknowledged) {
-  const std::uint64_t seed = test::number_from_environment("RK_KILL_SEED", std::random_device{}());
-  const std::uint64_t rounds = test::number_from_environment("RK_KILL_ROUNDS", 1);
-  const std::uint64_t kills = test::number_from_environment("RK_KILLS", 6);
-  std::printf("RK_KILL_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  SCOPED_TRACE("RK_KILL_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::number_from_environment("REKEYFS_TEST_SEED", std::random_device{}());
+  const std::uint64_t rounds = test::number_from_environment("REKEYFS_TEST_KILL_ROUNDS", 1);
+  const std::uint64_t kills = test::number_from_environment("REKEYFS_TEST_KILLS", 6);
+  std::printf("REKEYFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  SCOPED_TRACE("REKEYFS_TEST_SEED=" + std::to_string(seed));
   for (std::uint64_t round = 0; round < rounds && !HasFailure(); ++round) {
     std::mt19937_64 random(seed + round);
     prepare(seed + round);

@@ -11,6 +11,7 @@
 #include <sstream>
 #include <thread>
 
+#include "tests/support/environment.h"
 #include "tests/support/faulty_store.h"
 
 namespace rekeyfs {
@@ -847,11 +848,11 @@ TEST_F(AppendTest, ManySmallAppendsLeaveLittleBehind) {
 
 // Random changes across the pages of a table, of which so many are in memory that they are read again and again, and
 // kills. A change that failed may be there or not.
-struct FailingLayer {
+struct LayerFault {
   bool is_encrypted, has_base;
   const char* name;
 };
-class FailingLayerTest : public LayerTest, public ::testing::WithParamInterface<FailingLayer> {
+class LayerFaultTest : public LayerTest, public ::testing::WithParamInterface<LayerFault> {
  protected:
   static constexpr BlockIndex kLeaf = blocks::kFanout, kLeaves = 200, kBlocks = kLeaf * kLeaves;
 
@@ -931,7 +932,7 @@ class FailingLayerTest : public LayerTest, public ::testing::WithParamInterface<
   std::mt19937_64 random_{test::number_from_environment("REKEYFS_TEST_SEED", 1)};
 };
 
-TEST_P(FailingLayerTest, LosesNothingAcknowledged) {
+TEST_P(LayerFaultTest, LosesNothingAcknowledged) {
   for (int step = 1; step <= 600; ++step) {
     SCOPED_TRACE("step " + std::to_string(step));
     switch (random_() % 20) {
@@ -953,9 +954,9 @@ TEST_P(FailingLayerTest, LosesNothingAcknowledged) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, FailingLayerTest,
-                         ::testing::Values(FailingLayer{false, false, "Plain"}, FailingLayer{true, false, "Encrypted"},
-                                           FailingLayer{true, true, "Replica"}),
+INSTANTIATE_TEST_SUITE_P(Kinds, LayerFaultTest,
+                         ::testing::Values(LayerFault{false, false, "Plain"}, LayerFault{true, false, "Encrypted"},
+                                           LayerFault{true, true, "Replica"}),
                          [](const auto& tested) { return tested.param.name; });
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "engine/catalog/lmdb.h"
 #include "engine/catalog/verify.h"
 #include "engine/io/local_storage.h"
+#include "tests/support/environment.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
 

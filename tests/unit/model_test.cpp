@@ -1,13 +1,14 @@
 // Random operations through the whole engine, compared with a model of files in memory.
 //
-// RK_MODEL_SEED repeats a run, RK_MODEL_OPS lengthens it. The store is closed and opened, and copied as a kill would
-// leave it and opened from the copy, in between.
+// REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_MODEL_STEPS lengthens it. In between, the store is closed and opened, and
+// copied as a kill would leave it and opened from the copy.
 #include <fcntl.h>
 
 #include <map>
 #include <memory>
 #include <random>
 
+#include "tests/support/environment.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
 
@@ -562,11 +563,11 @@ class ModelRun {
 class ModelTest : public test::TempDirectory {};
 
 TEST_F(ModelTest, RandomOperationsGiveWhatAModelGives) {
-  const std::uint64_t seed = test::number_from_environment("RK_MODEL_SEED", std::random_device{}());
-  const std::uint64_t operations = test::number_from_environment("RK_MODEL_OPS", 4000);
-  std::printf("RK_MODEL_SEED=%llu RK_MODEL_OPS=%llu\n", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(operations));
+  const std::uint64_t seed = test::number_from_environment("REKEYFS_TEST_SEED", std::random_device{}());
+  const std::uint64_t operations = test::number_from_environment("REKEYFS_TEST_MODEL_STEPS", 4000);
+  std::printf("REKEYFS_TEST_SEED=%llu REKEYFS_TEST_MODEL_STEPS=%llu\n", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(operations));
   RecordProperty("seed", std::to_string(seed));
-  SCOPED_TRACE("RK_MODEL_SEED=" + std::to_string(seed));
+  SCOPED_TRACE("REKEYFS_TEST_SEED=" + std::to_string(seed));
   ModelRun run(directory(), seed);
   run.run(operations);
   run.finish();
@@ -574,8 +575,8 @@ TEST_F(ModelTest, RandomOperationsGiveWhatAModelGives) {
 }
 
 TEST_F(ModelTest, AKillAfterABackgroundCheckpointLosesNothing) {
-  const std::uint64_t seed = test::number_from_environment("RK_MODEL_SEED", std::random_device{}());
-  SCOPED_TRACE("RK_MODEL_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::number_from_environment("REKEYFS_TEST_SEED", std::random_device{}());
+  SCOPED_TRACE("REKEYFS_TEST_SEED=" + std::to_string(seed));
   ModelRun run(directory(), seed);
   run.run_over_checkpoint(300);
   run.finish();

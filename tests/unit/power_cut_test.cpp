@@ -3,7 +3,7 @@
 // The workload runs once. At each of these moments the store's directory is copied as a cut would leave it: without
 // anything that was not synced, and with seeded parts of it, in pieces of 4 KiB and torn halves. Each copy is then opened
 // and compared with what the model says may be there: no name, size or block older than its last sync, and nothing that
-// never was. RK_POWER_SEED repeats a run, RK_POWER_OPS lengthens it.
+// never was. REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_CUT_STEPS lengthens it.
 //
 // What this does not cover: LMDB's own writes, which go around the storage. Its file is copied as it is, so always as of
 // a whole commit; that a commit is durable in the right order rests on LMDB, and is seen by tests/mount/test_power_cut.py.
@@ -14,6 +14,7 @@
 #include <random>
 
 #include "engine/make_engine.h"
+#include "tests/support/environment.h"
 #include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
@@ -478,10 +479,10 @@ class CutStore {
 class PowerCutTest : public test::TempDirectory {};
 
 TEST_F(PowerCutTest, AtAnySyncLeavesWhatWasSyncedAndNothingThatNeverWas) {
-  const std::uint64_t seed = test::number_from_environment("RK_POWER_SEED", std::random_device{}());
-  const std::uint64_t operations = test::number_from_environment("RK_POWER_OPS", 40);
-  SCOPED_TRACE("RK_POWER_SEED=" + std::to_string(seed));
-  std::printf("RK_POWER_SEED=%llu RK_POWER_OPS=%llu\n", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(operations));
+  const std::uint64_t seed = test::number_from_environment("REKEYFS_TEST_SEED", std::random_device{}());
+  const std::uint64_t operations = test::number_from_environment("REKEYFS_TEST_CUT_STEPS", 40);
+  SCOPED_TRACE("REKEYFS_TEST_SEED=" + std::to_string(seed));
+  std::printf("REKEYFS_TEST_SEED=%llu REKEYFS_TEST_CUT_STEPS=%llu\n", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(operations));
   Workload workload(directory(), seed);
   workload.run(operations);
   if (HasFailure()) return;

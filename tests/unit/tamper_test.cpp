@@ -2,8 +2,8 @@
 // one change at a time, and opened. It is refused with a reason, or every read gives right bytes or an I/O error.
 //
 // Each attack is tried in a process of its own, so that a crash or a hang is one failure of that attack. The long
-// lists are sampled; RK_TAMPER_ALL=1 tries all of them (hours), RK_TAMPER_SEED draws another sample,
-// RK_TAMPER_SHARE=k/n takes the k-th of n parts, from 0.
+// lists are sampled; REKEYFS_TEST_ATTACKS=0 tries all of them (hours), REKEYFS_TEST_SEED draws another sample,
+// REKEYFS_TEST_ATTACK_SHARE=k/n takes the k-th of n parts, from 0.
 #include "tests/support/attacks.h"
 
 #include <algorithm>
@@ -12,13 +12,14 @@
 #include <optional>
 
 #include "tests/support/damaged_store.h"
+#include "tests/support/environment.h"
 
 namespace rekeyfs::test {
 namespace {
 
 class TamperTest : public DamagedStore {
  protected:
-  static bool all() { return number_from_environment("RK_TAMPER_ALL", 0) != 0; }
+  static bool all() { return number_from_environment("REKEYFS_TEST_ATTACKS", 1) == 0; }
 
   void try_one(const Attack& attack) {
     image_->restore(victim());
@@ -130,7 +131,7 @@ class TamperTest : public DamagedStore {
   template <typename Thing>
   std::vector<Thing> chosen(std::vector<Thing> things, std::size_t most) {
     if (!all()) things = some_of(std::move(things), most, random_);
-    const char* text = std::getenv("RK_TAMPER_SHARE");
+    const char* text = std::getenv("REKEYFS_TEST_ATTACK_SHARE");
     unsigned part = 0, parts = 1;
     if (text == nullptr || std::sscanf(text, "%u/%u", &part, &parts) != 2 || parts == 0) return things;
     std::vector<Thing> share;
@@ -138,7 +139,7 @@ class TamperTest : public DamagedStore {
     return share;
   }
 
-  std::mt19937_64 random_{number_from_environment("RK_TAMPER_SEED", 1)};
+  std::mt19937_64 random_{number_from_environment("REKEYFS_TEST_SEED", 1)};
 };
 
 TEST_F(TamperTest, NothingDoneIsNothingFound) {

@@ -1,6 +1,6 @@
 // A disk that fails: a small workload through the whole engine, with the n-th operation on the store's files failing, for
 // every n, once or from then on. Never a crash, never bytes that were not written, and what was acknowledged is there
-// when the store is opened again on a sound disk. RK_FAULTS_ALL=1 tries each way of failing at each n.
+// when the store is opened again on a sound disk. REKEYFS_TEST_FAULTS=0 tries each way of failing at each n.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,6 +15,7 @@
 
 #include "engine/make_engine.h"
 #include "fs/control.h"
+#include "tests/support/environment.h"
 #include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/temp_directory.h"
@@ -31,7 +32,7 @@ const Caller kUser{0, 0};
 // What each block of each image may be: all it was since the last acknowledged write, that one included.
 using Versions = std::map<std::string, std::vector<std::set<char>>>;
 
-class FailingDiskTest : public test::TempDirectory {
+class DiskFaultTest : public test::TempDirectory {
  protected:
   void make_store() {
     ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
@@ -162,12 +163,12 @@ struct Fault {
   bool once;
 };
 
-class FailingOperations : public FailingDiskTest, public ::testing::WithParamInterface<int> {};
+class DiskFaultOperations : public DiskFaultTest, public ::testing::WithParamInterface<int> {};
 
 // Four parts, so that they run side by side.
-TEST_P(FailingOperations, NothingWrongIsReadAndNothingAcknowledgedIsLost) {
+TEST_P(DiskFaultOperations, NothingWrongIsReadAndNothingAcknowledgedIsLost) {
   constexpr Fault kFaults[] = {{Errc::io, true}, {Errc::no_space, false}, {Errc::no_space, true}, {Errc::io, false}};
-  const bool all = test::number_from_environment("RK_FAULTS_ALL", 0) != 0;
+  const bool all = test::number_from_environment("REKEYFS_TEST_FAULTS", 1) == 0;
   make_store();
   ASSERT_FALSE(HasFatalFailure());
   std::filesystem::rename(path("store"), path("template"));
@@ -201,11 +202,11 @@ TEST_P(FailingOperations, NothingWrongIsReadAndNothingAcknowledgedIsLost) {
     }
   }
 }
-INSTANTIATE_TEST_SUITE_P(Parts, FailingOperations, ::testing::Range(0, 4));
+INSTANTIATE_TEST_SUITE_P(Parts, DiskFaultOperations, ::testing::Range(0, 4));
 
 // What the journal speaks of and what cannot be read now may be there all the same. With the record left out, the next
 // checkpoint would make that final.
-TEST_F(FailingDiskTest, RecoveryDoesNotTakeWhatItCannotReadForMissing) {
+TEST_F(DiskFaultTest, RecoveryDoesNotTakeWhatItCannotReadForMissing) {
   make_store();
   ASSERT_FALSE(HasFatalFailure());
   storage_ = std::make_unique<FaultyStorage>(path("store"));
@@ -235,7 +236,7 @@ TEST_F(FailingDiskTest, RecoveryDoesNotTakeWhatItCannotReadForMissing) {
   reopen_and_check();
 }
 
-TEST_F(FailingDiskTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
+TEST_F(DiskFaultTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
   make_store();
   ASSERT_FALSE(HasFatalFailure());
   std::filesystem::rename(path("store"), path("template"));
@@ -284,7 +285,7 @@ TEST_F(FailingDiskTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
   EXPECT_GT(failed, 4);
 }
 
-TEST_F(FailingDiskTest, WithFewDescriptorsAllWorksAndWithoutAnyNothingIsLost) {
+TEST_F(DiskFaultTest, WithFewDescriptorsAllWorksAndWithoutAnyNothingIsLost) {
   constexpr int kFiles = 100;
   make_store();
   ASSERT_FALSE(HasFatalFailure());
