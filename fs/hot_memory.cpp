@@ -16,15 +16,14 @@ constexpr char kDoing[] = "make a file system in memory";
 }  // namespace
 
 HotFile::~HotFile() {
-  if (descriptor_ < 0) return;
-  if (::ftruncate(descriptor_, 0) != 0) {  // cannot fail: nothing seals it, and a size of 0 needs no memory
+  if (!descriptor_) return;
+  if (::ftruncate(descriptor_.get(), 0) != 0) {  // cannot fail: nothing seals it, and a size of 0 needs no memory
   }
-  ::close(descriptor_);
 }
 
 Status HotFile::write(std::uint64_t offset, ByteView bytes) {
   while (!bytes.empty()) {
-    const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const ssize_t written = ::pwrite(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return fail(error_from_errno(errno, "write to the memory for hot images"));
     offset += static_cast<std::uint64_t>(written);
@@ -34,25 +33,19 @@ Status HotFile::write(std::uint64_t offset, ByteView bytes) {
 }
 
 Result<HotMemory> HotMemory::create(std::uint64_t bytes) {
-  const int context = ::fsopen("tmpfs", FSOPEN_CLOEXEC);
-  if (context < 0) return fail(error_from_errno(errno, kDoing));
-  const bool has_huge = ::fsconfig(context, FSCONFIG_SET_STRING, "huge", "within_size", 0) == 0;
-  const bool configured = ::fsconfig(context, FSCONFIG_SET_STRING, "size", std::to_string(bytes).c_str(), 0) == 0 &&
-                          ::fsconfig(context, FSCONFIG_SET_FLAG, "noswap", nullptr, 0) == 0 &&
-                          ::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
-  const int root = configured ? ::fsmount(context, FSMOUNT_CLOEXEC, 0) : -1;
-  const int error = errno;
-  ::close(context);
-  if (root < 0) return fail(error_from_errno(error, kDoing));
-  return HotMemory(root, has_huge ? kHugePage : kSmallPage);
-}
-
-HotMemory::~HotMemory() {
-  if (root_ >= 0) ::close(root_);
+  const Descriptor context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context) return fail(error_from_errno(errno, kDoing));
+  const bool has_huge = ::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", "within_size", 0) == 0;
+  const bool configured = ::fsconfig(context.get(), FSCONFIG_SET_STRING, "size", std::to_string(bytes).c_str(), 0) == 0 &&
+                          ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "noswap", nullptr, 0) == 0 &&
+                          ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
+  Descriptor root(configured ? ::fsmount(context.get(), FSMOUNT_CLOEXEC, 0) : -1);
+  if (!root) return fail(error_from_errno(errno, kDoing));
+  return HotMemory(std::move(root), has_huge ? kHugePage : kSmallPage);
 }
 
 Result<HotFile> HotMemory::make_file(std::uint64_t size) const {
-  HotFile file(::openat(root_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  HotFile file(Descriptor(::openat(root_.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
   if (file.descriptor() < 0) return fail(error_from_errno(errno, "make a file for a hot image"));
   if (::ftruncate(file.descriptor(), static_cast<off_t>(size)) != 0)
     return fail(error_from_errno(errno, "make a file for a hot image"));

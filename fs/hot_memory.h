@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "engine/base/bytes.h"
+#include "engine/base/descriptor.h"
 #include "engine/base/result.h"
 
 namespace rekeyfs::fs {
@@ -18,25 +19,21 @@ namespace rekeyfs::fs {
 // reads nothing, and what is mapped of it raises SIGBUS.
 class HotFile {
  public:
-  explicit HotFile(int descriptor) : descriptor_(descriptor) {}
-  HotFile(HotFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  explicit HotFile(Descriptor descriptor) : descriptor_(std::move(descriptor)) {}
+  HotFile(HotFile&& other) noexcept = default;
   HotFile& operator=(HotFile&&) = delete;
   ~HotFile();
 
-  int descriptor() const { return descriptor_; }
+  int descriptor() const { return descriptor_.get(); }
   Status write(std::uint64_t offset, ByteView bytes);
 
  private:
-  int descriptor_;
+  Descriptor descriptor_;
 };
 
 class HotMemory {
  public:
   static Result<HotMemory> create(std::uint64_t bytes);
-  HotMemory(HotMemory&& other) noexcept : root_(std::exchange(other.root_, -1)), page_(other.page_) {}
-  HotMemory& operator=(HotMemory&&) = delete;
-  ~HotMemory();
-
   Result<HotFile> make_file(std::uint64_t size) const;  // all of it a hole
   // Bytes: where something is written all of a page is taken, or of a small one where a large one would reach beyond the
   // end of the file.
@@ -44,8 +41,8 @@ class HotMemory {
   std::uint64_t page() const { return page_; }
 
  private:
-  HotMemory(int root, std::uint64_t page) : root_(root), page_(page) {}
-  int root_;
+  HotMemory(Descriptor root, std::uint64_t page) : root_(std::move(root)), page_(page) {}
+  Descriptor root_;
   std::uint64_t page_;
 };
 

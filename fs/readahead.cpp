@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/log.h"
 
 namespace rekeyfs::fs {
@@ -12,14 +13,13 @@ namespace rekeyfs::fs {
 void raise_readahead(const std::string& device) {
   static constexpr char kKibibytes[] = "512";
   const std::string path = "/sys/class/bdi/" + device + "/read_ahead_kb";
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0) {
+  const Descriptor descriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!descriptor) {
     log::debug("readahead stays as it is: cannot open {}: {}", path, std::strerror(errno));
     return;
   }
-  if (::write(descriptor, kKibibytes, sizeof(kKibibytes) - 1) < 0)
+  if (::write(descriptor.get(), kKibibytes, sizeof(kKibibytes) - 1) < 0)
     log::debug("readahead stays as it is: cannot write {}: {}", path, std::strerror(errno));
-  ::close(descriptor);
 }
 
 }  // namespace rekeyfs::fs

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tools/descriptor.h"
+#include "engine/base/descriptor.h"
 
 namespace rekeyfs::tools {
 namespace {

@@ -13,11 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/log.h"
 #include "engine/engine.h"
 #include "fs/mount.h"
 #include "tools/daemon.h"
-#include "tools/descriptor.h"
 #include "tools/log_target.h"
 #include "tools/mounts.h"
 #include "tools/sandbox.h"

@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include "tools/descriptor.h"
+#include "engine/base/descriptor.h"
 #include "tools/outcome.h"
 
 namespace rekeyfs::tools {

@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "engine/engine.h"
 #include "fs/control.h"
 #include "tools/daemon_call.h"
-#include "tools/descriptor.h"
 #include "tools/mounts.h"
 
 namespace rekeyfs::tools {

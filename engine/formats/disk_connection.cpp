@@ -32,7 +32,7 @@ int keep_first(void* user, const char*, std::uint64_t, std::uint32_t* entries, s
 
 void DiskConnection::Close::operator()(nbd_handle* handle) const { ::nbd_close(handle); }
 
-Result<std::unique_ptr<DiskConnection>> DiskConnection::open(io::Descriptor socket, Deadline deadline) {
+Result<std::unique_ptr<DiskConnection>> DiskConnection::open(Descriptor socket, Deadline deadline) {
   auto connection = std::make_unique<DiskConnection>();
   connection->handle_.reset(::nbd_create());
   nbd_handle* const handle = connection->handle_.get();

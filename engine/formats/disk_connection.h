@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "engine/base/bytes.h"
+#include "engine/base/descriptor.h"
 #include "engine/base/result.h"
-#include "engine/io/descriptor.h"
 
 struct nbd_handle;
 
@@ -26,7 +26,7 @@ class DiskConnection {
   static constexpr std::uint32_t kMostExtent = 1u << 30;  // bytes of one question about extents
 
   // Waits until the reader has opened the image and says how large the disk is.
-  static Result<std::unique_ptr<DiskConnection>> open(io::Descriptor socket, Deadline deadline);
+  static Result<std::unique_ptr<DiskConnection>> open(Descriptor socket, Deadline deadline);
 
   std::uint64_t size() const { return size_; }
   Status read(std::uint64_t offset, ByteSpan out, Deadline deadline);  // at most kMostRead, within the size

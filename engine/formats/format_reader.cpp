@@ -16,15 +16,15 @@ namespace {
 constexpr int kConnections = 4;  // reads that can be under way at once
 
 struct ExportSockets {
-  io::Descriptor listener;
-  std::vector<io::Descriptor> clients;
+  Descriptor listener;
+  std::vector<Descriptor> clients;
 };
 
 // A listening socket for the reader's process, connected to already as often as it will ever be. Its name is abstract,
 // so there is no file; for the moment that another local user could connect to it, its queue is exactly as long as we
 // need: either all of ours fit, and then nobody else's is among them, or one is refused. Then it is closed to others.
 Result<ExportSockets> make_export_sockets() {
-  ExportSockets sockets{.listener = io::Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), .clients = {}};
+  ExportSockets sockets{.listener = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), .clients = {}};
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   socklen_t length = sizeof name.sun_family;  // no more than that: the kernel chooses a name
@@ -36,7 +36,7 @@ Result<ExportSockets> make_export_sockets() {
   if (::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length) != 0)
     return fail(error_from_errno(errno, "name a socket for a format reader"));
   for (int count = 0; count < kConnections; ++count) {
-    io::Descriptor client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    Descriptor client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!client || ::connect(client.get(), reinterpret_cast<const sockaddr*>(&name), length) != 0)
       return fail(error_from_errno(errno, "connect to a socket for a format reader"));
     sockets.clients.push_back(std::move(client));
@@ -76,8 +76,8 @@ Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail(error_from_errno(errno, "make sockets for a format reader"));
-  io::Descriptor ours(pair[0]);
-  io::Descriptor theirs(pair[1]);
+  Descriptor ours(pair[0]);
+  Descriptor theirs(pair[1]);
   RK_TRY_ASSIGN(ExportSockets sockets, make_export_sockets());
   server_ = std::make_unique<ImageServer>(std::move(image), std::move(ours));
   RK_TRY(server_->start());
@@ -90,7 +90,7 @@ Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
                                                   deadline));
   theirs = {};
   sockets.listener = {};
-  for (io::Descriptor& client : sockets.clients) {
+  for (Descriptor& client : sockets.clients) {
     auto connection = DiskConnection::open(std::move(client), deadline);
     if (!connection) {
       end(State::ended);

@@ -80,7 +80,7 @@ bool send(int socket, ByteView head, ByteView data) {
 
 }  // namespace
 
-ImageServer::ImageServer(std::shared_ptr<Content> image, io::Descriptor socket)
+ImageServer::ImageServer(std::shared_ptr<Content> image, Descriptor socket)
     : image_(std::move(image)), size_((image_->size() + kSector - 1) / kSector * kSector), socket_(std::move(socket)) {}
 
 ImageServer::~ImageServer() {

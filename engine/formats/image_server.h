@@ -13,10 +13,10 @@
 #include <optional>
 #include <thread>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/mutex.h"
 #include "engine/base/result.h"
 #include "engine/formats/content.h"
-#include "engine/io/descriptor.h"
 
 namespace rekeyfs::formats {
 
@@ -24,7 +24,7 @@ class ImageServer {
  public:
   static constexpr std::uint32_t kMostRead = 1u << 20;  // bytes of one request
 
-  ImageServer(std::shared_ptr<Content> image, io::Descriptor socket);
+  ImageServer(std::shared_ptr<Content> image, Descriptor socket);
   ~ImageServer();  // waits for reads of the image that are under way
   ImageServer(const ImageServer&) = delete;
   ImageServer& operator=(const ImageServer&) = delete;
@@ -56,7 +56,7 @@ class ImageServer {
   const std::shared_ptr<Content> image_;
   // In whole sectors, as QEMU sees files: its NBD client waits for ever for the rest of a sector that an end cuts.
   const std::uint64_t size_;
-  const io::Descriptor socket_;
+  const Descriptor socket_;
   enum class Phase : std::uint8_t { handshake, ready, ended };
   Mutex receiving_;  // one thread reads a whole request
   Phase phase_ GUARDED_BY(receiving_) = Phase::handshake;

@@ -97,8 +97,8 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail(error_from_errno(errno, "make sockets for a format reader"));
-  io::Descriptor theirs(pair[1]);
-  ImageServer server(image, io::Descriptor(pair[0]));
+  Descriptor theirs(pair[1]);
+  ImageServer server(image, Descriptor(pair[0]));
   RK_TRY(server.start());
   RK_TRY_ASSIGN(const auto process,
                 SandboxedProcess::start({.program = "/usr/bin/qemu-img",

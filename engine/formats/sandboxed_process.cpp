@@ -28,14 +28,14 @@ constexpr std::size_t kComplaintLength = 300;
 constexpr std::string_view kMemory = "1073741824";  // bytes of address space
 
 struct Pipe {
-  io::Descriptor read, write;
+  Descriptor read, write;
 };
 
 // Nobody need drain it: a writer that finds it full loses what it writes, and goes on.
 Result<Pipe> make_pipe() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return fail(error_from_errno(errno, "make a pipe for a format reader"));
-  return Pipe{io::Descriptor(ends[0]), io::Descriptor(ends[1])};
+  return Pipe{Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
 // One byte is smaller than any core file, and unlike 0 it also holds where core_pattern is a pipe; but a limit that is 0
@@ -84,7 +84,7 @@ class SpawnPlan {
     const int count = static_cast<int>(sources.size());
     for (int target = 0; target < count; ++target) {
       // From a copy above all targets, so that none of them overwrites a source.
-      io::Descriptor copy(::fcntl(sources[static_cast<std::size_t>(target)], F_DUPFD_CLOEXEC, count));
+      Descriptor copy(::fcntl(sources[static_cast<std::size_t>(target)], F_DUPFD_CLOEXEC, count));
       if (!copy) return fail(error_from_errno(errno, "copy a descriptor for the format reader"));
       ::posix_spawn_file_actions_adddup2(&actions_, copy.get(), target);
       copies_.push_back(std::move(copy));
@@ -104,7 +104,7 @@ class SpawnPlan {
   }
 
  private:
-  std::vector<io::Descriptor> copies_;
+  std::vector<Descriptor> copies_;
   posix_spawn_file_actions_t actions_;
   posix_spawnattr_t attributes_;
 };
@@ -151,8 +151,8 @@ Status SandboxedProcess::launch(const Command& command) {
   RK_TRY_ASSIGN(Pipe output, make_pipe());
   RK_TRY_ASSIGN(Pipe complaints, make_pipe());
   ::fcntl(output.write.get(), F_SETPIPE_SZ, kOutputCapacity);  // where refused, what is there must do
-  RK_TRY_ASSIGN(const io::Descriptor filter, make_syscall_filter());
-  const io::Descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  RK_TRY_ASSIGN(const Descriptor filter, make_syscall_filter());
+  const Descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!nothing) return fail(error_from_errno(errno, "open /dev/null"));
 
   std::vector<int> given{nothing.get(), output.write.get(), complaints.write.get()};
@@ -163,7 +163,7 @@ Status SandboxedProcess::launch(const Command& command) {
   RK_TRY(plan.give(given));
   RK_TRY_ASSIGN(const pid_t child, plan.spawn(sandbox_command(command, filter_arrives_as)));
 
-  process_ = io::Descriptor(::pidfd_open(child, 0));
+  process_ = Descriptor(::pidfd_open(child, 0));
   if (!process_) {
     const Error error = error_from_errno(errno, "watch the format reader");
     ::kill(child, SIGKILL);

@@ -13,9 +13,9 @@
 #include <thread>
 #include <vector>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/mutex.h"
 #include "engine/base/result.h"
-#include "engine/io/descriptor.h"
 
 namespace rekeyfs::formats {
 
@@ -56,8 +56,8 @@ class SandboxedProcess {
   // Starts the process, waits for its end and reaps it. The process dies with this thread, not only with the daemon:
   // the signal on a parent's death is sent when the thread that started it ends.
   std::thread keeper_;
-  io::Descriptor output_, complaints_;
-  io::Descriptor process_;  // a pidfd: it never names another process
+  Descriptor output_, complaints_;
+  Descriptor process_;  // a pidfd: it never names another process
   mutable Mutex mutex_;
   CondVar changed_;
   std::optional<Status> launched_ GUARDED_BY(mutex_);

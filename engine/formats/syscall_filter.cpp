@@ -65,11 +65,11 @@ Status allow_all(scmp_filter_ctx filter) {
 
 }  // namespace
 
-Result<io::Descriptor> make_syscall_filter() {
+Result<Descriptor> make_syscall_filter() {
   const Filter filter(::seccomp_init(SCMP_ACT_ERRNO(ENOSYS)));
   if (!filter) return fail(Errc::no_memory, "no system call filter can be made for the format reader");
   RK_TRY(allow_all(filter.get()));
-  io::Descriptor program(::memfd_create("rekeyfs-syscalls", MFD_CLOEXEC));
+  Descriptor program(::memfd_create("rekeyfs-syscalls", MFD_CLOEXEC));
   if (!program) return fail(error_from_errno(errno, "make a system call filter"));
   if (const int error = ::seccomp_export_bpf(filter.get(), program.get()))
     return fail(error_from_errno(-error, "write a system call filter"));

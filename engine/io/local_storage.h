@@ -11,7 +11,7 @@
 #include <memory>
 #include <string>
 
-#include "engine/io/descriptor.h"
+#include "engine/base/descriptor.h"
 #include "engine/io/storage.h"
 
 namespace rekeyfs::io {

@@ -8,8 +8,8 @@
 
 #include <string>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/result.h"
-#include "engine/io/descriptor.h"
 
 namespace rekeyfs::io {
 

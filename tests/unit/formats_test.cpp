@@ -25,9 +25,9 @@
 
 #include <gmock/gmock.h>
 
+#include "engine/base/descriptor.h"
 #include "engine/base/mutex.h"
 #include "engine/formats/sandboxed_process.h"
-#include "engine/io/descriptor.h"
 #include "tests/support/environment.h"
 #include "tests/support/temp_directory.h"
 
@@ -75,7 +75,7 @@ class ImageFile final : public formats::Content {
   std::uint64_t bytes_read() const { return read_; }
 
  private:
-  const io::Descriptor file_;
+  const Descriptor file_;
   std::uint64_t size_ = 0;
   std::atomic<std::uint64_t> read_ = 0;
   Mutex mutex_;
@@ -602,7 +602,7 @@ TEST_F(ReaderFailures, NobodyElseCanConnect) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   names[0].copy(address.sun_path + 1, sizeof address.sun_path - 1);
-  const io::Descriptor intruder(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const Descriptor intruder(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + names[0].size());
   EXPECT_EQ(::connect(intruder.get(), reinterpret_cast<const sockaddr*>(&address), length), -1);
   EXPECT_EQ(errno, ECONNREFUSED);
@@ -681,10 +681,10 @@ print('done'))";
 }
 
 TEST_F(ReaderSandboxTest, NoDescriptorButThoseNamed) {
-  const io::Descriptor folder(::open(path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const io::Descriptor leak(::fcntl(folder.get(), F_DUPFD, 100));  // not close-on-exec, and of no number that is given
+  const Descriptor folder(::open(path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor leak(::fcntl(folder.get(), F_DUPFD, 100));  // not close-on-exec, and of no number that is given
   std::ofstream(path("given")) << "given";
-  const io::Descriptor given(::open(path("given").c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor given(::open(path("given").c_str(), O_RDONLY | O_CLOEXEC));
   const std::string script = R"(
 import os
 def is_open(number):

@@ -7,8 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/base/descriptor.h"
 #include "tests/support/temp_directory.h"
-#include "tools/descriptor.h"
 #include "tools/human.h"
 #include "tools/progress_bar.h"
 #include "tools/table.h"

@@ -8,10 +8,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "engine/engine.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
-#include "tools/descriptor.h"
 #include "tools/human.h"
 #include "tools/mounts.h"
 #include "tools/read_mount.h"

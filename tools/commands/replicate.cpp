@@ -19,10 +19,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "fs/control.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
-#include "tools/descriptor.h"
 #include "tools/human.h"
 #include "tools/mounts.h"
 #include "tools/watch.h"

@@ -14,9 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/descriptor.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
-#include "tools/descriptor.h"
 #include "tools/holders.h"
 #include "tools/mounts.h"
 #include "tools/process_handle.h"
