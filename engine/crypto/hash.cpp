@@ -57,8 +57,8 @@ Status fill_random(ByteSpan out) {
 Result<Uuid> random_uuid() {
   Uuid id;
   RK_TRY(fill_random(id));
-  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};
-  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // the version
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};  // the variant
   return id;
 }
 

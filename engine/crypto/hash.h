@@ -14,7 +14,8 @@ using Tag = std::array<std::byte, 16>;
 
 // `out.size()` bytes from the operating system's generator.
 Status fill_random(ByteSpan out);
-Result<Uuid> random_uuid();  // version 4 of RFC 4122
+// Version 4 of RFC 4122: 122 random bits.
+Result<Uuid> random_uuid();
 
 // HKDF-SHA256 (RFC 5869), 32 bytes out. `info` says what the key is for; different uses, different infos.
 Result<Key> derive_key(const Key& from, ByteView salt, std::string_view info);

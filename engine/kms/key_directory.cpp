@@ -22,15 +22,6 @@ KeyId id_from_hex(std::string_view hex) {
   return id;
 }
 
-// A random version 4 identifier, so that it can also be written as an RFC 4122 UUID.
-Result<KeyId> random_id() {
-  KeyId id;
-  RK_TRY(crypto::fill_random(id));
-  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};
-  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
-  return id;
-}
-
 // What the wrapping of a data key authenticates beside it.
 std::string wrap_context(const KeyId& id, KeyVersion version, ByteView context) {
   return Writer().put_string(kDataPurpose).put_raw(id).put(version).put_string(as_text(context)).take();
@@ -222,7 +213,7 @@ Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
     return fail(Errc::exists, "there is a key \"" + std::string(alias) + "\" already: choose another name");
   Entry entry;
   KeyInfo& info = entry.record.info;
-  RK_TRY_ASSIGN(info.id, random_id());
+  RK_TRY_ASSIGN(info.id, crypto::random_uuid());
   info.alias = alias;
   info.owner = owner;
   info.created = now();

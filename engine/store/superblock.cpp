@@ -169,10 +169,7 @@ Result<Header> new_header(const Credential& credential, ScryptCost cost) {
   } else {
     header.cost = ScryptCost{0, 0, 0};
   }
-  Uuid& id = header.superblock.store_id;
-  RK_TRY(crypto::fill_random(id));
-  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // RFC 4122 version 4
-  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};
+  RK_TRY_ASSIGN(header.superblock.store_id, crypto::random_uuid());
   RK_TRY(crypto::fill_random(header.salt));
   return header;
 }

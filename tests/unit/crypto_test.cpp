@@ -74,6 +74,20 @@ std::array<std::byte, N> array_of(std::string_view hex) {
 
 // ---- Key
 
+TEST(RandomTest, UuidsAreOfVersion4AndDiffer) {
+  std::set<std::string> texts;
+  for (int i = 0; i < 100; ++i) {
+    const auto id = random_uuid();
+    ASSERT_TRUE(id);
+    const std::string text = to_uuid_text(*id);
+    ASSERT_EQ(text.size(), 36u);
+    EXPECT_EQ(text[14], '4') << text;
+    EXPECT_NE(std::string_view("89ab").find(text[19]), std::string_view::npos) << text;
+    texts.insert(text);
+  }
+  EXPECT_EQ(texts.size(), 100u);
+}
+
 TEST(KeyTest, RandomKeysDiffer) {
   Key a = Key::random().value();
   Key b = Key::random().value();
