@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/read.h"
 
 namespace rekeyfs::tools {
 namespace {
@@ -67,11 +68,8 @@ Outcome<ExitCode> run_daemon(const Serve& serve) {
   if (child < 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
   if (child == 0) be_daemon(serve, ready_out.get());
   ready_out.reset();
-  char ready = 0;
-  ssize_t got;
-  while ((got = read(ready_in.get(), &ready, 1)) < 0 && errno == EINTR) {
-  }
-  if (got == 1) return ExitCode::ok;
+  std::byte ready{};
+  if (read_full(ready_in.get(), {&ready, 1}) == 1u) return ExitCode::ok;
   return exit_code_of_child(child);
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <csignal>
@@ -13,18 +12,17 @@
 #include <system_error>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/read.h"
 
 namespace rekeyfs::tools {
 namespace {
 
 namespace stdfs = std::filesystem;
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 constexpr milliseconds kPatience{2000};
 
@@ -75,23 +73,6 @@ void print_holders(const std::string& mountpoint, const std::string& proc, pid_t
   }
 }
 
-// What is written to `in` until its end, or until the time is over.
-std::string read_in_time(int in) {
-  std::string text;
-  const auto deadline = steady_clock::now() + kPatience;
-  for (;;) {
-    const auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
-    pollfd wait{in, POLLIN, 0};
-    const int ready = left.count() > 0 ? poll(&wait, 1, static_cast<int>(left.count())) : 0;
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready <= 0) return text;
-    std::array<char, 512> piece;
-    const ssize_t got = read(in, piece.data(), piece.size());
-    if (got <= 0) return text;
-    text.append(piece.data(), static_cast<std::size_t>(got));
-  }
-}
-
 std::vector<Holder> parse(const std::string& text) {
   std::vector<Holder> holders;
   std::istringstream lines(text);
@@ -116,7 +97,7 @@ std::vector<Holder> holders_of(const std::string& mountpoint, const std::string&
     _exit(0);
   }
   out.reset();
-  const std::string text = read_in_time(in.get());
+  const std::string text = read_to_end(in.get(), kPatience);
   kill(child, SIGKILL);
   waitpid(child, nullptr, WNOHANG);  // waited for in earnest, it could hang us as well
   return parse(text);

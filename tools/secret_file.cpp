@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/read.h"
 
 namespace rekeyfs::tools {
 namespace {
@@ -31,15 +32,9 @@ void warn_if_open_to_others(int file, const std::string& path) {
 
 Outcome<SecretBytes> read_up_to(int file, const std::string& path, std::size_t most) {
   SecretBytes bytes(most);
-  std::size_t size = 0;
-  while (size < most) {
-    ssize_t got = read(file, bytes.data() + size, most - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return unreadable(path, strerror(errno));
-    if (got == 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  bytes.shorten(size);
+  const Result<std::size_t> size = read_full(file, std::as_writable_bytes(std::span(bytes.data(), most)));
+  if (!size) return unreadable(path, describe(size.error()));
+  bytes.shorten(*size);
   return bytes;
 }
 

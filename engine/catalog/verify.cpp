@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "engine/base/exceptions.h"
+#include "engine/base/read.h"
 #include "engine/catalog/lmdb.h"
 #include "engine/catalog/lmdb_pages.h"
 #include "engine/catalog/record_seal.h"
@@ -103,17 +104,6 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   _exit(told ? 0 : 1);
 }
 
-std::string read_all(int fd) {
-  std::string text;
-  char buffer[512];
-  for (;;) {
-    const ssize_t got = read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return text;
-    text.append(buffer, static_cast<std::size_t>(got));
-  }
-}
-
 }  // namespace
 
 Result<Census> verify_catalog(const std::string& directory, const crypto::Key& root, const Uuid& store) {
@@ -126,7 +116,7 @@ Result<Census> verify_catalog(const std::string& directory, const crypto::Key& r
     close(ends[0]);
     return fail(error_from_errno(errno, "verify the catalog"));
   }
-  const std::string answer = read_all(ends[0]);
+  const std::string answer = read_to_end(ends[0]);
   close(ends[0]);
   int state = 0;
   while (waitpid(child, &state, 0) < 0 && errno == EINTR) {

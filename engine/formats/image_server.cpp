@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/read.h"
 #include "engine/formats/threads.h"
 
 namespace rekeyfs::formats {
@@ -45,15 +46,7 @@ T get(Reader& in) {
   return value;
 }
 
-bool receive(int socket, ByteSpan out) {
-  while (!out.empty()) {
-    const ssize_t count = ::recv(socket, out.data(), out.size(), 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    out = out.subspan(static_cast<std::size_t>(count));
-  }
-  return true;
-}
+bool receive(int socket, ByteSpan out) { return read_full(socket, out) == out.size(); }
 
 bool send(int socket, ByteView head, ByteView data) {
   std::array<iovec, 2> parts{iovec{const_cast<std::byte*>(head.data()), head.size()},

@@ -17,6 +17,7 @@ extern "C" {  // glibc 2.36 does not say so itself (glibc bug 29509)
 #include <string_view>
 #include <utility>
 
+#include "engine/base/read.h"
 #include "engine/formats/syscall_filter.h"
 #include "engine/formats/threads.h"
 
@@ -108,17 +109,6 @@ class SpawnPlan {
   posix_spawn_file_actions_t actions_;
   posix_spawnattr_t attributes_;
 };
-
-std::string drain(int pipe) {
-  std::string text;
-  std::array<char, 4096> part{};
-  for (;;) {
-    const ssize_t count = ::read(pipe, part.data(), part.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return text;
-    text.append(part.data(), static_cast<std::size_t>(count));
-  }
-}
 
 }  // namespace
 
@@ -224,10 +214,10 @@ std::optional<SandboxedProcess::End> SandboxedProcess::ended() const {
   return end_;
 }
 
-std::string SandboxedProcess::take_output() { return drain(output_.get()); }
+std::string SandboxedProcess::take_output() { return read_to_end(output_.get()); }
 
 std::string SandboxedProcess::take_complaint() {
-  std::string text = drain(complaints_.get());
+  std::string text = read_to_end(complaints_.get());
   if (text.size() > kComplaintLength) text.resize(kComplaintLength);
   while (!text.empty() && text.back() == '\n') text.pop_back();
   for (char& letter : text)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/log.h"
+#include "engine/base/read.h"
 
 namespace rekeyfs::io {
 namespace {
@@ -31,9 +32,9 @@ struct Holder {
 // At most 4 KiB of a small file; empty if it cannot be read.
 std::string read_small_file(const std::string& path) {
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::array<char, 4096> text;
-  const ssize_t size = fd ? ::read(fd.get(), text.data(), text.size()) : -1;
-  return size > 0 ? std::string(text.data(), static_cast<std::size_t>(size)) : std::string();
+  std::string text(4096, '\0');
+  text.resize(read_full(fd.get(), std::as_writable_bytes(std::span(text))).value_or(0));
+  return text;
 }
 
 std::string command_of(const std::string& pid) {

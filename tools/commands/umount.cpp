@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/read.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
 #include "tools/holders.h"
@@ -79,15 +80,6 @@ Outcome<void> unmount_as_root(const std::string& mountpoint) {
   return tl::unexpected<Failure>(error_from_errno(errno, "unmount " + mountpoint));
 }
 
-std::string read_to_end(int descriptor) {
-  std::string text;
-  char piece[512];
-  for (ssize_t got; (got = read(descriptor, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR);)
-    if (got > 0) text.append(piece, static_cast<std::size_t>(got));
-  while (text.ends_with('\n')) text.pop_back();
-  return text;
-}
-
 struct Ended {
   int status;
   std::string errors;
@@ -114,6 +106,7 @@ Outcome<Ended> run_fusermount(const std::string& mountpoint) {
   Ended ended{0, read_to_end(errors_in.get())};
   while (waitpid(child, &ended.status, 0) < 0 && errno == EINTR) {
   }
+  while (ended.errors.ends_with('\n')) ended.errors.pop_back();
   return ended;
 }
 
