@@ -46,7 +46,7 @@ def below(folder):
 # Foreign header -> the only folders that may include it. Two filter system calls: the format readers' processes, and
 # the program itself.
 FOREIGN = {"fuse": {"fs"}, "lmdb": {"engine/catalog"}, "openssl/": {"engine/crypto"}, "libnbd": {"engine/formats"},
-           "seccomp": {"engine/formats", "tools"}}
+           "seccomp": {"engine/formats", "tools"}, "spawn": {"engine/base"}}
 
 
 def folder_of(path):

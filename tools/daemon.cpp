@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/pipe.h"
 #include "engine/base/read.h"
 
 namespace rekeyfs::tools {
@@ -60,16 +61,14 @@ Outcome<ExitCode> exit_code_of_child(pid_t child) {
 }  // namespace
 
 Outcome<ExitCode> run_daemon(const Serve& serve) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
-  Descriptor ready_in(ends[0]), ready_out(ends[1]);
+  RK_TRY_ASSIGN(Pipe readiness, Pipe::create());
   std::fflush(nullptr);  // or the child would print it a second time
   pid_t child = fork();
   if (child < 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
-  if (child == 0) be_daemon(serve, ready_out.get());
-  ready_out.reset();
+  if (child == 0) be_daemon(serve, readiness.write.get());
+  readiness.write.reset();
   std::byte ready{};
-  if (read_full(ready_in.get(), {&ready, 1}) == 1u) return ExitCode::ok;
+  if (read_full(readiness.read.get(), {&ready, 1}) == 1u) return ExitCode::ok;
   return exit_code_of_child(child);
 }
 

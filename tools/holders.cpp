@@ -4,18 +4,16 @@
 #include <array>
 #include <chrono>
 #include <climits>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string_view>
 #include <system_error>
 
-#include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/child_process.h"
+#include "engine/base/pipe.h"
 #include "engine/base/read.h"
 
 namespace rekeyfs::tools {
@@ -63,14 +61,15 @@ std::vector<pid_t> processes_of(const std::string& proc) {
   return processes;
 }
 
-// One line for each as it is found: number and command.
-void print_holders(const std::string& mountpoint, const std::string& proc, pid_t asking, int out) {
+// One line for each as it is found: number and command. Returns an exit code.
+int print_holders(const std::string& mountpoint, const std::string& proc, pid_t asking, int out) {
   for (const pid_t process : processes_of(proc)) {
     const std::string place = proc + "/" + std::to_string(process);
     if (process == asking || process == getpid() || !holds(place, mountpoint)) continue;
     const std::string line = std::to_string(process) + " " + command_of(place) + "\n";
-    if (write(out, line.data(), line.size()) < 0) return;
+    if (write(out, line.data(), line.size()) < 0) return 1;
   }
+  return 0;
 }
 
 std::vector<Holder> parse(const std::string& text) {
@@ -85,21 +84,14 @@ std::vector<Holder> parse(const std::string& text) {
 
 // A child looks, because one that hangs in the kernel can be left behind and a thread cannot.
 std::vector<Holder> holders_of(const std::string& mountpoint, const std::string& proc) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return {};
-  const Descriptor in(ends[0]);
-  Descriptor out(ends[1]);
+  Result<Pipe> pipe = Pipe::create();
+  if (!pipe) return {};
   const pid_t asking = getpid();
-  const pid_t child = fork();
-  if (child < 0) return {};
-  if (child == 0) {
-    print_holders(mountpoint, proc, asking, out.get());
-    _exit(0);
-  }
-  out.reset();
-  const std::string text = read_to_end(in.get(), kPatience);
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, WNOHANG);  // waited for in earnest, it could hang us as well
+  auto child = ChildProcess::fork([&](int to) { return print_holders(mountpoint, proc, asking, to); }, pipe->write);
+  if (!child) return {};
+  pipe->write.reset();
+  const std::string text = read_to_end(pipe->read.get(), kPatience);
+  child->abandon();
   return parse(text);
 }
 

@@ -1,16 +1,15 @@
 #include "engine/catalog/verify.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "engine/base/child_process.h"
 #include "engine/base/exceptions.h"
+#include "engine/base/pipe.h"
 #include "engine/base/read.h"
 #include "engine/catalog/lmdb.h"
 #include "engine/catalog/lmdb_pages.h"
@@ -89,39 +88,23 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   return census;
 }
 
-// The child: answers "+" and the census, or "-", the reason and a sentence, and leaves without running anyone's
-// destructors.
-[[noreturn]] void walk_and_tell(int out, const std::string& directory, const crypto::Key& root, const Uuid& store) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // Descriptors of the parent (the store's lock among them) must not outlive it here.
-  constexpr int kOut = 3;
-  if (out != kOut) dup2(out, kOut);
-  close_range(kOut + 1, ~0u, 0);
+// In the child: answers "+" and the census, or "-", the reason and a sentence. Returns an exit code.
+int walk_and_tell(int out, const std::string& directory, const crypto::Key& root, const Uuid& store) {
   const Result<Census> census = caught([&] { return walk(directory, root, store); });
   const std::string answer = census ? "+" + std::to_string(census->nodes)
                                     : "-" + std::string(1, static_cast<char>(census.error().code)) + describe(census.error());
-  const bool told = write(kOut, answer.data(), answer.size()) == static_cast<ssize_t>(answer.size());
-  _exit(told ? 0 : 1);
+  return write(out, answer.data(), answer.size()) == static_cast<ssize_t>(answer.size()) ? 0 : 1;
 }
 
 }  // namespace
 
 Result<Census> verify_catalog(const std::string& directory, const crypto::Key& root, const Uuid& store) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return fail(error_from_errno(errno, "verify the catalog"));
-  const pid_t child = fork();
-  if (child == 0) walk_and_tell(ends[1], directory, root, store);
-  close(ends[1]);
-  if (child < 0) {
-    close(ends[0]);
-    return fail(error_from_errno(errno, "verify the catalog"));
-  }
-  const std::string answer = read_to_end(ends[0]);
-  close(ends[0]);
-  int state = 0;
-  while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
-  }
-  if (!WIFEXITED(state) || WEXITSTATUS(state) != 0 || answer.empty())
+  RK_TRY_ASSIGN(Pipe pipe, Pipe::create());
+  RK_TRY_ASSIGN(ChildProcess child,
+                ChildProcess::fork([&](int out) { return walk_and_tell(out, directory, root, store); }, pipe.write));
+  pipe.write.reset();
+  const std::string answer = read_to_end(pipe.read.get());
+  if (!has_succeeded(child.wait()) || answer.empty())
     return fail(Errc::corrupt, "the catalog is damaged: its pages cannot be read" + std::string(kNextStep));
   if (answer[0] == '+') return Census{std::stoull(answer.substr(1))};
   const auto code = static_cast<Errc>(answer.at(1));

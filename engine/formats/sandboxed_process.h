@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/base/child_process.h"
 #include "engine/base/descriptor.h"
 #include "engine/base/mutex.h"
 #include "engine/base/result.h"
@@ -57,7 +58,7 @@ class SandboxedProcess {
   // the signal on a parent's death is sent when the thread that started it ends.
   std::thread keeper_;
   Descriptor output_, complaints_;
-  Descriptor process_;  // a pidfd: it never names another process
+  std::optional<ChildProcess> process_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::optional<Status> launched_ GUARDED_BY(mutex_);

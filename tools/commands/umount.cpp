@@ -8,13 +8,12 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <spawn.h>
-#include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/child_process.h"
 #include "engine/base/descriptor.h"
+#include "engine/base/pipe.h"
 #include "engine/base/read.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
@@ -86,26 +85,16 @@ struct Ended {
 };
 
 Outcome<Ended> run_fusermount(const std::string& mountpoint) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "run fusermount3"));
-  Descriptor errors_in(ends[0]), errors_out(ends[1]);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, errors_out.get(), STDERR_FILENO);
-  std::string words[] = {"fusermount3", "-u", "--", mountpoint};
-  char* arguments[] = {words[0].data(), words[1].data(), words[2].data(), words[3].data(), nullptr};
-  std::string c_locale = "LC_ALL=C", path = "PATH=/usr/bin:/bin:/usr/local/bin";  // its message is looked into below
-  char* environment[] = {c_locale.data(), path.data(), nullptr};
-  pid_t child = 0;
-  int failed = posix_spawnp(&child, "fusermount3", &actions, nullptr, arguments, environment);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failed != 0)
-    return fail(ExitCode::failure,
-                std::string("fusermount3 cannot be run (") + strerror(failed) + "); install the package fuse3");
-  errors_out.reset();
-  Ended ended{0, read_to_end(errors_in.get())};
-  while (waitpid(child, &ended.status, 0) < 0 && errno == EINTR) {
-  }
+  RK_TRY_ASSIGN(Pipe errors, Pipe::create());
+  Program fusermount{.command = {"fusermount3", "-u", "--", mountpoint},
+                     .descriptors = {Program::kNothing, Program::kNothing, errors.write.get()},
+                     .environment = {{"LC_ALL=C", "PATH=/usr/bin:/bin:/usr/local/bin"}}};  // its message is looked into below
+  Result<ChildProcess> child = ChildProcess::start(fusermount);
+  if (!child)
+    return fail(ExitCode::failure, "fusermount3 cannot be run (" + child.error().message + "); install the package fuse3");
+  errors.write.reset();
+  Ended ended{0, read_to_end(errors.read.get())};
+  ended.status = child->wait();
   while (ended.errors.ends_with('\n')) ended.errors.pop_back();
   return ended;
 }
