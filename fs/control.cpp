@@ -11,6 +11,8 @@
 
 #include <unistd.h>
 
+#include "engine/base/utf8.h"
+
 namespace rekeyfs::fs {
 namespace {
 
@@ -26,13 +28,8 @@ struct Call {
 
 // Text of users' making (names, attribute values) may be any bytes; JSON takes UTF-8 only.
 json text(std::string_view bytes) {
-  if (std::all_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
-    return bytes;
+  if (is_utf8(bytes)) return bytes;
   return json::parse(json(bytes).dump(-1, ' ', false, json::error_handler_t::replace));
-}
-
-bool is_utf8(std::string_view bytes) {
-  return text(bytes).get_ref<const std::string&>() == bytes;
 }
 
 json permissions_text(mode_t permissions) {

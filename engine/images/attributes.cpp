@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 
+#include "engine/base/utf8.h"
 #include "engine/formats/format.h"
 #include "engine/types/attributes.h"
 #include "engine/types/image_state.h"
@@ -17,18 +18,6 @@ namespace {
 constexpr std::size_t kMostValue = 255;
 constexpr std::array kOnDirectory{"key", "key_id", "encryption", "fast_create", "type"};
 constexpr std::array kOnImage{"id", "status", "progress", "encryption", "key", "key_id", "source", "type", "fast_create", "protected", "error", "stored", "format", "digest", "receipt"};
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t more = lead < 0x80 ? 0 : lead >= 0xf0 && lead < 0xf5 ? 3 : lead >= 0xe0 && lead < 0xf0 ? 2 : lead >= 0xc2 && lead < 0xe0 ? 1 : 9;
-    if (more > 3 || i + more >= text.size() + (more == 0)) return false;
-    for (std::size_t k = 1; k <= more; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
-    i += more + 1;
-  }
-  return true;
-}
 
 Status check_value(std::string_view value) {
   if (value.empty() || value.size() > kMostValue || value.find('\0') != std::string_view::npos || !is_utf8(value))
