@@ -10,8 +10,12 @@
 #include <string>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 namespace rekeyfs::formats {
 namespace {
+
+using Json = nlohmann::json;
 
 constexpr int kConnections = 4;  // reads that can be under way at once
 
@@ -48,12 +52,17 @@ Result<ExportSockets> make_export_sockets() {
 // Arguments that make it open the image and wait for connections.
 std::vector<std::string> storage_daemon_arguments(Format format, int image, int listener) {
   const bool knows_backing = format == Format::qcow2 || format == Format::qcow || format == Format::qed || format == Format::vmdk;
+  const Json image_node{{"driver", "nbd"},
+                        {"node-name", "image"},
+                        {"read-only", true},
+                        {"server", {{"type", "fd"}, {"str", std::to_string(image)}}}};
+  Json disk_node{{"driver", name_of(format)}, {"node-name", "disk"}, {"read-only", true}, {"file", "image"}};
+  if (knows_backing) disk_node["backing"] = nullptr;
   return {
       "--blockdev",
-      R"({"driver":"nbd","node-name":"image","read-only":true,"server":{"type":"fd","str":")" + std::to_string(image) + R"("}})",
+      image_node.dump(),
       "--blockdev",
-      R"({"driver":")" + std::string(name_of(format)) + R"(","node-name":"disk","read-only":true,"file":"image")" +
-          (knows_backing ? R"(,"backing":null})" : "}"),
+      disk_node.dump(),
       "--nbd-server",
       "addr.type=fd,addr.str=" + std::to_string(listener) + ",max-connections=" + std::to_string(kConnections),
       "--export",

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdio>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/base/utf8.h"
 #include "engine/formats/format.h"
 #include "engine/types/attributes.h"
@@ -14,6 +16,8 @@ namespace rekeyfs::images {
 using names::InodeRecord;
 
 namespace {
+
+using Json = nlohmann::ordered_json;  // keeps the order that the manual gives
 
 constexpr std::size_t kMostValue = 255;
 constexpr std::array kOnDirectory{"key", "key_id", "encryption", "fast_create", "type"};
@@ -115,12 +119,14 @@ Result<std::string> OurAttributes::receipt_of(const names::ImageRecord& image, c
   if (!image.lineage || image.lineage->completed == 0 || !findings) return fail(Errc::no_attribute);
   const names::Lineage& lineage = *image.lineage;
   if (lineage.key_before == key_after) return fail(Errc::no_attribute);
-  const auto quoted = [](std::string_view text) { return '"' + std::string(text) + '"'; };
-  const auto key = [&](const std::optional<kms::KeyId>& id) { return id ? quoted(to_hex(*id)) : std::string("null"); };
-  return "{\"source\":" + quoted(to_uuid_text(lineage.source)) + ",\"key_before\":" + key(lineage.key_before) +
-         ",\"key_after\":" + key(key_after) + ",\"digest\":" + quoted(to_hex(findings->digest)) +
-         ",\"replicated\":" + quoted(time_text(lineage.replicated)) +
-         ",\"completed\":" + quoted(time_text(lineage.completed)) + "}";
+  const auto key = [](const std::optional<kms::KeyId>& id) { return id ? Json(to_hex(*id)) : Json(nullptr); };
+  const Json receipt{{"source", to_uuid_text(lineage.source)},
+                     {"key_before", key(lineage.key_before)},
+                     {"key_after", key(key_after)},
+                     {"digest", to_hex(findings->digest)},
+                     {"replicated", time_text(lineage.replicated)},
+                     {"completed", time_text(lineage.completed)}};
+  return receipt.dump();
 }
 
 Result<std::string> OurAttributes::progress_of(Ino ino, const InodeRecord& inode) const {

@@ -47,6 +47,7 @@ class ReceiptCase(TestCase):
 class Receipts(ReceiptCase):
     def check_receipt(self, target, source_id, key_before, key_after, digest):
         facts = receipt(target)
+        self.assertEqual(list(facts), ["source", "key_before", "key_after", "digest", "replicated", "completed"])
         self.assertEqual((facts["source"], facts["key_before"], facts["key_after"], facts["digest"]),
                          (source_id, key_before, key_after, digest))
         replicated, completed = (datetime.datetime.fromisoformat(facts[name]) for name in ("replicated", "completed"))
