@@ -9,13 +9,6 @@
 #include <pwd.h>
 
 namespace rekeyfs::tools {
-namespace {
-
-bool starts_code_point(char c) {
-  return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-}
-
-}  // namespace
 
 std::string bytes_text(std::uint64_t bytes) {
   static constexpr std::array kUnits{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
@@ -88,34 +81,6 @@ std::string printable(std::string_view text) {
     if (c1 || byte < 0x20 || byte == 0x7f) out[i] = '?';
   }
   return out;
-}
-
-std::size_t columns_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), starts_code_point));
-}
-
-std::string fit(std::string_view text, std::size_t columns) {
-  std::size_t have = columns_of(text);
-  if (have <= columns) return std::string(text);
-  if (columns == 0) return {};
-  std::size_t drop = have - (columns - 1), at = 0;
-  while (at < text.size() && (drop > 0 || !starts_code_point(text[at]))) {
-    if (starts_code_point(text[at])) --drop;
-    ++at;
-  }
-  return "…" + std::string(text.substr(at));
-}
-
-std::string pad(std::string text, std::size_t columns) {
-  std::size_t have = columns_of(text);
-  if (have < columns) text.append(columns - have, ' ');
-  return text;
-}
-
-std::string pad_left(std::string text, std::size_t columns) {
-  std::size_t have = columns_of(text);
-  if (have < columns) text.insert(0, columns - have, ' ');
-  return text;
 }
 
 }  // namespace rekeyfs::tools

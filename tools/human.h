@@ -18,12 +18,4 @@ std::string user_text(std::uint32_t uid);                 // name; "uid 4711" fo
 // The name with control characters replaced by '?': names are other users' making, and a terminal obeys them.
 std::string printable(std::string_view text);
 
-// Columns a terminal shows of UTF-8 text, one for each code point.
-std::size_t columns_of(std::string_view text);
-// At most `columns` of it; what does not fit is cut at its front, where paths are alike, and marked with "…".
-std::string fit(std::string_view text, std::size_t columns);
-// Followed (or, on the right, preceded) by blanks up to `columns`.
-std::string pad(std::string text, std::size_t columns);
-std::string pad_left(std::string text, std::size_t columns);
-
 }  // namespace rekeyfs::tools

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "tools/columns.h"
 #include "tools/human.h"
 
 namespace rekeyfs::tools {
@@ -35,12 +36,6 @@ std::string figures(const Progress& progress) {
   if (progress.failed()) return text + "  error: " + printable(progress.error);
   if (progress.bytes_per_second > 0) text += "  " + rate_text(progress.bytes_per_second);
   if (progress.seconds_left) text += "  " + duration_text(*progress.seconds_left) + " left";
-  return text;
-}
-
-// Cut at its end; fit() cuts at the front.
-std::string cut(std::string text, std::size_t columns) {
-  while (columns_of(text) > columns) text.pop_back();
   return text;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tools/columns.h"
 #include "tools/human.h"
 
 namespace rekeyfs::tools {

@@ -10,6 +10,7 @@
 
 #include <unistd.h>
 
+#include "tools/columns.h"
 #include "tools/human.h"
 #include "tools/progress_bar.h"
 #include "tools/report.h"

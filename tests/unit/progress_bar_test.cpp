@@ -8,7 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/descriptor.h"
+#include "engine/base/utf8.h"
 #include "tests/support/temp_directory.h"
+#include "tools/columns.h"
 #include "tools/human.h"
 #include "tools/progress_bar.h"
 #include "tools/table.h"
@@ -78,7 +80,7 @@ TEST(HumanTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(printable("größe"), "größe");
 }
 
-TEST(HumanTest, WidthsCountCodePoints) {
+TEST(ColumnsTest, CutsAndPads) {
   EXPECT_EQ(columns_of("größe"), 5U);
   EXPECT_EQ(pad("größe", 7), "größe  ");
   EXPECT_EQ(pad_left("7", 3), "  7");
@@ -87,6 +89,32 @@ TEST(HumanTest, WidthsCountCodePoints) {
   EXPECT_EQ(fit("abcdef", 4), "…def");
   EXPECT_EQ(fit("äöüß", 3), "…üß");
   EXPECT_EQ(fit("abc", 0), "");
+  EXPECT_EQ(cut("größe", 3), "grö");
+  EXPECT_EQ(cut("abc", 3), "abc");
+  EXPECT_EQ(cut("abc", 0), "");
+}
+
+TEST(ColumnsTest, WideCharactersTakeTwoAndCombiningOnesNone) {
+  EXPECT_EQ(columns_of("日本語"), 6U);
+  EXPECT_EQ(columns_of("💾"), 2U);
+  EXPECT_EQ(columns_of("e\u0301"), 1U);
+  EXPECT_EQ(columns_of("\xff\xfe"), 2U) << "bytes that are no UTF-8 are shown as one mark each";
+  EXPECT_EQ(pad("日本", 6), "日本  ");
+}
+
+TEST(ColumnsTest, WhatIsCutNeverTakesMoreRoomAndStaysUtf8) {
+  const std::string name = "画像/e\u0301t\u0308é-💾.img";
+  for (std::size_t columns = 0; columns <= columns_of(name); ++columns) {
+    for (const std::string& text : {fit(name, columns), cut(name, columns)}) {
+      EXPECT_LE(columns_of(text), columns) << text;
+      EXPECT_TRUE(is_utf8(text)) << columns;
+    }
+  }
+  EXPECT_EQ(fit("日本語", 5), "…本語");
+  EXPECT_EQ(fit("日本語", 4), "…語") << "half a character is not shown";
+  EXPECT_EQ(fit("ae\u0301b", 2), "…b") << "no accent without its letter";
+  EXPECT_EQ(cut("日本語", 3), "日");
+  EXPECT_EQ(cut("e\u0301b", 1), "e\u0301");
 }
 
 TEST(TableTest, ColumnsAreAlignedAndNamesMadePrintable) {

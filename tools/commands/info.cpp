@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "tools/columns.h"
 #include "tools/commands/command.h"
 #include "tools/human.h"
 #include "tools/table.h"

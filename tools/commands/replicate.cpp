@@ -21,6 +21,7 @@
 
 #include "engine/base/descriptor.h"
 #include "fs/control.h"
+#include "tools/columns.h"
 #include "tools/commands/command.h"
 #include "tools/daemon_call.h"
 #include "tools/human.h"
