@@ -68,7 +68,7 @@ Background::Duration Background::take_step() noexcept {
   try {
     return step_();
   } catch (const std::exception& exception) {
-    log::error("{}: {}; it goes on by itself", name_, exception.what());
+    log::error("{}: {}; rekeyfs tries again", name_, exception.what());
     return kAfterException;
   }
 }

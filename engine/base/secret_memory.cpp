@@ -68,7 +68,7 @@ class Pieces final : public std::pmr::memory_resource {
 
   void warn() {
     if (std::exchange(warned_, true)) return;
-    log::warn("keys are in memory that can be swapped out: raise the limit on locked memory (ulimit -l)");
+    log::warn("keys may be swapped to disk: the memory that holds them cannot be locked; raise the limit on locked memory (ulimit -l)");
   }
 
   std::vector<Piece> pieces_;

@@ -133,7 +133,7 @@ Result<Layer::Below> Layer::below_for(BlockIndex index) {
   if (below.base) return below;
   RK_TRY_ASSIGN(const BlockTable::Run now, blocks_.find(index));
   if (now.entry.state == BlockState::base)
-    return fail(Errc::corrupt, "layer " + std::to_string(id_.value()) + " needs a base layer and has none");
+    return fail(Errc::corrupt, "layer " + std::to_string(id_.value()) + " reads from a base layer and has none");
   return below;
 }
 

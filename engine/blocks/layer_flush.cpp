@@ -23,7 +23,7 @@ void LayerFlush::end(bool committed, catalog::SegmentNumber first_segment) {
   const std::vector<SlotRun> given_back = blocks_.flush_committed(first_segment);
   relieved_.notify_all();
   for (const SlotRun& run : given_back)
-    if (const Status punched = blocks_.punch(run); !punched) log::warn("space not given back: {}", describe(punched.error()));
+    if (const Status punched = blocks_.punch(run); !punched) log::warn("cannot free space in the store: {}", describe(punched.error()));
   blocks_.end_punch();
 }
 

@@ -5,7 +5,7 @@
 namespace rekeyfs::blocks {
 
 Result<Slot> SlotAllocator::choose(BlockIndex index, const BlockEntry& current) {
-  if (index >= kBlockEnd) return fail(Errc::too_large, "an image cannot have that many blocks");
+  if (index >= kBlockEnd) return fail(Errc::too_large, "an image has at most 16 TiB");
   const Slot home = index;
   const bool home_in_use = current.state == BlockState::data && current.slot == home;
   if (!home_in_use && !limbo_.contains(home) && !is_being_punched(home)) {
@@ -15,7 +15,7 @@ Result<Slot> SlotAllocator::choose(BlockIndex index, const BlockEntry& current) 
   if (const auto idle = idle_.lower_bound(kSpillBit); idle != idle_.end()) return idle_.extract(idle).value();
   if (const auto punched = punched_spill_.take()) return *punched;
   if (next_spill_ >= kSlotEnd - kSpillBit)
-    return fail(Errc::too_large, "the image has used up its spill slots: copy it, and go on with the copy");
+    return fail(Errc::too_large, "the image has no spill slots left: copy it, and use the copy");
   return kSpillBit | next_spill_++;
 }
 

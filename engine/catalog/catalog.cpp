@@ -139,7 +139,7 @@ Status Catalog::make_writable() {
 
 Status Catalog::start(SegmentNumber first_segment) {
   if (epochs_.newest() >= kLastEpoch)
-    return fail(Errc::too_large, "the store has been mounted as often as a store can be: copy its images into a new store");
+    return fail(Errc::too_large, "the store has reached its maximum number of mounts: copy its images into a new store");
   const EpochId epoch{epochs_.newest().value() + 1};
   RK_TRY_ASSIGN(const Salt salt, random_salt());
   epochs_.add(epoch, salt);

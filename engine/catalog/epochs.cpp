@@ -28,14 +28,14 @@ EpochId Epochs::newest() const {
 Result<std::uint64_t> Epochs::next_counter() const {
   const std::uint64_t counter = next_counter_.fetch_add(1, std::memory_order_relaxed);
   if (counter < kCounterEnd) return counter;
-  return fail(Errc::read_only, "this mount has sealed all the blocks one mount can: unmount the store and mount it again");
+  return fail(Errc::read_only, "this mount has used all its nonces: unmount the store and mount it again");
 }
 
 Result<Salt> Epochs::salt_of(EpochId epoch) const {
   Lock lock(mutex_);
   const auto found = salts_.find(epoch);
   if (found == salts_.end())
-    return fail(Errc::corrupt, "no mount number " + std::to_string(epoch.value()) + " is on record");
+    return fail(Errc::corrupt, "the catalog has no record of mount number " + std::to_string(epoch.value()));
   return found->second;
 }
 

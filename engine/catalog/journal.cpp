@@ -198,7 +198,7 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     if (number == first) previous = before;
     // A header that was never written, or a successor whose predecessor lost its end in a power cut.
     if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) {
-      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " does not go on from the records before it";
+      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " does not continue the segment before it";
       break;
     }
 
@@ -206,7 +206,7 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     const Result<std::shared_ptr<const crypto::Aead>> key = aead_of(epoch);
     if (!key) {
       if (key.error().code != Errc::corrupt) return fail(key.error());
-      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " is of a mount that is not on record";
+      if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " belongs to a mount that the catalog does not know";
       break;
     }
     const std::shared_ptr<const crypto::Aead>& aead = *key;

@@ -156,21 +156,21 @@ std::optional<std::set<PageNumber>> LmdbPages::free_pages(const LmdbMeta& meta) 
 
 Status LmdbPages::verify() const {
   const std::optional<LmdbMeta> meta = newest_meta();
-  if (!meta) return fail(Errc::corrupt, "one of its first pages is damaged");
+  if (!meta) return fail(Errc::corrupt, "a meta page of catalog/data.mdb is damaged");
   std::set<PageNumber> used;
   const auto nothing = [](const LmdbNode&) {};
   const bool whole = (meta->root == kNoPage || walk(meta->root, used, nothing)) &&
                      (meta->free_root == kNoPage || walk(meta->free_root, used, nothing));
-  if (!whole) return fail(Errc::corrupt, "its pages contradict each other");
+  if (!whole) return fail(Errc::corrupt, "pages of catalog/data.mdb overlap or are malformed");
   const auto free = free_pages(*meta);
   const auto is_below_last = [&](PageNumber page) { return page >= 2 && page <= meta->last; };
   const bool sound = free && std::all_of(used.begin(), used.end(), is_below_last) &&
                      std::all_of(free->begin(), free->end(),
                                  [&](PageNumber page) { return is_below_last(page) && !used.contains(page); });
-  if (!sound) return fail(Errc::corrupt, "its list of free pages is damaged");
+  if (!sound) return fail(Errc::corrupt, "the list of free pages in catalog/data.mdb is damaged");
   // A page at the end that was given up before it was written is free.
   for (PageNumber page = count(); page <= meta->last; ++page)
-    if (!free->contains(page)) return fail(Errc::corrupt, "its end is missing");
+    if (!free->contains(page)) return fail(Errc::corrupt, "catalog/data.mdb is truncated");
   return {};
 }
 

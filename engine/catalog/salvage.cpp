@@ -167,7 +167,7 @@ Result<Salvaged> salvage(io::Storage& storage, const std::string& path, const cr
   RK_TRY_ASSIGN(const std::vector<SegmentNumber> segments, Journal::list(storage));
   const SegmentNumber oldest = segments.empty() ? 1 : segments.front();
   RK_TRY_ASSIGN(Salvaged found, Salvager(LmdbPages(bytes), root, oldest).run(root, store));
-  if (found.records.empty()) return fail(Errc::corrupt, "none of its records can be read");
+  if (found.records.empty()) return fail(Errc::corrupt, "no record of the catalog can be read");
   if (found.super.journal_first == 0) found.super.journal_first = oldest;
   return found;
 }

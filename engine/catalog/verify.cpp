@@ -72,7 +72,7 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
     // A branch whose keys are damaged leads a search past a record that a walk finds.
     const auto found = txn.get(key);
     if (!found || !*found || (*found)->data() != sealed.data()) {
-      status = found ? fail(Errc::corrupt, "a record is not where it is looked for") : fail(found.error());
+      status = found ? fail(Errc::corrupt, "a record is stored under the wrong branch") : fail(found.error());
       return false;
     }
     if (key != super_key) seal.add(digest, key, sealed);
@@ -84,7 +84,7 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   if (!sealed_super) return fail(Errc::corrupt, "the super record is missing");
   RK_TRY_ASSIGN(const std::string super_bytes, seal.open(super_key, *sealed_super));
   RK_TRY_ASSIGN(const SuperRecord super, SuperRecord::decode(super_bytes));
-  if (super.digest != digest) return fail(Errc::corrupt, "a record is missing, or is not the one last written");
+  if (super.digest != digest) return fail(Errc::corrupt, "a record is missing or outdated");
   return census;
 }
 
@@ -105,7 +105,7 @@ Result<Census> verify_catalog(const std::string& directory, const crypto::Key& r
   pipe.write.reset();
   const std::string answer = read_to_end(pipe.read.get());
   if (!has_succeeded(child.wait()) || answer.empty())
-    return fail(Errc::corrupt, "the catalog is damaged: its pages cannot be read" + std::string(kNextStep));
+    return fail(Errc::corrupt, "the catalog is damaged: the process that verifies it crashed" + std::string(kNextStep));
   if (answer[0] == '+') return Census{std::stoull(answer.substr(1))};
   const auto code = static_cast<Errc>(answer.at(1));
   const bool passes = code == Errc::no_memory || code == Errc::too_many_files || code == Errc::io;

@@ -33,7 +33,7 @@ Result<Anchor> parse(const std::string& text) {
   Anchor anchor;
   if (parts.size() != kParts || parts[0] != kMagic || !parse_number(parts[2], anchor.checkpoint) || !parse_number(parts[3], anchor.mount) ||
       !parse_number(parts[4], anchor.records))
-    return fail(Errc::invalid, "\"" + text + "\" is no anchor: give the text that 'rekeyfs check' printed");
+    return fail(Errc::invalid, "\"" + text + "\" is not an anchor: give the text that 'rekeyfs check' printed");
   anchor.store = parts[1];
   anchor.mount_tag = parts[5];
   anchor.state_tag = parts[6];
@@ -80,18 +80,18 @@ Result<std::string> anchor_of(Bench& bench) {
 Result<std::optional<std::string>> rolled_back(Bench& bench, const std::string& text) {
   RK_TRY_ASSIGN(const Anchor anchor, parse(text));
   if (anchor.store != to_uuid_text(bench.id()))
-    return fail(Errc::invalid, "the anchor is that of the store " + anchor.store + ", and this is " + to_uuid_text(bench.id()));
+    return fail(Errc::invalid, "the anchor belongs to store " + anchor.store + ", and this is store " + to_uuid_text(bench.id()));
   const std::uint64_t checkpoint = bench.catalog().checkpointed().checkpoint;
   std::optional<std::string> older;
   if (checkpoint < anchor.checkpoint) {
-    older = "its checkpoint is number " + std::to_string(checkpoint) + ", and the anchor is of number " + std::to_string(anchor.checkpoint);
+    older = "its checkpoint has number " + std::to_string(checkpoint) + ", and the anchor's has number " + std::to_string(anchor.checkpoint);
   } else if (const auto tag = mount_tag_of(bench, anchor.mount); !tag || *tag != anchor.mount_tag) {
-    older = "the mount number " + std::to_string(anchor.mount) + " is not the one that the anchor speaks of";
+    older = "mount number " + std::to_string(anchor.mount) + " is not the mount of the anchor";
   } else if (checkpoint == anchor.checkpoint && bench.history().records.size() < anchor.records) {
-    older = "its journal has " + std::to_string(bench.history().records.size()) + " records, and had " + std::to_string(anchor.records);
+    older = "its journal has " + std::to_string(bench.history().records.size()) + " records, and the anchor's journal had " + std::to_string(anchor.records);
   } else if (checkpoint == anchor.checkpoint) {
     RK_TRY_ASSIGN(const std::string state, state_tag_of(bench, anchor.records));
-    if (state != anchor.state_tag) older = "its state is not the one that the anchor speaks of";
+    if (state != anchor.state_tag) older = "its state is not the state of the anchor";
   }
   return older;
 }

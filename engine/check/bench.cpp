@@ -91,8 +91,8 @@ Status Bench::open_keys(Findings& findings) {
       RK_TRY_ASSIGN(const kms::KeyInfo info, (*directory)->find(id));
       if (aliases.insert(info.alias).second) continue;
     }
-    findings.add_record("key " + to_hex(id), directory ? "its alias is that of another key" : directory.error().message,
-                        "it is dropped: its images cannot be read until it is restored from a backup");
+    findings.add_record("key " + to_hex(id), directory ? "another key has the same alias" : directory.error().message,
+                        "the key is dropped; its images cannot be read until the key is restored from a backup");
     catalog::Op drop;
     drop.kind = catalog::Op::Kind::erase;
     drop.key = catalog::make_key(catalog::Table::master_key, ByteView(id));

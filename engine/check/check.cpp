@@ -45,8 +45,8 @@ class StoreCheck {
   Status open_salvaged(const Error& damage) {
     RK_TRY_ASSIGN(const catalog::Salvaged salvaged, bench_.salvage_catalog());
     add(CheckProblem::Kind::catalog, "catalog/data.mdb", damage.message.substr(0, damage.message.find(';')),
-        "it is made anew of the " + std::to_string(salvaged.records.size()) + " records that open, " +
-            (salvaged.whole ? "which are all" : "others are lost"),
+        "it is rebuilt from the " + std::to_string(salvaged.records.size()) + " records that verify, " +
+            (salvaged.whole ? "which are all records" : "the others are lost"),
         true);
     return bench_.open_catalog();
   }
@@ -62,7 +62,7 @@ class StoreCheck {
     }
     if (!bench_.history().broken.empty())
       add(CheckProblem::Kind::journal, "journal", bench_.history().broken,
-          "what it held after that is lost, unless the power was cut: then it was never synced", true);
+          "later records are lost; after a power cut they were never synced", true);
     RK_TRY(bench_.open_keys(findings_));
     RK_TRY(layers_.mark_lost_pages());
     RK_TRY(store::replay(bench_.catalog(), bench_.layers(), bench_.history(), store::Unreadable::is_missing));

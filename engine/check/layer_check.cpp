@@ -86,7 +86,7 @@ Status LayerCheck::detach_from_missing_bases() {
     if (known.contains(make_key(Table::layer, record.base.value()))) continue;
     const LayerId id{Reader(std::string_view(key).substr(1)).get_be64()};
     findings_.add_record("layer " + std::to_string(id.value()), "its base, layer " + std::to_string(record.base.value()) + ", is missing",
-                         "it keeps its own blocks; those of the base answer an I/O error");
+                         "its own blocks are kept; reads of the base's blocks fail with an I/O error");
     record.take_base();
     catalog::Op op;
     op.key = key;
@@ -124,7 +124,7 @@ void LayerCheck::tell_lost_pages(const Records& records) {
     problem.path = name_of_user(records, span.layer);
     problem.what = "a page of the table of layer " + std::to_string(span.layer.value()) + " is damaged or missing" +
                    (span.first < end ? ", and " + blocks_text(span.first, end) + " with it" : "");
-    problem.remedy = "the page is replaced, the other blocks stay; restore the image from a copy";
+    problem.remedy = "the page is replaced and other blocks are kept; restore the image from a copy";
     problem.repairable = true;
     problem.layer = span.layer;
     problem.offset = span.first * (*layer)->block_size();
@@ -192,9 +192,9 @@ Status LayerCheck::check_blocks(const Records& records, Layer& layer, bool read_
     const BlockIndex run_end = index + std::min(run.length, end - index);
     const BlockEntry& entry = run.entry;
     if (entry.state == BlockState::lost && !is_marked(index)) {
-      report.add(index, run_end, "was lost with a page of the table that a repair replaced");
+      report.add(index, run_end, "was lost when a repair replaced a page of the table");
     } else if (entry.state == BlockState::base && !layer.base()) {
-      report.add(index, run_end, "was that of a base layer that is missing");
+      report.add(index, run_end, "was stored in a base layer that is missing");
     } else if (entry.state == BlockState::data) {
       const auto place = files.place_of(entry.slot);
       const std::string path = blocks::layer_path(layer.id()) + place.ending;
@@ -234,14 +234,14 @@ Result<std::vector<std::string>> LayerCheck::find_orphan_files(const Records& re
   for (const std::string& directory : directories) {
     const auto names = bench_.storage().list("layers/" + directory);
     if (!names) {
-      note_file("layers/" + directory, "is not a directory of layers: " + describe(names.error()), "look at it, and remove it yourself", false);
+      note_file("layers/" + directory, "cannot be listed: " + describe(names.error()), "inspect it and remove it by hand", false);
       continue;
     }
     for (const std::string& name : *names) {
       const std::string path = "layers/" + directory + "/" + name;
       const std::optional<LayerId> layer = blocks::layer_of_file(name);
       if (!layer) {
-        note_file(path, "is no file of this program's", "look at it, and remove it yourself", false);
+        note_file(path, "is not a file of rekeyfs", "inspect it and remove it by hand", false);
       } else if (blocks::layer_directory(*layer) != "layers/" + directory ||
                  (!records.layers.contains(*layer) && !records.garbage.contains(*layer))) {
         note_file(path, "belongs to no layer", "it is removed", true);

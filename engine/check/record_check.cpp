@@ -46,7 +46,7 @@ void RecordCheck::check_layers() {
   const std::set<LayerId> garbage = records_.garbage;
   for (LayerId id : garbage) {
     if (!records_.layers.contains(id)) continue;
-    findings_.add_record(text_of(id), "is in use and marked to be removed", "the mark is removed");
+    findings_.add_record(text_of(id), "is in use and marked for removal", "the mark is removed");
     records_.erase_garbage(id);
   }
   check_layer_pairs();
@@ -61,7 +61,7 @@ void RecordCheck::check_layer_pairs() {
   for (const auto& [id, table] : records_.tables)
     if (!records_.layers.contains(id)) halves.push_back(id);
   for (LayerId id : halves) {
-    findings_.add_record(text_of(id), "one of its two records is missing", "its content cannot be read and is removed");
+    findings_.add_record(text_of(id), "one of its two records is missing", "its content is lost and is removed");
     records_.erase_layer(id);
   }
 }
@@ -72,7 +72,7 @@ void RecordCheck::check_bases() {
   for (const auto& [id, layer] : layers) {
     if (!layer.base || (records_.layers.contains(layer.base) && layer.base < id)) continue;
     findings_.add_record(text_of(id), "its base, " + text_of(layer.base) + ", is missing",
-                         "it keeps its own blocks; those of the base answer an I/O error");
+                         "its own blocks are kept; reads of the base's blocks fail with an I/O error");
     LayerRecord alone = layer;
     alone.take_base();
     records_.erase_child(layer.base, id);
@@ -85,12 +85,12 @@ void RecordCheck::check_children() {
   for (const auto& [base, id] : children) {
     const auto layer = records_.layers.find(id);
     if (layer != records_.layers.end() && layer->second.base == base) continue;
-    findings_.add_record(text_of(base), text_of(id) + " is on record as reading from it and does not", "the record is removed");
+    findings_.add_record(text_of(base), text_of(id) + " is recorded as its child and is not", "the record is removed");
     records_.erase_child(base, id);
   }
   for (const auto& [id, layer] : records_.layers) {
     if (!layer.base || records_.children.contains({layer.base, id})) continue;
-    findings_.add_record(text_of(layer.base), text_of(id) + " reads from it and is not on record as doing so", "the record is made");
+    findings_.add_record(text_of(layer.base), text_of(id) + " is its child and is not recorded", "the record is added");
     records_.put_child(layer.base, id);
   }
 }
@@ -122,7 +122,7 @@ void RecordCheck::check_images() {
       drop_image(ino, text_of(inode.image.layer) + " is that of " + records_.path_of(owner));
       continue;
     }
-    findings_.add_record(records_.path_of(ino), text_of(inode.image.layer) + " is not on record as its own", "the record is put right");
+    findings_.add_record(records_.path_of(ino), text_of(inode.image.layer) + " has another recorded owner", "the record is corrected");
     LayerRecord owned = layer->second;
     owned.owner = ino;
     records_.put(inode.image.layer, owned);
@@ -143,7 +143,7 @@ void RecordCheck::check_owners() {
     if (!needed) {
       settle_unused_layer(*id);
     } else if (layer.owner) {
-      findings_.add_record(text_of(*id), "the image it is said to belong to does not use it", "it stays for those who read from it");
+      findings_.add_record(text_of(*id), "its recorded owner does not use it", "it is kept for the layers that read from it");
       LayerRecord kept = layer;
       kept.owner = Ino{};
       records_.put(*id, kept);
@@ -162,7 +162,7 @@ void RecordCheck::settle_unused_layer(LayerId id) {
   const Ino directory = lost_and_found();
   const std::string name = "inode-" + std::to_string(owner.value());
   findings_.add_record("/" + std::string(kLostAndFound) + "/" + name, "the inode of an image with content is missing",
-                       "it is made anew there, readable by its owner only");
+                       "an inode is created there, readable by its owner only");
   Inode inode = new_image(owner, id);
   inode.parent = directory;
   inode.name = name;
@@ -214,7 +214,7 @@ RecordCheck::Inode RecordCheck::new_directory(Ino ino) const {
 
 void RecordCheck::check_root() {
   if (const auto root = records_.inodes.find(kRootIno); root != records_.inodes.end() && root->second.kind == NodeKind::directory) return;
-  findings_.add_record("/", "its inode is missing", "it is made anew, without permission to write: look at its policy, then give that back");
+  findings_.add_record("/", "its inode is missing", "it is recreated without write permission: check its policy, then restore the permission");
   Inode root = new_directory(kRootIno);
   root.parent = kRootIno;
   records_.put(kRootIno, root);
@@ -235,12 +235,12 @@ void RecordCheck::make_inode_anew(const Entry& named) {
   if (named.kind == NodeKind::image) {
     for (const auto& [id, layer] : records_.layers)
       if (layer.owner == named.ino) inode = new_image(named.ino, id);  // the youngest
-    remedy = "it is made anew with the content it had, readable by its owner only";
+    remedy = "it is recreated with its content, readable by its owner only";
   } else if (named.kind == NodeKind::directory) {
     const std::string prefix = make_key(Table::entry, named.ino.value());
     const auto first = records_.entries.lower_bound(prefix);
     if (first != records_.entries.end() && first->first.starts_with(prefix)) inode = new_directory(named.ino);
-    remedy = "it is made anew, without permission to write: look at its policy, then give that back";
+    remedy = "it is recreated without write permission: check its policy, then restore the permission";
   }
   if (!inode) return;
   inode->parent = named.parent;
@@ -264,16 +264,16 @@ void RecordCheck::check_entries() {
     const std::string path = records_.path_of(entry.parent) + (entry.parent == kRootIno ? "" : "/") + entry.name;
     const bool is_directory = inode != records_.inodes.end() && inode->second.kind == NodeKind::directory;
     std::string what;
-    if (inode == records_.inodes.end()) what = "the name leads to nothing";
-    else if (directory == records_.inodes.end() || directory->second.kind != NodeKind::directory) what = "the directory it is in is missing";
-    else if (entry.ino == kRootIno) what = "the name leads to the root";
-    else if (records_.entry_key(entry.parent, entry.name) != key) what = "the name is not where it is looked for";
+    if (inode == records_.inodes.end()) what = "the name refers to no inode";
+    else if (directory == records_.inodes.end() || directory->second.kind != NodeKind::directory) what = "its parent directory is missing";
+    else if (entry.ino == kRootIno) what = "the name refers to the root directory";
+    else if (records_.entry_key(entry.parent, entry.name) != key) what = "the name is stored under the wrong key";
     else if (is_directory && !named_directories.insert(entry.ino).second) what = "it is a second name of a directory";
     if (!what.empty()) {
       findings_.add_record(path, what, "the name is removed");
       records_.erase_entry(key);
     } else if (inode->second.kind != entry.kind) {
-      findings_.add_record(path, "its entry says that it is of another kind", "the entry is put right");
+      findings_.add_record(path, "its directory entry has the wrong type", "the entry is corrected");
       Entry right = entry;
       right.kind = inode->second.kind;
       records_.put(right);
@@ -334,7 +334,7 @@ void RecordCheck::reattach(Ino ino) {
   const bool has_place = directory != records_.inodes.end() && directory->second.kind == NodeKind::directory && inode.parent != ino &&
                          !inode.name.empty() && !records_.entries.contains(records_.entry_key(inode.parent, inode.name));
   if (has_place) {
-    findings_.add_record(records_.path_of(ino), "its directory does not list it", "it is listed again");
+    findings_.add_record(records_.path_of(ino), "its directory does not list it", "the entry is added");
     records_.put(Entry{inode.parent, ino, inode.kind, inode.name});
     return;
   }
@@ -346,7 +346,7 @@ void RecordCheck::reattach(Ino ino) {
   }
   inode.parent = lost_and_found();
   inode.name = "inode-" + std::to_string(ino.value());
-  findings_.add_record(text_of(ino), "no directory lists it", "it goes to /" + std::string(kLostAndFound) + "/" + inode.name);
+  findings_.add_record(text_of(ino), "no directory lists it", "it is moved to /" + std::string(kLostAndFound) + "/" + inode.name);
   records_.put(ino, inode);
   records_.put(Entry{inode.parent, ino, inode.kind, inode.name});
 }
@@ -395,13 +395,13 @@ void RecordCheck::check_replications() {
     if (replicates == recorded && (!transforms || replicates)) continue;
     Inode right = inode;
     if (transforms || (replicates && !recorded && inode.image.lineage && inode.image.lineage->completed == 0)) {
-      findings_.add_record(records_.path_of(ino), "its replication is not wholly on record", "the replication is taken up again");
+      findings_.add_record(records_.path_of(ino), "its replication is recorded incompletely", "the replication is resumed");
       right.image.state = ImageState::replicating;
       right.image.error.clear();
       const Timestamp started = inode.image.lineage ? inode.image.lineage->replicated : now();
       if (!recorded) records_.put(ino, replication::ReplicationRecord{started, records_.path_of(ino), inode.uid});
     } else {
-      findings_.add_record(records_.path_of(ino), "it is on record as being replicated and is complete", "the record is put right");
+      findings_.add_record(records_.path_of(ino), "it is recorded as replicating and is complete", "the record is corrected");
       right.image.state = ImageState::normal_uninitialized;
       right.image.error.clear();
       if (recorded) records_.erase_replication(ino);
@@ -423,7 +423,7 @@ void RecordCheck::check_dependents() {
     const auto inode = records_.inodes.find(ino);
     const bool image = inode != records_.inodes.end() && inode->second.kind == NodeKind::image;
     if (image && !named.contains(ino)) continue;
-    findings_.add_record(image ? records_.path_of(ino) : text_of(ino), "it is marked to be deleted, and has a name or does not exist",
+    findings_.add_record(image ? records_.path_of(ino) : text_of(ino), "it is marked for deletion, and has a name or does not exist",
                          "the mark is removed");
     records_.erase_orphan(ino);
   }
@@ -465,9 +465,9 @@ void RecordCheck::check_links() {
     }
     if (placed && right.links == inode.links) continue;
     records_.put(ino, right);
-    findings_.add_record(records_.path_of(ino), placed ? "its number of links is " + std::to_string(inode.links) + " and should be " + std::to_string(right.links)
-                                                       : "its inode says that it is elsewhere",
-                         "the inode is put right");
+    findings_.add_record(records_.path_of(ino), placed ? "its link count is " + std::to_string(inode.links) + " and should be " + std::to_string(right.links)
+                                                       : "its inode names another parent directory",
+                         "the inode is corrected");
   }
 }
 

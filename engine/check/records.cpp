@@ -52,7 +52,7 @@ Result<Records> Records::load(catalog::Catalog& catalog, const names::Tree& tree
         later = decoded;
         return false;
       }
-      findings.add_record("", name_of_record(key) + ": " + decoded.error().message, "it is dropped, with what only it held");
+      findings.add_record("", name_of_record(key) + ": " + decoded.error().message, "the record is dropped");
       bad.emplace_back(key);
     }
     return true;
@@ -70,7 +70,7 @@ Status Records::decode(std::string_view key, std::string_view value) {
     ++unknown;
     return {};
   }
-  if (key.size() != key_size_of(table)) return fail(Errc::corrupt, "its key is of no known kind");
+  if (key.size() != key_size_of(table)) return fail(Errc::corrupt, "its key is of an unknown kind");
   const Ino ino{key.size() >= kNumberKey ? first_of(key) : 0};
   const LayerId layer{ino.value()};
   switch (table) {

@@ -82,7 +82,7 @@ Status give_back_unused_space(Bench& bench, const Records& records, Findings& fi
     const auto layer = bench.layers().get(id);
     // What cannot be given back now, because a file is damaged, is no reason for the repair to fail.
     if (const Status given = layer ? LayerSpace(bench.storage(), **layer).give_back() : Status{}; !given)
-      log::warn("space of layer {} not given back: {}", id.value(), describe(given.error()));
+      log::warn("cannot free unused space of layer {}: {}", id.value(), describe(given.error()));
   }
   return {};
 }

@@ -64,7 +64,7 @@ Result<std::string> Aead::seal(ByteView context, ByteView plain) const {
 }
 
 Result<std::string> Aead::open(ByteView context, ByteView sealed) const {
-  if (sealed.size() < kOverhead) return fail(Errc::corrupt, "a sealed record is too short to be one");
+  if (sealed.size() < kOverhead) return fail(Errc::corrupt, "a sealed record is shorter than its nonce and tag");
   std::string plain(sealed.size() - kOverhead, '\0');
   RK_TRY(open(context, sealed, as_writable_bytes(plain)));
   return plain;

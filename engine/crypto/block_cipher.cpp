@@ -47,7 +47,7 @@ BlockCipher::~BlockCipher() = default;
 
 Result<BlockCipher> BlockCipher::create(Suite suite, const Key& key) {
   if (!is_known_suite(static_cast<std::uint8_t>(suite)))
-    return fail(Errc::wrong_version, "this cipher suite is not known: use a newer rekeyfs");
+    return fail(Errc::wrong_version, "the cipher suite is unknown to this version of rekeyfs: use a newer one");
   RK_TRY_ASSIGN(auto cipher, CipherPool::create(algorithm_of(suite), key));
   return BlockCipher(std::make_unique<State>(State{suite, std::move(cipher)}));
 }
@@ -57,7 +57,7 @@ Result<BlockCipher> BlockCipher::create(Suite suite, const Key& key) {
 Status BlockCipher::seal(std::uint64_t counter, ByteView context, ByteView plain, ByteSpan sealed, Tag& tag) const {
   const Nonce nonce = nonce_of(counter);
   if (state_->suite != Suite::plain_gmac) return state_->cipher->seal(nonce, {context}, plain, sealed, tag);
-  if (plain.size() != sealed.size()) return fail(Errc::invalid, "a plain block and its stored form have one size");
+  if (plain.size() != sealed.size()) return fail(Errc::invalid, "a plain block and its stored form differ in size");
   if (plain.data() != sealed.data() && !plain.empty()) std::memcpy(sealed.data(), plain.data(), plain.size());
   return state_->cipher->seal(nonce, {little_endian<8>(context.size()), context, sealed}, {}, {}, tag);
 }
@@ -66,7 +66,7 @@ Status BlockCipher::open(std::uint64_t counter, ByteView context, ByteView seale
                          const Tag& tag) const {
   const Nonce nonce = nonce_of(counter);
   if (state_->suite != Suite::plain_gmac) return state_->cipher->open(nonce, {context}, sealed, plain, tag);
-  if (plain.size() != sealed.size()) return fail(Errc::invalid, "a plain block and its stored form have one size");
+  if (plain.size() != sealed.size()) return fail(Errc::invalid, "a plain block and its stored form differ in size");
   RK_TRY(state_->cipher->open(nonce, {little_endian<8>(context.size()), context, sealed}, {}, {}, tag));
   if (plain.data() != sealed.data() && !plain.empty()) std::memcpy(plain.data(), sealed.data(), sealed.size());
   return {};

@@ -28,10 +28,10 @@ bool run(EVP_CIPHER_CTX* context, Direction direction, const Nonce& nonce,
 
 Status check_sizes(std::initializer_list<ByteView> authenticated, ByteView in, ByteSpan out) {
   if (in.size() != out.size())
-    return fail(Errc::invalid, "sealing does not change a size: give as much room as there is data");
+    return fail(Errc::invalid, "the output of sealing must have the size of its input");
   bool fits = in.size() <= INT_MAX;
   for (ByteView piece : authenticated) fits = fits && piece.size() <= INT_MAX;
-  if (!fits) return fail(Errc::invalid, "more than 2 GiB cannot be sealed in one piece");
+  if (!fits) return fail(Errc::invalid, "one call cannot seal more than 2 GiB");
   return {};
 }
 
@@ -70,7 +70,7 @@ Status CipherPool::open(const Nonce& nonce, std::initializer_list<ByteView> auth
   if (EVP_CipherFinal_ex(lease.get(), rest.data(), &size) != 1) {
     ERR_clear_error();
     OPENSSL_cleanse(plain.data(), plain.size());  // nothing unverified leaves
-    return fail(Errc::corrupt, "sealed data does not verify: it was damaged, forged, or belongs elsewhere");
+    return fail(Errc::corrupt, "sealed data does not verify: it is damaged, forged or from another place");
   }
   return {};
 }

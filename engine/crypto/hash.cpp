@@ -48,7 +48,7 @@ Status fill_random(ByteSpan out) {
   while (!out.empty()) {
     ssize_t got = getrandom(out.data(), out.size(), 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail(error_from_errno(errno, "reading random bytes"));
+    if (got < 0) return fail(error_from_errno(errno, "read random bytes"));
     out = out.subspan(static_cast<std::size_t>(got));
   }
   return {};
@@ -67,7 +67,7 @@ Result<Key> derive_key(const Key& from, ByteView salt, std::string_view info) {
 }
 
 Result<Key> derive_key(ByteView from, ByteView salt, std::string_view info) {
-  if (from.empty()) return fail(Errc::invalid, "a key cannot be derived from nothing");
+  if (from.empty()) return fail(Errc::invalid, "a key cannot be derived from an empty secret");
   const std::array parameters{
       text_parameter(OSSL_KDF_PARAM_DIGEST, "SHA256"),
       bytes_parameter(OSSL_KDF_PARAM_KEY, from),

@@ -34,7 +34,7 @@ void* openssl_resize(void* memory, std::size_t size, const char*, int) {
 
 bool set_openssl_allocator() {
   if (CRYPTO_set_mem_functions(openssl_allocate, openssl_resize, openssl_release) == 1) return true;
-  log::info("OpenSSL was in use before the engine: what it computes from keys is in memory that can be swapped out");
+  log::info("keys expanded by OpenSSL may be swapped to disk: OpenSSL was in use before the engine set its allocator");
   return false;
 }
 

@@ -24,7 +24,7 @@ Result<std::string> KeyWrap::wrap(ByteView context, const Key& key) const {
 Result<Key> KeyWrap::unwrap(ByteView context, ByteView wrapped) const {
   if (wrapped.size() != kWrappedSize) return fail(Errc::corrupt, "a wrapped key has the wrong size: it is damaged");
   if (!equal_constant_time(wrapped.first(kKeySize), commitment_.expose_key_bytes()))
-    return fail(Errc::wrong_secret, "a wrapped key was wrapped by another key than the one given");
+    return fail(Errc::wrong_secret, "the given key does not unwrap the wrapped key");
   return Key::filled_by([&](ByteSpan key) { return aead_.open(context, wrapped.subspan(kKeySize), key); });
 }
 

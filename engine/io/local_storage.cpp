@@ -38,8 +38,8 @@ std::string doing_to(std::string_view doing, std::string_view path) {
 tl::unexpected<Error> failed(int error_number, std::string_view doing, std::string_view path) {
   if (error_number == ELOOP || error_number == EXDEV || error_number == EISDIR || error_number == ENOTDIR)
     return fail(Errc::corrupt, doing_to(doing, path) +
-                                   ": something rekeyfs never makes is in its place (a symbolic link, another file "
-                                   "system, or a directory for a file): find out who put it there and remove it");
+                                   ": the path leads through a symbolic link or another file system, or a directory and a "
+                                   "file are exchanged; rekeyfs makes neither: find out who did, and undo it");
   return fail(error_from_errno(error_number, doing_to(doing, path)));
 }
 
@@ -80,7 +80,7 @@ class LocalFile final : public File {
         return uninterrupted(
             [&] { return ::pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
       });
-      if (n < 0) return failed(errno, "reading", path_);
+      if (n < 0) return failed(errno, "read", path_);
       if (n == 0) break;
       done += static_cast<std::size_t>(n);
     }
@@ -91,7 +91,7 @@ class LocalFile final : public File {
     while (!bytes.empty()) {
       const ssize_t n =
           uninterrupted([&] { return ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
-      if (n < 0) return failed(errno, "writing", path_);
+      if (n < 0) return failed(errno, "write", path_);
       offset += static_cast<std::uint64_t>(n);
       bytes = bytes.subspan(static_cast<std::size_t>(n));
     }
@@ -99,7 +99,7 @@ class LocalFile final : public File {
   }
 
   Status sync() override {
-    if (uninterrupted([&] { return ::fdatasync(fd_.get()); }) != 0) return failed(errno, "syncing", path_);
+    if (uninterrupted([&] { return ::fdatasync(fd_.get()); }) != 0) return failed(errno, "sync", path_);
     return {};
   }
 
@@ -152,7 +152,7 @@ using DirectoryStream = std::unique_ptr<DIR, DirectoryCloser>;
 
 Result<std::unique_ptr<LocalStorage>> LocalStorage::open(const std::string& directory, ReadErrors read_errors) {
   Descriptor root(uninterrupted([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
-  if (!root) return fail(error_from_errno(errno, "opening the store `" + directory + "`"));
+  if (!root) return fail(error_from_errno(errno, "open the store `" + directory + "`"));
   auto waits = read_errors == ReadErrors::tried_again ? std::make_shared<std::atomic<int>>(kMostWaits) : nullptr;
   return std::unique_ptr<LocalStorage>(new LocalStorage(std::move(root), std::move(waits)));
 }
@@ -165,13 +165,13 @@ Result<Descriptor> LocalStorage::open_below(std::string_view path, int flags) co
   how.mode = (flags & O_CREAT) != 0 ? kFileMode : 0;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   const long fd = uninterrupted([&] { return ::syscall(SYS_openat2, root_.get(), name.c_str(), &how, sizeof(how)); });
-  if (fd < 0) return failed(errno, "opening", path);
+  if (fd < 0) return failed(errno, "open", path);
   return Descriptor(static_cast<int>(fd));
 }
 
 Result<LocalStorage::Place> LocalStorage::place_of(std::string_view path) const {
   RK_TRY(check_path(path));
-  if (path.empty()) return fail(Errc::invalid, "the store's directory itself cannot be changed");
+  if (path.empty()) return fail(Errc::invalid, "the root directory of the store cannot be changed");
   const std::size_t slash = path.rfind('/');
   const std::string_view parent = slash == std::string_view::npos ? "" : path.substr(0, slash);
   const std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -186,7 +186,7 @@ Result<std::unique_ptr<File>> LocalStorage::open(std::string_view path, OpenMode
   if (::fstat(fd.get(), &facts) != 0) return failed(errno, "looking at", path);
   if (!S_ISREG(facts.st_mode))
     return fail(Errc::corrupt,
-                doing_to("opening", path) + ": it is not a regular file: find out who put it there and remove it");
+                doing_to("open", path) + ": it is not a regular file: find out who put it there, and remove it");
   return std::make_unique<LocalFile>(std::move(fd), std::string(path), waits_);
 }
 
@@ -248,12 +248,12 @@ Result<std::vector<std::string>> LocalStorage::list(std::string_view path) {
 
 Status LocalStorage::sync_directory(std::string_view path) {
   RK_TRY_ASSIGN(Descriptor fd, open_below(path, O_RDONLY | O_DIRECTORY));
-  if (uninterrupted([&] { return ::fsync(fd.get()); }) != 0) return failed(errno, "syncing", path);
+  if (uninterrupted([&] { return ::fsync(fd.get()); }) != 0) return failed(errno, "sync", path);
   return {};
 }
 
 Status LocalStorage::sync_all() {
-  if (uninterrupted([&] { return ::syncfs(root_.get()); }) != 0) return failed(errno, "syncing", "");
+  if (uninterrupted([&] { return ::syncfs(root_.get()); }) != 0) return failed(errno, "sync", "");
   return {};
 }
 

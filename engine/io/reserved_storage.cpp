@@ -65,7 +65,7 @@ void ReservedStorage::refill() {
   if (held_ > 0 && !adopted_ && left_ < size_) return;
   if (!file_) {
     auto file = disk_->open(kReserveName, OpenMode::create);
-    if (!file) return log::warn("no space is reserved: {}", describe(file.error()));
+    if (!file) return log::warn("cannot reserve space for deletions and recovery: {}", describe(file.error()));
     file_ = std::move(*file);
   }
   adopted_ = false;
@@ -103,14 +103,14 @@ bool ReservedStorage::give_back(std::uint64_t seen) {
   if (held_ == 0) return given_ != seen;
   const std::uint64_t given_now = held_;
   if (const Status given = punch(); !given) {
-    log::error("the reserve cannot be given back: {}", describe(given.error()));
+    log::error("cannot release the reserved space: {}", describe(given.error()));
     return false;
   }
   adopted_ = false;
   ++given_;
   look(true);
   half_used_ = free_ - std::min(free_, given_now / 2);
-  if (given_now == size_) log::warn("the disk is full: the reserve is in use; delete images, or make room on the disk of the store");
+  if (given_now == size_) log::warn("the disk of the store is full, and rekeyfs uses the reserved space: delete images, or free space on the disk");
   return true;
 }
 

@@ -49,7 +49,7 @@ void write_holder(int fd) {
   line.resize(kHolderSize - 1, ' ');
   line += '\n';
   if (::pwrite(fd, line.data(), line.size(), 0) != static_cast<ssize_t>(line.size()))
-    log::warn("the lock file cannot say which process holds the store (is the disk full?); the lock itself holds");
+    log::warn("cannot write to the lock file which process holds the store (is the disk full?); the lock itself is held");
 }
 
 // Who the file says it is, if a process of that number and name runs: the line may be of a holder before this one.
@@ -95,7 +95,7 @@ Error held(const std::string& store, int fd) {
 
 Result<Descriptor> open_lock_file(const std::string& path) {
   Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
-  if (!fd && errno != ELOOP) return fail(error_from_errno(errno, "opening the store's lock `" + path + "`"));
+  if (!fd && errno != ELOOP) return fail(error_from_errno(errno, "open the store's lock `" + path + "`"));
   struct stat facts {};
   if (!fd || ::fstat(fd.get(), &facts) != 0 || !S_ISREG(facts.st_mode))
     return fail(Errc::corrupt, "`" + path + "` is not a regular file: find out who put it there and remove it");
@@ -112,7 +112,7 @@ Result<StoreLock> StoreLock::acquire(const std::string& store_directory) {
   whole.l_whence = SEEK_SET;
   const auto give_up = Clock::now() + kMostWait;
   while (::fcntl(fd.get(), F_OFD_SETLK, &whole) != 0) {
-    if (errno != EAGAIN && errno != EACCES) return fail(error_from_errno(errno, "locking `" + path + "`"));
+    if (errno != EAGAIN && errno != EACCES) return fail(error_from_errno(errno, "lock `" + path + "`"));
     // Without its holder the lock is that of a child that the holder had just forked, and that is about to close it.
     if (read_holder(fd.get()) || Clock::now() >= give_up) return fail(held(store_directory, fd.get()));
     std::this_thread::sleep_for(10ms);

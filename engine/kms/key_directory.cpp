@@ -122,7 +122,7 @@ Result<KeyInfo> KeyDirectory::add(Entry entry) {
   RK_TRY(make_ready(entry));
   Lock change(change_);
   if (is_taken(info.alias))
-    return fail(Errc::exists, "there is a key \"" + info.alias + "\" already: choose another name");
+    return fail(Errc::exists, "the key alias \"" + info.alias + "\" is taken: choose another one");
   const std::string record = codec_.encode(entry.record);
   Prepared prepared = prepare(std::move(entry));
   RK_TRY(records_.put(info.id, record));
@@ -197,8 +197,8 @@ Result<crypto::Key> KeyDirectory::unwrap(const KeyId& id, const WrappedKey& wrap
     auto opened = key.master->unwrap(wrapped.bytes, as_bytes(wrap_context(id, wrapped.version, context)));
     if (opened || opened.error().code != Errc::corrupt) return opened;
   }
-  return fail(Errc::corrupt, "a data key does not open with version " + std::to_string(wrapped.version) + " of key \"" + key.alias +
-                                 "\": it is damaged or belongs elsewhere; run `rekeyfs check`");
+  return fail(Errc::corrupt, "cannot unwrap a data key with version " + std::to_string(wrapped.version) + " of key \"" + key.alias +
+                                 "\": it is damaged or belongs to another layer; run `rekeyfs check`");
 }
 
 // --- the life of a key -----------------------------------------------------------------------------------------
@@ -207,10 +207,10 @@ Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
   if (!is_alias(alias))
     return fail(Errc::invalid,
                 "\"" + std::string(alias) +
-                    "\" is no name for a key: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
+                    "\" is not a valid key alias: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
                     "with '.' or '-', and not 32 hex digits (that is an id)");
   if (is_taken(alias))  // asked again when it is added: but most are told before a key is made
-    return fail(Errc::exists, "there is a key \"" + std::string(alias) + "\" already: choose another name");
+    return fail(Errc::exists, "the key alias \"" + std::string(alias) + "\" is taken: choose another one");
   Entry entry;
   KeyInfo& info = entry.record.info;
   RK_TRY_ASSIGN(info.id, crypto::random_uuid());
@@ -228,7 +228,7 @@ Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
 Result<KeyInfo> KeyDirectory::disable(const KeyId& id) {
   return change(id, [](KeyRecord& record) -> Status {
     if (record.info.state == KeyState::pending_deletion)
-      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is to be deleted and cannot be used as it is: cancel its deletion first");
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is pending deletion: cancel the deletion first");
     record.info.state = KeyState::disabled;
     return {};
   });
@@ -237,7 +237,7 @@ Result<KeyInfo> KeyDirectory::disable(const KeyId& id) {
 Result<KeyInfo> KeyDirectory::enable(const KeyId& id) {
   return change(id, [](KeyRecord& record) -> Status {
     if (record.info.state == KeyState::pending_deletion)
-      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is to be deleted: `rekeyfs key cancel-deletion` keeps and enables it");
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is pending deletion: `rekeyfs key cancel-deletion` keeps and enables it");
     record.info.state = KeyState::enabled;
     return {};
   });
@@ -255,7 +255,7 @@ Result<KeyInfo> KeyDirectory::schedule_deletion(const KeyId& id, Timestamp when)
 Result<KeyInfo> KeyDirectory::cancel_deletion(const KeyId& id) {
   return change(id, [](KeyRecord& record) -> Status {
     if (record.info.state != KeyState::pending_deletion)
-      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is not to be deleted");
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is not pending deletion");
     RK_TRY(check_not_due(record.info));
     record.info.state = KeyState::enabled;
     record.info.deletion = 0;

@@ -71,7 +71,7 @@ Result<KeyRecord> KeyRecordCodec::decode(const KeyId& id, std::string_view bytes
     return fail(damaged_record(id, "does not verify"));
   Reader in(body);
   if (in.get<std::uint8_t>() != kRecordVersion)
-    return fail(Errc::wrong_version, "key " + to_hex(id) + " was written by a newer rekeyfs: use that one");
+    return fail(Errc::wrong_version, "key " + to_hex(id) + " was written by a newer version of rekeyfs: use that version");
   KeyRecord record;
   record.info = get_info(in);
   const auto versions = in.get<std::uint32_t>();

@@ -81,7 +81,7 @@ Status Checkpointer::run_once() {
       layer->flush().end(status.has_value(), first);
       return {};
     });
-    if (!ended) log::warn("space not given back: {}", ended.error().message);
+    if (!ended) log::warn("cannot free space in the store: {}", ended.error().message);
   }
   RK_TRY(status);
   bases_are_durable(noted);
@@ -139,7 +139,7 @@ Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
   std::vector<LayerId> removed;
   for (const auto& [layer, status] : blocks::SlotFiles::remove_all(storage_, garbage)) {
     if (status) removed.push_back(layer);
-    else log::warn("the files of layer {}, which was deleted, stay: {}", layer.value(), describe(status.error()));
+    else log::warn("cannot remove the files of deleted layer {}: {}; the next checkpoint tries again", layer.value(), describe(status.error()));
   }
   for (std::size_t next = 0; next < removed.size();) {
     catalog::WriteTxn txn(catalog_);

@@ -39,7 +39,7 @@ Status mark_leftovers(io::Storage& storage, catalog::Catalog& catalog) {
       layers.erase(LayerId{Reader(key.substr(1)).get_be64()});
       return true;
     }));
-  if (!layers.empty()) log::info("recovery: the files of {} layers that are on no record are removed", layers.size());
+  if (!layers.empty()) log::info("recovery: removing the files of {} layers that the catalog does not know", layers.size());
   for (const LayerId layer : layers) {
     catalog::Op mark;
     mark.key = make_key(Table::garbage, layer.value());

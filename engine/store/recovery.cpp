@@ -72,7 +72,7 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
       is_whole = *opens;
     }
     if (i >= marks.last && !is_whole) {
-      log::info("recovery: {} of {} journal records; the rest was never synced and is incomplete", i, steps.size());
+      log::info("recovery: replayed {} of {} journal records; the others were never synced and are incomplete", i, steps.size());
       return {};
     }
     for (const Op& op : steps[i]) {
@@ -93,7 +93,7 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
       }
     }
   }
-  if (!steps.empty()) log::info("recovery: {} journal records", steps.size());
+  if (!steps.empty()) log::info("recovery: replayed {} journal records", steps.size());
   return {};
 }
 

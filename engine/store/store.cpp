@@ -64,7 +64,7 @@ Status remove_leftovers(io::Storage& storage, const std::string& directory) {
   for (const char* name : kMadeByInit) {
     std::error_code error;
     stdfs::remove_all(directory + "/" + name, error);
-    if (error) return fail(error_from_errno(error.value(), "remove what an interrupted init left in " + directory));
+    if (error) return fail(error_from_errno(error.value(), "remove the files of an interrupted init in " + directory));
   }
   return storage.remove(kNewSuperblockName);
 }
@@ -120,7 +120,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
 Status Store::recover() {
   const catalog::Journal::History history = catalog_->take_history();
   if (!history.begins)
-    return fail(Errc::corrupt, history.broken + ": restore it from a backup, or run 'rekeyfs check --repair', which goes on without it");
+    return fail(Errc::corrupt, history.broken + ": restore it from a backup, or run 'rekeyfs check --repair', which drops it");
   // Keys first: the blocks of the history are verified with them.
   for (const catalog::Journal::Record& record : history.records) {
     RK_TRY_ASSIGN(const std::vector<catalog::Op> ops, catalog::decode_ops(record.payload));

@@ -95,14 +95,14 @@ Result<Header> decode_header(std::string_view bytes) {
   }
   switch (header.superblock.kind) {
     case Credential::Kind::passphrase:
-      if (!is_acceptable(header.cost)) return fail(damaged("asks for a scrypt cost that rekeyfs never sets"));
+      if (!is_acceptable(header.cost)) return fail(damaged("has a scrypt cost out of bounds"));
       return header;
     case Credential::Kind::key_file:
       if (header.cost.log2_n != 0 || header.cost.r != 0 || header.cost.p != 0)
-        return fail(damaged("gives a scrypt cost for a key file"));
+        return fail(damaged("has a scrypt cost for a key file"));
       return header;
   }
-  return fail(damaged("names no known way to unlock the store"));
+  return fail(damaged("has an unknown kind of credential"));
 }
 
 Digest sha256(std::string_view bytes) {
@@ -115,14 +115,14 @@ Digest sha256(std::string_view bytes) {
 Result<std::string> load(io::Storage& storage) {
   auto file = storage.open(kSuperblockName, io::OpenMode::read);
   if (!file && file.error().code == Errc::not_found)
-    return fail(Errc::not_found, "this is no rekeyfs store: it has no `" + std::string(kSuperblockName) +
+    return fail(Errc::not_found, "this is not a rekeyfs store: it has no `" + std::string(kSuperblockName) +
                                      "`; give a store's directory, or make one with `rekeyfs init`");
   if (!file) return fail(file.error());
   std::string bytes(kMostSize + 1, '\0');
   RK_TRY_ASSIGN(const std::size_t size, (*file)->read(0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
   bytes.resize(size);
-  if (size < kLeastSize || size > kMostSize) return fail(damaged("has a size that no version of it has"));
-  if (!bytes.starts_with(kMagic)) return fail(damaged("does not start as one"));
+  if (size < kLeastSize || size > kMostSize) return fail(damaged("has an invalid size"));
+  if (!bytes.starts_with(kMagic)) return fail(damaged("does not start with the magic bytes"));
   const std::string_view checked = std::string_view(bytes).substr(0, size - 2 * kDigestSize);
   if (std::memcmp(sha256(checked).data(), bytes.data() + checked.size(), kDigestSize) != 0)
     return fail(damaged("does not match its checksum"));
@@ -222,7 +222,7 @@ Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credent
   auto root =
       wrap.unwrap(as_bytes(all.substr(0, kHeaderSize)), as_bytes(all.substr(kHeaderSize, KeyWrap::kWrappedSize)));
   if (!root && root.error().code == Errc::wrong_secret) return fail(wrong_credential(needed, credential));
-  if (!root && root.error().code == Errc::corrupt) return fail(damaged("holds a root key that does not verify"));
+  if (!root && root.error().code == Errc::corrupt) return fail(damaged("has a root key that does not verify"));
   if (!root) return fail(root.error());
   const std::size_t mac_at = all.size() - kDigestSize;
   RK_TRY_ASSIGN(const Digest mac, mac_of(*root, all.substr(0, mac_at)));

@@ -121,7 +121,7 @@ class Rollback(TestCase):
             done = rekeyfs("check", self.store.store, "--key-file", self.store.key_file, "--anchor", wrong, check=False)
             with self.subTest(anchor=wrong):
                 self.assertNotEqual(done.returncode, OK, done.stdout)
-                self.assertEqual("the anchor is that of the store" in done.stderr, wrong == foreign, done.stderr)
+                self.assertEqual("the anchor belongs to store" in done.stderr, wrong == foreign, done.stderr)
 
 
 if __name__ == "__main__":

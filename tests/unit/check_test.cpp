@@ -203,12 +203,12 @@ TEST_F(CheckTest, LinkCountsAreCounted) {
     inode.links = 7;
     records.put(ino_of(records, "plain"), inode);
   });
-  expect_repaired("/plain: its number of links is 7 and should be 1");
+  expect_repaired("/plain: its link count is 7 and should be 1");
 }
 
 TEST_F(CheckTest, ANameThatLeadsToNothingIsRemoved) {
   change([](check::Records& records) { records.put(check::Entry{kRootIno, Ino{900}, NodeKind::symlink, "ghost"}); });
-  expect_repaired("/ghost: the name leads to nothing");
+  expect_repaired("/ghost: the name refers to no inode");
 }
 
 TEST_F(CheckTest, AnInodeWithoutANameGetsItsNameBack) {
@@ -305,7 +305,7 @@ TEST_F(CheckTest, ALayerNobodyUsesIsRemoved) {
 
 TEST_F(CheckTest, ChildRecordsAndMarksOfGarbageAreCompared) {
   change([](check::Records& records) { records.put_child(layer_of(records, "plain"), layer_of(records, "other")); });
-  expect_repaired("is on record as reading from it and does not");
+  expect_repaired("is recorded as its child and is not");
   change([](check::Records& records) { records.put(Ino{700}, replication::ReplicationRecord{}); });
   expect_repaired("a replication without an image");
 }
@@ -322,13 +322,13 @@ TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
   close();
   contents_["folder/replica"] = contents_["plain"];
   change([](check::Records& records) { records.erase_replication(ino_of(records, "replica")); });
-  expect_repaired("its replication is not wholly on record");
+  expect_repaired("its replication is recorded incompletely");
   change([](check::Records& records) {
     names::InodeRecord normal = records.inodes.at(ino_of(records, "replica"));
     normal.image.state = ImageState::normal;
     records.put(ino_of(records, "replica"), normal);
   });
-  expect_repaired("its replication is not wholly on record");
+  expect_repaired("its replication is recorded incompletely");
   open();
   EXPECT_EQ(engine_->reports().replications(kRootIno)->size(), 1u);
   expect_whole("folder/replica");
@@ -337,7 +337,7 @@ TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
 
 TEST_F(CheckTest, AReplicationOfACompleteImageIsForgotten) {
   change([](check::Records& records) { records.put(ino_of(records, "plain"), replication::ReplicationRecord{now(), "/other", 0}); });
-  expect_repaired("it is on record as being replicated and is complete");
+  expect_repaired("it is recorded as replicating and is complete");
 }
 
 TEST_F(CheckTest, FilesOfNoLayerAreRemoved) {
