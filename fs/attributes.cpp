@@ -51,7 +51,7 @@ void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fu
 Status check_name_space(std::string_view name) {
   if (name.starts_with("user.")) return {};
   if (name == "security.capability") return fail(Errc::no_attribute);
-  return fail(Errc::not_supported, "only attributes whose name begins with user. are kept");
+  return fail(Errc::not_supported, "rekeyfs stores extended attributes of the user namespace only");
 }
 
 void get_attribute_size(fuse_req_t req, fuse_ino_t ino, const char* name) {
@@ -135,7 +135,7 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   std::memcpy(&request, in.data(), sizeof(request));
   if (request.size > kCallBytes) return fail(Errc::invalid);
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
-  if (parsed.is_discarded()) return fail(Errc::invalid, "the request of a command is not JSON");
+  if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
   const nlohmann::json result = serve_command(context.engine, caller_of(req), handle.ino, parsed, handle.file);
   context.notifier.settle();  // a key that was disabled: its images' pages have to be gone
   handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));

@@ -76,7 +76,7 @@ ByteSpan read_buffer() {
 void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
   answer(req, "read", ino, [&](Context& context) -> Result<Bytes> {
     const ByteSpan buffer = read_buffer();
-    if (size > buffer.size()) return fail(Errc::no_memory, "no memory for a buffer to read into");
+    if (size > buffer.size()) return fail(Errc::no_memory, "out of memory for a read buffer");
     RK_TRY_ASSIGN(const std::size_t got, context.engine.files().read(HandleTable::file(info->fh).file(),
                                                              static_cast<std::uint64_t>(offset), buffer.first(size)));
     return Bytes{buffer.first(got)};
@@ -128,7 +128,7 @@ Result<Allocate> to_allocate(int mode) {
     case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
       return Allocate::zero;
     default:
-      return fail(Errc::not_supported, "this kind of fallocate is not supported");
+      return fail(Errc::not_supported, "this fallocate mode is not supported");
   }
 }
 
@@ -151,7 +151,7 @@ void allocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t leng
 
 void seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* info) {
   answer(req, "lseek", ino, [&](Context& context) -> Result<Position> {
-    if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Errc::invalid, "this kind of seek is not known");
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Errc::invalid, "whence must be SEEK_DATA or SEEK_HOLE");
     RK_TRY_ASSIGN(const std::uint64_t found,
                   context.engine.files().seek(HandleTable::file(info->fh).file(), static_cast<std::uint64_t>(offset),
                                       whence == SEEK_DATA ? Seek::data : Seek::hole));

@@ -80,14 +80,14 @@ Result<std::string> from_hex(std::string_view hex) {
 Result<std::string> required_text(const Call& call, const char* member) {
   auto found = call.request.find(member);
   if (found == call.request.end() || !found->is_string() || found->get_ref<const std::string&>().empty())
-    return fail(Errc::invalid, "the command needs \"" + std::string(member) + "\", a text");
+    return fail(Errc::invalid, "the command needs the string \"" + std::string(member) + "\"");
   return found->get<std::string>();
 }
 
 Result<std::uint64_t> number_or(const Call& call, const char* member, std::uint64_t otherwise) {
   auto found = call.request.find(member);
   if (found == call.request.end()) return otherwise;
-  if (!found->is_number_integer() || *found < 0) return fail(Errc::invalid, "\"" + std::string(member) + "\" is a number");
+  if (!found->is_number_integer() || *found < 0) return fail(Errc::invalid, "\"" + std::string(member) + "\" must be a non-negative integer");
   return found->get<std::uint64_t>();
 }
 
@@ -101,7 +101,7 @@ Result<std::optional<std::string>> requested_name(const Call& call) {
   }
   if (name &&
       (*name == "." || *name == ".." || name->find('/') != std::string::npos || name->find('\0') != std::string::npos))
-    return fail(Errc::invalid, "\"name\" is one name in the directory, without a path");
+    return fail(Errc::invalid, "\"name\" must be a single name, without '/'");
   return name;
 }
 
@@ -247,7 +247,7 @@ Result<json> status(const Call& call) {
 Result<json> state(const Call& call) {
   RK_TRY_ASSIGN(std::string path, required_text(call, "path"));
   if (const std::string directory = call.engine.names().path_of(call.directory); !at_or_below(path, directory))
-    return fail(Errc::access_denied, path + " is not below " + directory + "; ask through a directory above it");
+    return fail(Errc::access_denied, path + " is not below " + directory + "; send the request through a directory above it");
   RK_TRY_ASSIGN(Ino ino, call.engine.names().resolve(path));
   RK_TRY_ASSIGN(std::string status, call.engine.names().getxattr(ino, "user.rekeyfs.status"));
   return json{{"path", text(path)}, {"status", status}};
@@ -304,7 +304,7 @@ Result<json> info(const Call& call) {
 Result<uid_t> required_user(const Call& call) {
   auto found = call.request.find("user");
   if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() >= static_cast<uid_t>(-1))
-    return fail(Errc::invalid, "the command needs \"user\", the number of a user");
+    return fail(Errc::invalid, "the command needs the user id \"user\"");
   return found->get<uid_t>();
 }
 
@@ -312,7 +312,7 @@ Result<Timestamp> required_delay(const Call& call) {
   constexpr std::uint64_t kMostSeconds = 366u * 24 * 3600;
   auto found = call.request.find("delay");
   if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > kMostSeconds)
-    return fail(Errc::invalid, "the command needs \"delay\", seconds, a year at most");
+    return fail(Errc::invalid, "the command needs \"delay\", in seconds, at most a year");
   return static_cast<Timestamp>(found->get<std::uint64_t>()) * 1'000'000'000;
 }
 
@@ -403,7 +403,7 @@ Result<json> log(const Call& call) {
 }
 
 Result<OpenFile*> required_file(const Call& call) {
-  if (call.file == nullptr) return fail(Errc::invalid, "the command goes through an image that is open");
+  if (call.file == nullptr) return fail(Errc::invalid, "the command must be sent through an open image");
   return call.file;
 }
 
@@ -491,9 +491,9 @@ Result<json> serve(const Call& call) {
   RK_TRY_ASSIGN(std::string command, required_text(call, "command"));
   for (const Row& row : kRows)
     if (row.command == command) return row.serve(call);
-  return fail(Errc::not_supported, "the program that has the store open (rekeyfs " REKEYFS_VERSION
+  return fail(Errc::not_supported, "the daemon of the mount (rekeyfs " REKEYFS_VERSION
                                    ") does not know the command \"" +
-                                       command + "\"; unmount, and mount again with the newer program");
+                                       command + "\"; unmount, and mount again with the newer version");
 }
 
 json answer_of(const Error& error) {
@@ -517,7 +517,7 @@ json serve_command(Engine& engine, const Caller& caller, Ino directory, const js
   } catch (const std::bad_alloc&) {
     return answer_of(Error{Errc::no_memory, ""});
   } catch (const std::exception& exception) {
-    return answer_of(Error{Errc::invalid, std::string("the request could not be served: ") + exception.what()});
+    return answer_of(Error{Errc::invalid, std::string("the request failed: ") + exception.what()});
   }
 }
 
@@ -539,7 +539,7 @@ Result<json> read_answer(json answer) {
   if (answer.is_object() && answer.contains("ok")) return std::move(answer["ok"]);
   if (!answer.is_object() || !answer.contains("error") || !answer["error"].is_object())
     return fail(Errc::invalid,
-                "the answer of the daemon is not one that this program understands; are both of one version?");
+                "the daemon sent an unknown answer; check that it has the same version as this program");
   const json& error = answer["error"];
   auto part = [&](const char* member) {
     auto found = error.find(member);

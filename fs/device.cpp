@@ -97,7 +97,7 @@ void Device::extend_init_reply(iovec* pieces, int count) {
     out.flags |= FUSE_INIT_EXT;
     out.flags2 |= static_cast<std::uint32_t>(granted >> 32);
   }
-  if (wanted_ & ~granted & kPassthrough) log::warn("no image will be hot: this kernel passes no reads through");
+  if (wanted_ & ~granted & kPassthrough) log::warn("the option hot has no effect: this kernel has no FUSE passthrough");
   std::memcpy(pieces[1].iov_base, &out, sizeof(out));
   if (granted & kPassthrough)
     std::memcpy(static_cast<std::byte*>(pieces[1].iov_base) + kStackDepthOffset, &kStackDepth, sizeof(kStackDepth));

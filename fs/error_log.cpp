@@ -25,7 +25,7 @@ int ErrorLog::report(std::string_view operation, std::uint64_t ino, const Error&
   if (concerns_administrator(error.code)) {
     if (may_write_now()) {
       const Status told = caught([&] { return write(operation, ino, error); });
-      if (!told) log::error("{} failed, and there is no memory to say why", operation);
+      if (!told) log::error("{} failed, and no memory is left for the reason", operation);
     } else {
       ++unwritten_;
     }
@@ -36,7 +36,7 @@ int ErrorLog::report(std::string_view operation, std::uint64_t ino, const Error&
 Status ErrorLog::write(std::string_view operation, std::uint64_t ino, const Error& error) {
   const unsigned unwritten = unwritten_.exchange(0);
   log::error("{} of node {}: {}{}", operation, ino, describe(error),
-             unwritten > 0 ? " (and " + std::to_string(unwritten) + " more such errors before)" : "");
+             unwritten > 0 ? " (and " + std::to_string(unwritten) + " earlier errors of this kind)" : "");
   return {};
 }
 

@@ -68,7 +68,7 @@ HotImages::~HotImages() {
 void HotImages::start(int session) {
   if (options_.hot_memory == 0) return;
   auto memory = HotMemory::create(options_.hot_memory);
-  if (!memory) return log::warn("no image will be hot: {}", describe(memory.error()));
+  if (!memory) return log::warn("the option hot has no effect: {}", describe(memory.error()));
   session_ = session;
   memory_.emplace(std::move(*memory));
   thread_ = std::thread([this] { run(); });
@@ -118,7 +118,7 @@ Result<HotImages::Use> HotImages::enter(Ino ino, Purpose purpose) {
   }
   if (purpose == Purpose::change) {
     if (image->hot > 0)
-      return fail(Errc::busy, "the image is hot and open: it can be changed when those who read it have closed it");
+      return fail(Errc::busy, "the image is hot and open for reading: write to it after its readers have closed it");
     outdated = take_copy(*image);
     image->spoiled = true;
   } else if (image->copy && image->usual == 0) {
@@ -185,7 +185,7 @@ void HotImages::withdraw(const std::set<Ino>& images) {
     if (!copy) continue;
     read.push_back(std::move(copy));
     if (!retirement_.retire(ino))
-      log::warn("node {} was hot and open: those who read it find its end, not an error", ino.value());
+      log::warn("node {} was hot and open: its readers get end-of-file instead of an error", ino.value());
   }
   if (!read.empty()) std::this_thread::sleep_for(kReadsUnderWay);
 }
@@ -230,7 +230,7 @@ void HotImages::make_hot(Ino ino, const ImagePtr& image) {
   Lock lock(mutex_);
   image->awaited = false;
   if (!made) {
-    log::debug("node {} is not made hot: {}", ino.value(), describe(made.error()));
+    log::debug("cannot make node {} hot: {}", ino.value(), describe(made.error()));
     image->not_before = Clock::now() + kRetry;
     return;
   }
@@ -285,7 +285,7 @@ Status HotImages::reserve(std::uint64_t bytes) {
   }
   const std::uint64_t in_use = used_ - idle_bytes, most = options_.hot_memory;
   if (bytes > most || in_use > most - bytes || copies - idle.size() >= kMostCopies)
-    return fail(Errc::no_memory, "its " + std::to_string(bytes) + " bytes do not fit beside what is in use");
+    return fail(Errc::no_memory, "its " + std::to_string(bytes) + " bytes do not fit into the memory left for hot images");
   std::sort(idle.begin(), idle.end(), [](const Image* a, const Image* b) { return a->idle_since < b->idle_since; });
   for (auto next = idle.begin(); used_ > most - bytes || copies >= kMostCopies; ++next, --copies)
     dropped.push_back(take_copy(**next));
@@ -300,7 +300,7 @@ std::vector<HotImages::CopyPtr> HotImages::forget_idle() {
     const auto current = next++;
     Image& image = *current->second;
     if (image.copy && image.hot == 0 && now - image.idle_since >= options_.hot_idle) {
-      log::info("node {} is not hot any more: nobody has it open", current->first.value());
+      log::info("node {} is no longer hot: it is not open", current->first.value());
       dropped.push_back(take_copy(image));
     }
     const bool is_in_use = image.copy || image.awaited || image.uses() > 0;

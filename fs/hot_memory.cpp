@@ -11,7 +11,7 @@ namespace rekeyfs::fs {
 namespace {
 
 constexpr std::uint64_t kHugePage = 2u << 20;  // x86-64
-constexpr char kDoing[] = "make a file system in memory";
+constexpr char kDoing[] = "create a file system in memory";
 
 }  // namespace
 
@@ -46,9 +46,9 @@ Result<HotMemory> HotMemory::create(std::uint64_t bytes) {
 
 Result<HotFile> HotMemory::make_file(std::uint64_t size) const {
   HotFile file(Descriptor(::openat(root_.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
-  if (file.descriptor() < 0) return fail(error_from_errno(errno, "make a file for a hot image"));
+  if (file.descriptor() < 0) return fail(error_from_errno(errno, "create a file for a hot image"));
   if (::ftruncate(file.descriptor(), static_cast<off_t>(size)) != 0)
-    return fail(error_from_errno(errno, "make a file for a hot image"));
+    return fail(error_from_errno(errno, "create a file for a hot image"));
   return file;
 }
 

@@ -90,12 +90,12 @@ class Mounted {
     if (!mount(session, mountpoint))
       return fail(Errc::io,
                   "cannot mount at " + mountpoint +
-                      ": the lines above say why; check that /dev/fuse can be opened, that the mount point is "
-                      "yours, and for allow_other that /etc/fuse.conf has user_allow_other");
+                      ": the lines above say why; check that /dev/fuse can be opened, that you own the mount "
+                      "point, and for allow_other that /etc/fuse.conf has user_allow_other");
     auto mounted = std::unique_ptr<Mounted>(new Mounted(session));
     const fuse_custom_io io{.writev = send, .read = receive, .splice_receive = nullptr, .splice_send = nullptr};
     if (fuse_session_custom_io(session, &io, fuse_session_fd(session)) != 0)
-      return fail(Errc::no_memory, "cannot set up the session at " + mountpoint);
+      return fail(Errc::no_memory, "out of memory for the session at " + mountpoint);
     return mounted;
   }
   ~Mounted() { fuse_session_unmount(session_); }
@@ -153,7 +153,7 @@ class Attendant {
   void stop() {
     if (unmount_if_unused(mountpoint_)) return;  // the loop finds its device gone and ends
     if (loop_ended_.load()) return;              // somebody else was faster
-    log::warn("{} is in use: detaching it, what still uses it gets errors", mountpoint_);
+    log::warn("{} is in use: it is detached, and the processes that use it get errors", mountpoint_);
     write_back(mountpoint_, paths_open_for_writing());
     context_.hot.withdraw_all();
     context_.notifier.stop();  // one that waits for a request would wait for ever once nothing is served
@@ -194,7 +194,7 @@ int loop(fuse_session* session, unsigned threads) {
 
 Result<std::string> resolve(const std::string& path) {
   const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
-  if (!resolved) return fail(error_from_errno(errno, "look at the mount point " + path));
+  if (!resolved) return fail(error_from_errno(errno, "examine the mount point " + path));
   return std::string(resolved.get());
 }
 

@@ -26,11 +26,11 @@ Status check_mountpoint(const std::string& mountpoint) {
   // Asked for anew, because the kernel remembers the attributes of a mount longer than its daemon may live.
   if (::statx(AT_FDCWD, mountpoint.c_str(), AT_STATX_FORCE_SYNC, STATX_TYPE, &status) < 0) {
     if (errno == ENOTCONN)
-      return fail(Errc::busy, mountpoint + " is a mount whose daemon is gone; run fusermount3 -u " + mountpoint +
+      return fail(Errc::busy, mountpoint + " is a mount whose daemon has ended; run fusermount3 -u " + mountpoint +
                                   " and mount again");
     if (errno == ENOENT)
       return fail(Errc::not_found, mountpoint + " does not exist; create the directory with mkdir " + mountpoint);
-    return fail(error_from_errno(errno, "look at the mount point " + mountpoint));
+    return fail(error_from_errno(errno, "examine the mount point " + mountpoint));
   }
   if (!S_ISDIR(status.stx_mode))
     return fail(Errc::not_directory, mountpoint + " is not a directory; give a directory to mount on");
@@ -38,7 +38,7 @@ Status check_mountpoint(const std::string& mountpoint) {
   const std::string absolute = absolute_path(mountpoint);
   if (std::any_of(mounts.begin(), mounts.end(),
                   [&](const MountEntry& mount) { return mount.is_rekeyfs() && mount.mountpoint == absolute; }))
-    return fail(Errc::busy, "a store is mounted at " + mountpoint + " already; run rekeyfs umount " + mountpoint +
+    return fail(Errc::busy, "a store is already mounted at " + mountpoint + "; run rekeyfs umount " + mountpoint +
                                 " first, or mount elsewhere");
   return {};
 }

@@ -30,7 +30,7 @@ void make_directory(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t 
 
 void make_node(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t) {
   answer(req, "mknod", parent, [&](Context& context) -> Result<fuse_entry_param> {
-    if (!S_ISREG(mode)) return fail(Errc::not_permitted, "a store holds no devices, pipes or sockets");
+    if (!S_ISREG(mode)) return fail(Errc::not_permitted, "rekeyfs does not support devices, pipes and sockets");
     RK_TRY_ASSIGN(auto created,
                   context.engine.files().create(Ino{parent}, name, mode & kPermissions, O_WRONLY, caller_of(req)));
     RK_TRY(context.engine.files().flush(*created.file));  // nobody has it open: it is complete as it is
@@ -73,7 +73,7 @@ Result<RenameMode> to_rename(unsigned flags) {
     case RENAME_EXCHANGE:
       return RenameMode::exchange;
     default:
-      return fail(Errc::invalid, "this way of renaming is not known");
+      return fail(Errc::invalid, "this rename flag is not supported");
   }
 }
 

@@ -31,7 +31,7 @@ static_assert(sizeof(OpenReply) == sizeof(fuse_open_out));
 Result<BackingFile> BackingFile::create(int device, int descriptor) {
   BackingMap map{.descriptor = descriptor, .flags = 0, .padding = 0};
   const int number = ::ioctl(device, kOpenBacking, &map);
-  if (number <= 0) return fail(error_from_errno(errno, "let the kernel read from a file of the daemon"));
+  if (number <= 0) return fail(error_from_errno(errno, "register a file for FUSE passthrough"));
   return BackingFile(device, number);
 }
 

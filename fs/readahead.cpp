@@ -15,11 +15,11 @@ void raise_readahead(const std::string& device) {
   const std::string path = "/sys/class/bdi/" + device + "/read_ahead_kb";
   const Descriptor descriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!descriptor) {
-    log::debug("readahead stays as it is: cannot open {}: {}", path, std::strerror(errno));
+    log::debug("cannot raise readahead: open {}: {}", path, std::strerror(errno));
     return;
   }
   if (::write(descriptor.get(), kKibibytes, sizeof(kKibibytes) - 1) < 0)
-    log::debug("readahead stays as it is: cannot write {}: {}", path, std::strerror(errno));
+    log::debug("cannot raise readahead: write {}: {}", path, std::strerror(errno));
 }
 
 }  // namespace rekeyfs::fs

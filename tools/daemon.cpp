@@ -54,8 +54,8 @@ Outcome<ExitCode> exit_code_of_child(pid_t child) {
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status)) return static_cast<ExitCode>(WEXITSTATUS(status));
-  return fail(ExitCode::failure, "the daemon was ended by signal " + std::to_string(WTERMSIG(status)) +
-                                     " before the mount was ready; its log may say why");
+  return fail(ExitCode::failure, "signal " + std::to_string(WTERMSIG(status)) +
+                                     " ended the daemon before the mount was ready; see the daemon's log");
 }
 
 }  // namespace

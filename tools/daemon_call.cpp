@@ -29,7 +29,7 @@ bool is_fuse(int directory) {
 
 tl::unexpected<Failure> refused_call(const std::string& path) {
   if (errno == ENOTTY || errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP) return not_mounted(path);
-  return tl::unexpected<Failure>(error_from_errno(errno, "ask the daemon behind " + path));
+  return tl::unexpected<Failure>(error_from_errno(errno, "send a request to the daemon of " + path));
 }
 
 Outcome<void> send(int directory, const std::string& path, const std::string& text) {

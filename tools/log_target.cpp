@@ -50,7 +50,7 @@ Outcome<void> log_to_file(const std::string& path) {
     use({prepared(std::move(file), spdlog::level::info, kStamped), warnings_on_stderr()});
     return {};
   } catch (const spdlog::spdlog_ex& exception) {
-    return fail(ExitCode::usage, "the log cannot be written to " + path + ": " + exception.what());
+    return fail(ExitCode::usage, "cannot write the log to " + path + ": " + exception.what());
   }
 }
 

@@ -58,10 +58,10 @@ Outcome<ExitCode> run_command(int count, char** arguments) {
     app.exit(asked);
     return ExitCode::ok;
   } catch (const CLI::ParseError& error) {
-    return fail(ExitCode::usage, std::string(error.what()) + "; see rekeyfs --help, or --help after the command");
+    return fail(ExitCode::usage, std::string(error.what()) + "; see rekeyfs --help or rekeyfs COMMAND --help");
   }
   if (!chosen.any())
-    return fail(ExitCode::usage, "no command was given; rekeyfs --help lists them, rekeyfs key --help those for keys");
+    return fail(ExitCode::usage, "a command is missing; rekeyfs --help lists the commands, rekeyfs key --help the commands for keys");
   return chosen.run();
 }
 
@@ -88,7 +88,7 @@ int main(int count, char** arguments) {
   try {
     return rekeyfs::tools::run(count, arguments);
   } catch (const std::exception& exception) {  // an answer of another version of the daemon, or no memory
-    std::fprintf(stderr, "rekeyfs: unexpected: %s\n", exception.what());
+    std::fprintf(stderr, "rekeyfs: unexpected error: %s\n", exception.what());
     return static_cast<int>(rekeyfs::tools::ExitCode::failure);
   }
 }

@@ -10,7 +10,7 @@ namespace rekeyfs::tools {
 namespace {
 
 constexpr const char* kUsage =
-    "the mount helper takes: mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t rekeyfs]; by hand, use rekeyfs mount";
+    "usage: mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t rekeyfs]; by hand, use rekeyfs mount";
 
 }  // namespace
 
@@ -32,7 +32,7 @@ Outcome<MountRequest> parse_mount_helper(int count, char** arguments) {
     if (option == 'f') request.only_check = true;
     if (option == 'N') request.mount_namespace = optarg;
     if (option == 't' && std::string_view(optarg) != "rekeyfs")
-      return fail(ExitCode::usage, "the type rekeyfs has no kinds, such as " + std::string(optarg) + "; mount -t rekeyfs");
+      return fail(ExitCode::usage, "the file system type " + std::string(optarg) + " is unknown; use -t rekeyfs");
   }
   if (count - optind != 2) return fail(ExitCode::usage, kUsage);
   request.store = arguments[optind];

@@ -118,7 +118,7 @@ Outcome<bool> set_hot(MountOptionList& list, std::string_view option) {
   if (name != "hot_idle") return false;
   const auto seconds = number(value, "");
   if (!seconds || *seconds > kMostIdleSeconds)
-    return fail(ExitCode::usage, "the mount option hot_idle needs seconds, a day's at most: hot_idle=60");
+    return fail(ExitCode::usage, "the mount option hot_idle needs seconds, at most 86400: hot_idle=60");
   list.hot_idle = std::chrono::seconds(*seconds);
   return true;
 }
@@ -138,10 +138,10 @@ Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOptio
   }
   if (list.key_file && list.passphrase_file)
     return fail(ExitCode::usage,
-                "key_file and passphrase_file exclude each other; a store is unlocked with one of them");
+                "the mount options key_file and passphrase_file exclude each other; give one of them");
   if (list.hot_memory > 0 && list.writeback_cache)
     return fail(ExitCode::usage,
-                "hot and writeback_cache exclude each other; the kernel passes no reads through with both");
+                "the mount options hot and writeback_cache exclude each other; the kernel has no passthrough with writeback_cache");
   return list;
 }
 

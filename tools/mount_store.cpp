@@ -40,7 +40,7 @@ Outcome<void> merge_unlock(MountRequest& request) {
   if (request.options.key_file) unlock.key_file = *request.options.key_file;
   if (request.options.passphrase_file) unlock.passphrase_file = *request.options.passphrase_file;
   if (!unlock.key_file.empty() && !unlock.passphrase_file.empty())
-    return fail(ExitCode::usage, "a key file and a passphrase file are given; a store is unlocked with one of them");
+    return fail(ExitCode::usage, "--key-file and --passphrase-file exclude each other; give one of them");
   return {};
 }
 
@@ -56,7 +56,7 @@ Outcome<void> check_places(MountRequest& request) {
   RK_TRY_ASSIGN(request.mountpoint, absolute_path(request.mountpoint));
   if (is_inside(request.mountpoint, request.store) || is_inside(request.store, request.mountpoint))
     return fail(ExitCode::bad_mountpoint, "the mount point " + request.mountpoint + " and the store " + request.store +
-                                              " are one inside the other; mount it on a directory elsewhere");
+                                              " are nested; choose a mount point outside the store");
   return {};
 }
 
@@ -90,7 +90,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   Status served = fs::serve(*engine, mount, [&] {
     mounted = true;
     if (Outcome<void> refused = refuse_system_calls(); !refused)  // a kernel without filters mounts all the same
-      log::warn("the daemon goes on without a filter of system calls: {}", refused.error().message);
+      log::warn("the daemon runs without its system call filter: {}", refused.error().message);
     log::info("mounted {} on {}", request.store, request.mountpoint);
     ready();
   });
@@ -98,7 +98,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   if (!served && !mounted) return fail(ExitCode::bad_mountpoint, describe(served.error()));
   RK_TRY(served);
   RK_TRY(closed);
-  log::info("unmounted {}; the store {} is free", request.mountpoint, request.store);
+  log::info("unmounted {}; the store {} is closed", request.mountpoint, request.store);
   return {};
 }
 
@@ -118,7 +118,7 @@ Outcome<ExitCode> mount_store(MountRequest request) {
   RK_TRY(merge_unlock(request));
   RK_TRY(check_places(request));
   if (request.options.hot_memory > 0 && geteuid() != 0)
-    return fail(ExitCode::usage, "hot images need root: mount as root, or without the option hot");
+    return fail(ExitCode::usage, "the mount option hot needs root: mount as root or without it");
   RK_TRY_ASSIGN(Credential unlocked, credential_for(request.store, request.unlock));
   if (request.only_check) return ExitCode::ok;
   std::error_code ignored;  // only an unreadable working directory has no absolute form, and opening then says so

@@ -84,11 +84,11 @@ Outcome<SecretBytes> ask_secret(const std::string& question) {
   Descriptor terminal(open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
   if (!terminal)
     return fail(ExitCode::wrong_secret,
-                "there is no terminal to ask for the passphrase on; give --passphrase-file FILE or --key-file FILE "
+                "cannot ask for the passphrase without a terminal; give --passphrase-file FILE or --key-file FILE "
                 "(mount options passphrase_file=FILE, key_file=FILE)");
   say(terminal.get(), question);
   SecretBytes line = read_silent_line(terminal.get());
-  if (line.empty()) return fail(ExitCode::wrong_secret, "no passphrase was typed; run the command again");
+  if (line.empty()) return fail(ExitCode::wrong_secret, "the passphrase is empty; run the command again");
   return line;
 }
 

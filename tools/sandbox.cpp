@@ -92,13 +92,13 @@ Outcome<void> drop_privileges(const std::string& store) {
   for (const unsigned capability : kept)
     capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
   if (capng_apply(CAPNG_SELECT_CAPS) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-    return tl::unexpected<Failure>(error_from_errno(errno, "give up capabilities"));
+    return tl::unexpected<Failure>(error_from_errno(errno, "drop capabilities"));
   return {};
 }
 
 Outcome<void> refuse_system_calls() {
   if (!is_roots()) return {};
-  if (const int error = load_filter()) return tl::unexpected<Failure>(error_from_errno(error, "filter system calls"));
+  if (const int error = load_filter()) return tl::unexpected<Failure>(error_from_errno(error, "load the system call filter"));
   return {};
 }
 

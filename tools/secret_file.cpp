@@ -55,7 +55,7 @@ Outcome<void> sync_parent(const std::string& path) {
   std::filesystem::path parent = std::filesystem::path(path).parent_path();
   Descriptor directory(open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory || fsync(directory.get()) != 0)
-    return tl::unexpected<Failure>(error_from_errno(errno, "make " + path + " durable"));
+    return tl::unexpected<Failure>(error_from_errno(errno, "sync the directory of " + path));
   return {};
 }
 
@@ -64,7 +64,7 @@ Outcome<void> make_directories(const std::filesystem::path& directory) {
   if (directory.empty() || stat(directory.c_str(), &facts) == 0) return {};
   RK_TRY(make_directories(directory.parent_path()));
   if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
-    return tl::unexpected<Failure>(error_from_errno(errno, "make the directory " + directory.string()));
+    return tl::unexpected<Failure>(error_from_errno(errno, "create the directory " + directory.string()));
   return sync_parent(directory);
 }
 
@@ -85,7 +85,7 @@ Outcome<NewKeyFile> NewKeyFile::make_if_missing(const std::string& path) {
   RK_TRY(make_directories(std::filesystem::path(path).parent_path()));
   Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file && errno == EEXIST) return NewKeyFile({});
-  if (!file) return tl::unexpected<Failure>(error_from_errno(errno, "make the key file " + path));
+  if (!file) return tl::unexpected<Failure>(error_from_errno(errno, "create the key file " + path));
   NewKeyFile made(path);
   RK_TRY(write_random(file.get(), path));
   RK_TRY(sync_parent(path));

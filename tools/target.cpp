@@ -87,8 +87,8 @@ bool is_directory(const std::string& path) {
 tl::unexpected<Failure> neither(const std::string& path) {
   return fail(ExitCode::not_mounted,
               path +
-                  " is neither in a rekeyfs mount nor a store; name a path inside a mount, or a store that "
-                  "is not mounted (rekeyfs init makes one)");
+                  " is neither in a rekeyfs mount nor a store; give a path inside a mount, or a store that "
+                  "is not mounted (rekeyfs init creates one)");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ Outcome<Credential> ask_new_passphrase() {
   RK_TRY_ASSIGN(Credential first, ask_passphrase("New passphrase of the store: "));
   RK_TRY_ASSIGN(Credential second, ask_passphrase("The same again: "));
   if (first.expose_bytes() != second.expose_bytes())
-    return fail(ExitCode::wrong_secret, "the two passphrases differ; nothing was made, run the command again");
+    return fail(ExitCode::wrong_secret, "the two passphrases differ; no store was created: run the command again");
   return first;
 }
 

@@ -20,7 +20,7 @@ Outcome<uid_t> user_named(const std::string& name_or_number) {
   if (const auto [rest, error] = std::from_chars(name_or_number.data(), end, number);
       error == std::errc{} && rest == end && number != static_cast<uid_t>(-1))
     return number;
-  return fail(ExitCode::usage, "there is no user " + name_or_number + ": give a name that `getent passwd` knows, or a number");
+  return fail(ExitCode::usage, "the user " + name_or_number + " does not exist: give a name from `getent passwd` or a user id");
 }
 
 }  // namespace rekeyfs::tools

@@ -144,7 +144,7 @@ ExitCode verdict(const json& answer) {
   }
   if (code == ExitCode::ok && answer.value("status", "") == "error") {
     code = ExitCode::replication_failed;
-    report({code, "the image is in error; rekeyfs info says why"});
+    report({code, "the replication of the image failed; rekeyfs info shows the reason"});
   }
   return code;
 }

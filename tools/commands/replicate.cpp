@@ -60,7 +60,7 @@ Outcome<Source> open_source(const std::string& path) {
   // O_NONBLOCK: a pipe of that name must not keep us waiting.
   source.file = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!source.file || fstat(source.file.get(), &source.facts) != 0) return failed_to("open " + path);
-  if (!S_ISREG(source.facts.st_mode)) return fail(ExitCode::usage, path + " is not an image: name a regular file");
+  if (!S_ISREG(source.facts.st_mode)) return fail(ExitCode::usage, path + " is not an image: give a regular file");
   RK_TRY(call_daemon(source.file.get(), path, {{"command", "session"}}));
   return source;
 }
@@ -80,7 +80,7 @@ Outcome<Place> find_place(const std::string& target, const Source& source) {
   const std::filesystem::path given(target);
   Place place;
   place.name = into ? source.name : given.filename().string();
-  if (place.name.empty()) return fail(ExitCode::not_found, "there is no directory " + target);
+  if (place.name.empty()) return fail(ExitCode::not_found, "the directory " + target + " does not exist");
   const std::string directory = into ? target : given.has_parent_path() ? given.parent_path().string() : ".";
   RK_TRY_ASSIGN(place.directory_path, absolute_path(directory));
   place.directory = Descriptor(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));

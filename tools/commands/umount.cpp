@@ -32,7 +32,7 @@ Outcome<std::string> mountpoint_of(const std::string& path) {
   RK_TRY_ASSIGN(std::string mountpoint, absolute_path(path));
   RK_TRY_ASSIGN(std::optional<Mount> mount, mount_at(mountpoint));
   if (!mount)
-    return fail(ExitCode::not_mounted, path + " is not a mount point; name the directory that the store is mounted on");
+    return fail(ExitCode::not_mounted, path + " is not a mount point; give the directory that the store is mounted on");
   if (!mount->is_rekeyfs())
     return fail(ExitCode::not_mounted,
                 path + " is a mount of type " + mount->type + ", not a rekeyfs mount; use umount(8)");
@@ -57,7 +57,7 @@ Outcome<std::optional<Daemon>> prepare_daemon(const std::string& mountpoint) {
   if (!root && errno == ENOTCONN) return std::nullopt;
   if (!root && errno == EACCES)
     return fail(ExitCode::denied,
-                mountpoint + " was mounted by another user and is not open to others; unmount it as that user");
+                mountpoint + " was mounted by another user without allow_other; unmount it as that user");
   if (!root) return unreachable(errno, mountpoint);
   RK_TRY_ASSIGN(nlohmann::json session, call_daemon(root.get(), mountpoint, {{"command", "session"}}));
   RK_TRY_ASSIGN(ProcessHandle process, ProcessHandle::open(session.at("pid").get<pid_t>()));
@@ -68,9 +68,9 @@ tl::unexpected<Failure> busy(const std::string& mountpoint) {
   std::string who;
   for (const Holder& holder : holders_of(mountpoint))
     who += (who.empty() ? "" : ", ") + holder.command + " (process " + std::to_string(holder.process) + ")";
-  if (who.empty()) who = "a process that this user cannot see, or another mount below it";
+  if (who.empty()) who = "a process of another user, or a mount below it";
   return fail(ExitCode::busy,
-              mountpoint + " is in use by " + who + "; nothing was detached: end what uses it, then unmount again");
+              mountpoint + " is in use by " + who + ", and was not unmounted: end that use, then run rekeyfs umount again");
 }
 
 Outcome<void> unmount_as_root(const std::string& mountpoint) {
@@ -109,14 +109,14 @@ Outcome<void> unmount_as_user(const std::string& mountpoint) {
 // The daemon makes everything durable before it ends, however long that takes.
 Outcome<void> wait_for_end(const ProcessHandle& daemon) {
   if (!daemon.ended_within(kSilence)) {
-    if (isatty(STDERR_FILENO)) std::fputs("rekeyfs: unmounted; waiting for everything to be durable\n", stderr);
+    if (isatty(STDERR_FILENO)) std::fputs("rekeyfs: unmounted; waiting until all data is durable\n", stderr);
     while (!daemon.ended_within(milliseconds(60'000))) {
     }
   }
   std::optional<int> code = daemon.exit_code();
   if (code.value_or(0) != 0)
     return fail(ExitCode::not_durable, "unmounted, but the daemon ended with code " + std::to_string(*code) +
-                                           ": the latest changes may not be durable; its log says why");
+                                           ": the latest changes may not be durable; see the daemon's log");
   return {};
 }
 
