@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "engine/base/child_process.h"
+#include "engine/base/descriptor.h"
 #include "engine/base/exceptions.h"
 #include "engine/base/pipe.h"
 #include "engine/base/read.h"
@@ -41,14 +42,14 @@ Status load_epochs(const LmdbReadTxn& txn, const RecordSeal& seal, Epochs& epoch
 
 // Its pages, without LMDB; mapped, so that memory does not grow with the file.
 Status verify_pages(const std::string& directory) {
-  const int fd = open((directory + "/data.mdb").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  const Descriptor file(open((directory + "/data.mdb").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat facts {};
-  if (fd < 0 || fstat(fd, &facts) != 0) return fail(error_from_errno(errno, "open the catalog"));
+  if (!file || fstat(file.get(), &facts) != 0) return fail(error_from_errno(errno, "open catalog/data.mdb"));
   if (!S_ISREG(facts.st_mode)) return fail(Errc::corrupt, "catalog/data.mdb is not a regular file");
   const auto size = static_cast<std::size_t>(facts.st_size);
   if (size == 0) return fail(Errc::corrupt, "catalog/data.mdb is empty");
-  void* const bytes = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-  if (bytes == MAP_FAILED) return fail(error_from_errno(errno, "read the catalog"));
+  void* const bytes = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
+  if (bytes == MAP_FAILED) return fail(error_from_errno(errno, "map catalog/data.mdb"));
   return LmdbPages({static_cast<const char*>(bytes), size}).verify();  // the process ends soon
 }
 
