@@ -57,7 +57,7 @@ void send(fuse_req_t req, const CreatedFile& created) {
 }
 
 void send(fuse_req_t req, const IoctlAnswer& answer) {
-  fuse_reply_ioctl(req, answer.result, answer.out.data(), answer.out.size());
+  fuse_reply_ioctl(req, 0, answer.out.data(), answer.out.size());
 }
 
 void send_error(fuse_req_t req, const char* operation, fuse_ino_t ino, const Error& error) {

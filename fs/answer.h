@@ -44,7 +44,6 @@ struct CreatedFile {
   fuse_file_info info;
 };
 struct IoctlAnswer {
-  int result;  // or -errno
   std::string out;
 };
 

@@ -1,6 +1,5 @@
 // Operations on attributes: stat, chmod and their like, extended attributes, statfs, and the commands' ioctl.
 
-#include <cerrno>
 #include <cstring>
 #include <string_view>
 
@@ -139,7 +138,7 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   const nlohmann::json result = serve_command(context.engine, caller_of(req), handle.ino, parsed, handle.file);
   context.notifier.settle();  // a key that was disabled: its images' pages have to be gone
   handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  return IoctlAnswer{.result = 0, .out = {}};
+  return IoctlAnswer{};
 }
 
 Result<IoctlAnswer> fetch(KeptAnswer& answer, std::string_view in) {
@@ -150,14 +149,16 @@ Result<IoctlAnswer> fetch(KeptAnswer& answer, std::string_view in) {
   reply.total = static_cast<std::uint32_t>(piece.total);
   reply.size = static_cast<std::uint32_t>(piece.text.size());
   piece.text.copy(reply.text, piece.text.size());
-  return IoctlAnswer{.result = 0, .out = std::string(reinterpret_cast<const char*>(&reply), sizeof(reply))};
+  return IoctlAnswer{std::string(reinterpret_cast<const char*>(&reply), sizeof(reply))};
 }
 
 void control(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info* info, unsigned flags,
              const void* in, std::size_t in_size, std::size_t) {
   answer(req, "ioctl", ino, [&](Context& context) -> Result<IoctlAnswer> {
     const std::string_view bytes(static_cast<const char*>(in), in_size);
-    if (command != RK_IOC_CALL && command != RK_IOC_FETCH) return IoctlAnswer{.result = -ENOTTY, .out = {}};
+    // As the request's error, not as an ioctl's result: the kernel's own ioctls (lsattr) take a result without the bytes
+    // that they expect for EIO.
+    if (command != RK_IOC_CALL && command != RK_IOC_FETCH) return fail(Errc::unknown_command);
     const Through handle = through(Ino{ino}, *info, flags & FUSE_IOCTL_DIR);
     return command == RK_IOC_CALL ? call(context, req, handle, bytes) : fetch(handle.answer, bytes);
   });

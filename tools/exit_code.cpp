@@ -80,6 +80,7 @@ ExitCode exit_code_of(Errc code) {
     case Errc::bad_handle:
     case Errc::no_memory:
     case Errc::too_many_files:
+    case Errc::unknown_command:
       return ExitCode::failure;
   }
   return ExitCode::failure;

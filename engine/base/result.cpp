@@ -46,6 +46,7 @@ constexpr std::array kRows{
     Row{Errc::wrong_version, EPROTONOSUPPORT, "unknown format version"},
     Row{Errc::no_memory, ENOMEM, "out of memory"},
     Row{Errc::too_many_files, EMFILE, "too many open files"},
+    Row{Errc::unknown_command, ENOTTY, "unknown command"},
 };
 
 }  // namespace

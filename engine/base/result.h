@@ -46,6 +46,7 @@ enum class Errc : std::uint8_t {
   wrong_version,     // EPROTONOSUPPORT: a store of a format this program does not know
   no_memory,         // ENOMEM
   too_many_files,    // EMFILE
+  unknown_command,   // ENOTTY: an ioctl that is not one of ours
 };
 
 struct Error {
