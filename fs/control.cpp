@@ -214,7 +214,10 @@ Result<json> sync(const Call& call) {
 
 Result<json> progress_of(const Call& call, const Attributes& node) {
   RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.reports().replications(node.ino));
-  json answer{{"kind", kind_text(node.kind)}, {"replications", array_of(replications)}};
+  const Status background = call.engine.reports().background();
+  json answer{{"kind", kind_text(node.kind)},
+              {"replications", array_of(replications)},
+              {"stopped", background ? json(nullptr) : text(describe(background.error()))}};
   if (node.kind == NodeKind::image) {
     RK_TRY_ASSIGN(std::string status, call.engine.names().getxattr(node.ino, "user.rekeyfs.status"));
     answer["status"] = std::move(status);

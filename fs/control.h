@@ -13,7 +13,8 @@
 //   sync                     nothing: every change so far is durable
 //   status      [name]       progress, path, and refusals: the latest below it, read_only: why the store
 //                            takes no changes since a sync failed, else null
-//   progress    [name]       kind, status (an image's), replications at or below it
+//   progress    [name]       kind, status (an image's), replications at or below it, stopped: why nothing goes on in
+//                            the background, else null
 //   state       path         status of an image below the directory, by its path in the store
 //   info        [name]       everything about one node; of the root also store, space, read_only and unknown_features
 //   key-create  alias        the new key; the caller owns it

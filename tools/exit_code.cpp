@@ -26,6 +26,7 @@ constexpr std::array kRows{
     ExitCodeRow{ExitCode::no_space, "no space is left"},
     ExitCodeRow{ExitCode::refused, "a rule of the store forbids the operation"},
     ExitCodeRow{ExitCode::not_durable, "unmounted, but the latest changes may not be durable (umount)"},
+    ExitCodeRow{ExitCode::stopped, "the store is read-only: what is waited for does not go on (--wait, --watch)"},
 };
 
 }  // namespace

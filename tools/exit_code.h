@@ -31,6 +31,7 @@ enum class ExitCode : int {
   no_space = 17,
   refused = 18,
   not_durable = 19,
+  stopped = 20,
 };
 
 struct ExitCodeRow {

@@ -33,8 +33,17 @@ bool replicates(const json& answer) {
   return std::any_of(list.begin(), list.end(), [](const json& one) { return one.value("state", "") == "replicating"; });
 }
 
-bool is_over(const json& answer, Until until) {
+// Why nothing that is waited for goes on; null if it does.
+json stopped(const json& answer) {
+  return answer.value("stopped", json());
+}
+
+bool is_reached(const json& answer, Until until) {
   return until == Until::settled ? has_settled(answer) : !replicates(answer);
+}
+
+bool is_over(const json& answer, Until until) {
+  return is_reached(answer, until) || !stopped(answer).is_null();
 }
 
 // Where it goes: bars in place on a terminal, lines one after the other otherwise.
@@ -135,7 +144,7 @@ bool has_settled(const json& answer) {
   return status == "normal" || status == "error";
 }
 
-ExitCode verdict(const json& answer) {
+ExitCode verdict(const json& answer, Until until) {
   ExitCode code = ExitCode::ok;
   for (const Progress& progress : progress_list_of(answer)) {
     if (!progress.failed()) continue;
@@ -146,6 +155,11 @@ ExitCode verdict(const json& answer) {
     code = ExitCode::replication_failed;
     report({code, "the replication of the image failed; rekeyfs info shows the reason"});
   }
+  if (code == ExitCode::ok && !is_reached(answer, until) && !stopped(answer).is_null()) {
+    code = ExitCode::stopped;
+    report({code, stopped(answer).get<std::string>() +
+                      "; what is waited for goes on when the store is mounted to be written to"});
+  }
   return code;
 }
 
@@ -154,7 +168,7 @@ Outcome<json> wait_until_settled(Target& target, Interrupt& interrupt) {
   Clock::time_point start = Clock::now();
   while (true) {
     RK_TRY_ASSIGN(json answer, target.call({{"command", "progress"}}));
-    if (has_settled(answer)) return answer;
+    if (is_over(answer, Until::settled)) return answer;
     auto waited = std::chrono::duration_cast<milliseconds>(Clock::now() - start);
     if (interrupt.came_within(std::clamp(waited / 50, kShortestPause, kLongestPause))) return interrupted();
   }

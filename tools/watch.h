@@ -12,11 +12,12 @@ namespace rekeyfs::tools {
 // Both take an answer to the command "status" or "progress".
 // Does anything still go on that --wait waits for? An image has settled when it is normal or in error.
 bool has_settled(const nlohmann::json& answer);
-// ExitCode::replication_failed if one is in error, and each is reported.
-ExitCode verdict(const nlohmann::json& answer);
-
 // When to stop looking.
 enum class Until { nothing_replicates, settled };
+
+// ExitCode::replication_failed if one is in error, and each is reported. ExitCode::stopped if what
+// was waited for has not come, and will not, because nothing goes on on a read-only store.
+ExitCode verdict(const nlohmann::json& answer, Until until);
 
 // All return the last answer, or ExitCode::failure when the interrupt came. Silent:
 Outcome<nlohmann::json> wait_until_settled(Target& target, Interrupt& interrupt);

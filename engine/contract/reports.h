@@ -22,6 +22,8 @@ class Reports {
   virtual Status health() = 0;
   // Features of the store that this program does not know, and can do without: "compat 3".
   virtual std::vector<std::string> unknown_features() = 0;
+  // Errc::read_only, and why, if nothing goes on in the background: no replication, no examination of images.
+  virtual Status background() = 0;
   virtual Result<Space> space() = 0;
   virtual Result<NodeInfo> info(Ino ino) = 0;
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, by path

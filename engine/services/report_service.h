@@ -24,6 +24,7 @@ class ReportService final : public Reports {
 
   Status health() override { return store_.health().is_sound(); }
   std::vector<std::string> unknown_features() override { return store::unknown_flags(store_.features()); }
+  Status background() override { return store_.may_write(); }
   Result<Space> space() override;
   Result<NodeInfo> info(Ino ino) override;
   Result<std::vector<Replication>> replications(Ino under) override;

@@ -83,6 +83,23 @@ class States(TestCase):
         self.assertEqual(self.store.status(self.one / "replica"), "normal")
         self.assertEqual(rekeyfs("status", "--wait", self.one / "absent", check=False).returncode, 14)
 
+    def test_waiting_on_a_read_only_mount_ends(self):
+        source = self.store.original("original", SIZE)
+        run("cp", source, self.plain / "image")
+        with self.store.replicating(self.plain / "image", self.one / "replica"):
+            (self.plain / "fresh").write_bytes(b"not examined yet")
+            self.store.kill9()
+        self.store.mount_arguments = ("-o", "ro")
+        self.store.mount()
+        for path in self.mnt, self.one / "replica", self.plain / "fresh":
+            for option in "--wait", "--watch":
+                done = rekeyfs("status", option, path, check=False, timeout=20)
+                self.assertEqual((done.returncode, "mounted to be written to" in done.stderr),
+                                 (0, False) if (option, path) == ("--watch", self.plain / "fresh") else (20, True),
+                                 (path, option, done))
+        self.assertEqual(rekeyfs("status", "--wait", self.plain / "image").returncode, 0)
+        self.assertIn("mounted read-only", json.loads(rekeyfs("status", "--json", self.mnt).stdout)["stopped"])
+
 
 @needs_root
 class OnASmallDisk(unittest.TestCase):

@@ -70,11 +70,11 @@ TEST(WatchTest, ADirectoryHasSettledWhenNothingReplicates) {
 }
 
 TEST(WatchTest, TheVerdictIsBadIfOneIsInError) {
-  EXPECT_EQ(verdict(directory({})), ExitCode::ok);
-  EXPECT_EQ(verdict(image("normal")), ExitCode::ok);
-  EXPECT_EQ(verdict(directory({replication("/x", "replicating"), replication("/y", "error")})),
+  EXPECT_EQ(verdict(directory({}), Until::settled), ExitCode::ok);
+  EXPECT_EQ(verdict(image("normal"), Until::settled), ExitCode::ok);
+  EXPECT_EQ(verdict(directory({replication("/x", "replicating"), replication("/y", "error")}), Until::settled),
             ExitCode::replication_failed);
-  EXPECT_EQ(verdict(json{{"kind", "image"}, {"status", "error"}, {"replications", json::array()}}),
+  EXPECT_EQ(verdict(json{{"kind", "image"}, {"status", "error"}, {"replications", json::array()}}, Until::settled),
             ExitCode::replication_failed);
 }
 
@@ -83,6 +83,23 @@ TEST(WatchTest, WaitsThroughEveryStateUpToTheLast) {
   Interrupt interrupt;
   EXPECT_EQ(wait_until_settled(target, interrupt).value(), image("normal"));
   EXPECT_EQ(target.left(), 0U);
+}
+
+json on_read_only_store(json answer) {
+  answer["stopped"] = "the store is read-only";
+  return answer;
+}
+
+TEST(WatchTest, NobodyWaitsForWhatDoesNotGoOn) {
+  PlayedTarget target{on_read_only_store(image("replicating"))};
+  Interrupt interrupt;
+  const Outcome<json> last = wait_until_settled(target, interrupt);
+  ASSERT_TRUE(last);
+  EXPECT_EQ(verdict(*last, Until::settled), ExitCode::stopped);
+  EXPECT_EQ(verdict(on_read_only_store(image("normal-uninitialized")), Until::nothing_replicates), ExitCode::ok);
+  EXPECT_EQ(verdict(on_read_only_store(image("normal")), Until::settled), ExitCode::ok);
+  EXPECT_EQ(verdict(on_read_only_store(directory({})), Until::settled), ExitCode::ok);
+  EXPECT_EQ(verdict(on_read_only_store(directory({replication("/x", "error")})), Until::settled), ExitCode::replication_failed);
 }
 
 TEST(WatchTest, AFailureEndsTheWait) {

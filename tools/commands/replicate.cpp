@@ -248,7 +248,7 @@ Outcome<ExitCode> replicate(const Options& options, const Source& source, const 
   ExitCode code = ExitCode::ok;
   if (options.wait) {
     RK_TRY_ASSIGN(const json last, wait(options, place, interrupt));
-    code = verdict(last);
+    code = verdict(last, Until::settled);
     status = last.value("status", "");
     if (!options.as_json) std::printf("%s is %s\n", printable(place.path()).c_str(), status.c_str());
   }

@@ -72,8 +72,12 @@ Outcome<ExitCode> show(Target& target, bool as_json, bool silent) {
   return ExitCode::ok;
 }
 
+Until until_of(const Options& options) {
+  return options.wait ? Until::settled : Until::nothing_replicates;
+}
+
 Outcome<json> look_until_over(const Options& options, Target& target, Interrupt& interrupt) {
-  Until until = options.wait ? Until::settled : Until::nothing_replicates;
+  const Until until = until_of(options);
   if (!options.watch) return wait_until_settled(target, interrupt);
   return options.as_json ? watch_as_json(target, interrupt, until) : watch(target, interrupt, until);
 }
@@ -82,7 +86,7 @@ Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& inte
   RK_TRY_ASSIGN(const json last, look_until_over(options, target, interrupt));
   if (options.watch && !options.as_json && last.at("replications").empty()) std::puts("nothing is replicating");
   if (!options.watch) RK_TRY(show(target, options.as_json, true));
-  return verdict(last);
+  return verdict(last, until_of(options));
 }
 
 Outcome<ExitCode> run(const Options& options) {
