@@ -351,5 +351,20 @@ TEST_F(BootTest, ReadersArePrefetchedNothing) {
   EXPECT_EQ(attribute("other/replica", "stored"), "0");
 }
 
+// By path, as truncate(2) does. Many times, since the prefetcher stops when the image is closed.
+TEST_F(BootTest, TruncatingIsNoBoot) {
+  boot("fast/disk", boot_);
+  must(user_->settle());
+  reopen(0);
+  copy("fast/disk", "other/replica");
+  for (int i = 0; i < 300; ++i) {
+    AttributeChange change;
+    change.size = kImageSize + static_cast<unsigned>(i % 2);
+    ASSERT_TRUE(user_->engine().names().setattr(*user_->ino("other/replica"), change, Caller{}));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_EQ(attribute("other/replica", "stored"), "0");
+}
+
 }  // namespace
 }  // namespace rekeyfs
