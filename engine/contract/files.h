@@ -29,7 +29,8 @@ class Files {
   };
   // A regular file that does not exist yet (mknod + open in one). `flags` are those of open(2).
   virtual Result<Created> create(Ino parent, std::string_view name, mode_t mode, int flags, const Caller& caller) = 0;
-  // Of `flags` the access mode and O_TRUNC count; O_APPEND is the business of the kernel.
+  // Of `flags` the access mode and O_TRUNC count; O_APPEND is the business of the kernel. O_RDWR also says that the
+  // kernel may hold changes back (a shared mapping).
   virtual Result<OpenFilePtr> open(Ino ino, int flags, const Caller& caller) = 0;
 
   // Bytes read: fewer than asked for only at the end.

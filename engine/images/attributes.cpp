@@ -98,7 +98,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name == "error") return or_absent(filler_.error_of(ino).value_or(image.error));
   if (name == "format" || name == "digest") {
     const auto findings = status_.findings_of(ino, inode);
-    if (!findings) return or_absent("");
+    if (!findings || (name == "digest" && status_.may_differ(ino))) return or_absent("");
     return name == "format" ? findings->format : to_hex(findings->digest);
   }
   if (name == "stored") {
@@ -108,6 +108,7 @@ Result<std::string> OurAttributes::get_of_image(Ino ino, const InodeRecord& inod
   if (name != "key" && name != "key_id" && name != "encryption" && name != "receipt") return fail(Errc::no_attribute);
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(image.layer));
   if (name == "encryption") return std::string(layer.key ? "kms" : "none");
+  if (name == "receipt" && status_.may_differ(ino)) return or_absent("");
   if (name == "receipt") return receipt_of(inode.image, status_.findings_of(ino, inode), layer.key);
   if (name == "key") return alias_of(layer.key);
   return layer.key ? or_absent(to_hex(*layer.key)) : or_absent("");

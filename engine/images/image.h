@@ -31,6 +31,8 @@ struct Image {
   // Handles that have written since their last FLUSH; while there are any, the image is `creating`. See Unflushed.
   std::atomic<int> unflushed{0};
   std::atomic<int> creators{0};  // handles that made it and are still open
+  // Handles through which the kernel may hold changes back. See HeldBack.
+  std::atomic<int> holding_back{0};
 };
 
 // Tells the kernel of permissions that a change took away. Called without locks.

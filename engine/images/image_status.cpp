@@ -60,4 +60,9 @@ std::optional<names::Findings> ImageStatus::findings_of(Ino ino, const InodeReco
   return inode.image.findings;
 }
 
+bool ImageStatus::may_differ(Ino ino) const {
+  const auto image = open_.find(ino);
+  return image && image->holding_back.load() > 0;
+}
+
 }  // namespace rekeyfs::images

@@ -22,6 +22,8 @@ class ImageStatus {
   // Normal, closed by its maker, and left alone: chmod now means what it says.
   bool is_settled(Ino ino, const names::InodeRecord& inode) const;
   std::optional<names::Findings> findings_of(Ino ino, const names::InodeRecord& inode) const;
+  // Whether readers may see other bytes than the findings are about, because the kernel holds changes back.
+  bool may_differ(Ino ino) const;
 
  private:
   Result<Attributes> attributes_of(Ino ino, const names::InodeRecord& inode) const;

@@ -31,6 +31,19 @@ class Unflushed {
   Initializer& initializer_;
 };
 
+// While it lives, the kernel may hold changes to the image back (a shared mapping, a write-back cache): what readers see
+// may differ from what is stored.
+class HeldBack {
+ public:
+  explicit HeldBack(Image& image) : image_(image) { image_.holding_back.fetch_add(1); }
+  ~HeldBack() { image_.holding_back.fetch_sub(1); }
+  HeldBack(const HeldBack&) = delete;
+  HeldBack& operator=(const HeldBack&) = delete;
+
+ private:
+  Image& image_;
+};
+
 // How an image came to be: through this handle, under this name.
 class Creation {
  public:
@@ -68,6 +81,7 @@ class OpenFile {
   const uid_t uid;               // who opened it
   // Set before others see the handle.
   std::optional<images::Creation> creation;
+  std::optional<images::HeldBack> held_back;     // of a handle that both reads and writes
   std::unique_ptr<images::Boots::Part> boot;  // null: no boot
 
   std::atomic<bool> fast_create{false};    // what it makes is to be a disk as a VM sees it

@@ -13,7 +13,7 @@ using names::InodeRecord;
 
 // --- opening and closing ---------------------------------------------------------------------------------------
 
-Result<Files::Created> FileService::create(Ino parent, std::string_view name, mode_t mode, int, const Caller& caller) {
+Result<Files::Created> FileService::create(Ino parent, std::string_view name, mode_t mode, int flags, const Caller& caller) {
   RK_TRY(parts_.store.may_add());
   RK_TRY_ASSIGN(const InodeRecord directory, parts_.tree.get(parent));
   const names::Policy& policy = directory.policy;
@@ -39,6 +39,7 @@ Result<Files::Created> FileService::create(Ino parent, std::string_view name, mo
   RK_TRY_ASSIGN(ImageHold hold, parts_.open.open(ino));
   OpenFilePtr file(new OpenFile(std::move(hold), caller.uid));
   file->creation.emplace(file->image(), parent, name);
+  if ((flags & O_ACCMODE) == O_RDWR) file->held_back.emplace(file->image());
   file->fast_create = policy.fast_create;
   RK_TRY(begin_change(*file));
   RK_TRY_ASSIGN(const Attributes attributes, parts_.status.getattr(ino));
@@ -55,6 +56,7 @@ Result<OpenFilePtr> FileService::open(Ino ino, int flags, const Caller& caller) 
   }
   RK_TRY_ASSIGN(ImageHold hold, parts_.open.open(ino));
   OpenFilePtr file(new OpenFile(std::move(hold), caller.uid));
+  if (access == O_RDWR) file->held_back.emplace(file->image());
   RK_TRY(check_keys(file->image(), truncates, caller));
   if (truncates) RK_TRY(begin_truncation(*file));
   else if (access == O_RDWR) file->boot = parts_.boots.begin(file->image(), inode);
