@@ -33,6 +33,10 @@ void send(fuse_req_t req, const Position& position) {
   fuse_reply_lseek(req, static_cast<off_t>(position.offset));
 }
 
+void send(fuse_req_t req, const AfterDropping& order) {
+  context_of(req).notifier.drop_pages(order.ino, order.pages, order.then);
+}
+
 void send(fuse_req_t req, const Bytes& bytes) {
   fuse_reply_buf(req, reinterpret_cast<const char*>(bytes.bytes.data()), bytes.bytes.size());
 }

@@ -3,11 +3,14 @@
 // An operation computes a Result of one of the types below; send() knows the reply of the protocol that carries each.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <variant>
 
 #include "engine/base/exceptions.h"
+#include "fs/byte_range.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
 #include "fs/translate.h"
@@ -31,6 +34,13 @@ struct Written {
 };
 struct Position {
   std::uint64_t offset;
+};
+// The answer comes from `then`, when the kernel has written back and dropped these pages. For requests during which the
+// kernel locks no page of the image.
+struct AfterDropping {
+  Ino ino;
+  ByteRange pages;
+  std::function<void()> then;
 };
 struct OpenedFile {
   fuse_file_info info;
@@ -64,11 +74,17 @@ void send(fuse_req_t req, const Text& text);
 void send(fuse_req_t req, const NeededSize& needed);
 void send(fuse_req_t req, const Written& written);
 void send(fuse_req_t req, const Position& position);
+void send(fuse_req_t req, const AfterDropping& order);
 void send(fuse_req_t req, const OpenedFile& opened);
 void send(fuse_req_t req, const OpenedDirectory& opened);
 void send(fuse_req_t req, const CreatedFile& created);
 void send(fuse_req_t req, const IoctlAnswer& answer);
 void send_error(fuse_req_t req, const char* operation, fuse_ino_t ino, const Error& error);
+
+template <typename... Answer>
+void send(fuse_req_t req, const std::variant<Answer...>& answer) {
+  std::visit([req](const auto& one) { send(req, one); }, answer);
+}
 
 // `ino` is for the log only.
 template <typename Compute>

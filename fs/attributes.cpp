@@ -37,7 +37,7 @@ void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fu
   answer(req, "setattr", ino, [&](Context& context) -> Result<Stat> {
     AttributeChange change = to_change(*wanted, to_set);
     RK_TRY_ASSIGN(const HotImages::Use use, enter_to_change(context, Ino{ino}, change));
-    if (takes_privileges_away(to_set)) RK_TRY(take_privileges_away(context.engine, Ino{ino}, change));
+    if (takes_privileges_away(to_set)) RK_TRY(leave_privileges_out(context.engine, Ino{ino}, change));
     OpenFile* file = info != nullptr ? &HandleTable::file(info->fh).file() : nullptr;
     RK_TRY_ASSIGN(const Attributes now, context.engine.names().setattr(Ino{ino}, change, caller_of(req), file));
     return to_stat(now);

@@ -1,32 +1,35 @@
-// Caching: which open files bypass the kernel's page cache.
+// Caching: which open files bypass the kernel's page cache, and which requests do.
 #pragma once
 
 #include <fcntl.h>
 
 #include "fs/context.h"
+#include "fs/fuse_api.h"
 
 namespace rekeyfs::fs {
 
-inline bool is_opened_for_writing(int flags) {
-  return (flags & O_ACCMODE) != O_RDONLY;
+// With a write-back cache the kernel reads through handles opened for writing, to complete pages, and places what is
+// appended itself.
+inline int engine_flags(const Context& context, int flags) {
+  if (!context.options.writeback_cache) return flags;
+  if ((flags & O_ACCMODE) == O_WRONLY) flags = (flags & ~O_ACCMODE) | O_RDWR;
+  return flags & ~O_APPEND;
 }
 
 // A handle that can only write, into a file that starts empty, is an import: one pass that nobody reads through it.
 // Passing the data by the page cache saves its copying and its pages. Not with a write-back cache, which
 // wants to collect small writes, and not on kernels that leave old pages behind a direct write.
-inline HandleTable::Caching caching_of(const Context& context, int flags, bool starts_empty) {
+inline OpenImages::Manner manner_of(const Context& context, int flags, bool starts_empty) {
   const bool is_import = starts_empty && (flags & O_ACCMODE) == O_WRONLY &&
                          context.device.direct_writes_are_coherent() && !context.options.writeback_cache;
-  return is_import ? HandleTable::Caching::import : HandleTable::Caching::usual;
+  return {.caching = is_import ? OpenImages::Caching::import : OpenImages::Caching::usual,
+          .writes = is_opened_for_writing(flags),
+          .may_hide_changes = (engine_flags(context, flags) & O_ACCMODE) == O_RDWR};
 }
 
-// The kernel drops an image's cached pages before a direct write, but a shared mapping may fetch the old ones again
-// before the write has reached us. So with a second handle open they are dropped once more after it.
-inline void after_write(Context& context, const FileHandle& handle) {
-  handle.note_written();
-  if (!handle.is_direct() || !handle.is_shared()) return;
-  context.notifier.content_changed(handle.ino());
-  context.notifier.settle();
+// Whether a read or write bypasses the page cache. Only then does the kernel say whose it is.
+inline bool is_direct(const fuse_file_info& request) {
+  return request.lock_owner != 0;
 }
 
 }  // namespace rekeyfs::fs

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <variant>
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -15,21 +16,14 @@
 namespace rekeyfs::fs {
 namespace {
 
-// With a write-back cache the kernel reads through handles opened for writing, to complete pages, and places what is
-// appended itself.
-int engine_flags(const Context& context, int flags) {
-  if (!context.options.writeback_cache) return flags;
-  if ((flags & O_ACCMODE) == O_WRONLY) flags = (flags & ~O_ACCMODE) | O_RDWR;
-  return flags & ~O_APPEND;
-}
-
 fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const fuse_file_info& asked,
                              bool starts_empty, HotImages::Use use) {
+  auto opening = context.open_images.open(ino, manner_of(context, asked.flags, starts_empty));
   fuse_file_info info = asked;
-  info.fh = context.handles.add_file(ino, std::move(file), caching_of(context, asked.flags, starts_empty),
-                                     is_opened_for_writing(asked.flags), std::move(use));
-  info.direct_io = HandleTable::file(info.fh).is_direct();
+  info.direct_io = opening->is_direct();
   info.keep_cache = 1;  // only this mount changes the data
+  info.fh = context.handles.add_file(
+      std::make_unique<FileHandle>(ino, asked.flags, std::move(use), std::move(file), std::move(opening)));
   return info;
 }
 
@@ -53,7 +47,7 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* asked) {
     const int flags = engine_flags(context, asked->flags);
     RK_TRY_ASSIGN(HotImages::Use use, context.hot.enter(Ino{ino}, purpose_of(asked->flags)));
     RK_TRY_ASSIGN(OpenFilePtr file, context.engine.files().open(Ino{ino}, flags, caller_of(req)));
-    if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
+    if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context, Ino{ino}, caller_of(req)));
     use.note_opened();
     const auto backing = use.backing();
     return OpenedFile{register_file(context, Ino{ino}, std::move(file), *asked, asked->flags & O_TRUNC, std::move(use)),
@@ -73,24 +67,51 @@ ByteSpan read_buffer() {
   return {buffer.get(), kMaxTransfer};
 }
 
+ByteRange range_at(off_t offset, std::size_t size) {
+  return {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(offset) + size};
+}
+
 void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* info) {
   answer(req, "read", ino, [&](Context& context) -> Result<Bytes> {
     const ByteSpan buffer = read_buffer();
     if (size > buffer.size()) return fail(Errc::no_memory, "out of memory for a read buffer");
-    RK_TRY_ASSIGN(const std::size_t got, context.engine.files().read(HandleTable::file(info->fh).file(),
-                                                             static_cast<std::uint64_t>(offset), buffer.first(size)));
+    const FileHandle& handle = HandleTable::file(info->fh);
+    if (!is_direct(*info)) handle.opening().note_cached(range_at(offset, size));
+    RK_TRY_ASSIGN(const std::size_t got,
+                  context.engine.files().read(handle.file(), static_cast<std::uint64_t>(offset), buffer.first(size)));
     return Bytes{buffer.first(got)};
   });
 }
 
+// Through O_SYNC or O_DSYNC, or by pwritev2 with RWF_SYNC or RWF_DSYNC: a request says either. After what went through the
+// page cache the kernel asks for a sync itself; after a direct write it does not always (FOPEN_DIRECT_IO, AIO).
+bool must_be_durable(const fuse_file_info& request) {
+  return is_direct(request) && (request.flags & (O_SYNC | O_DSYNC)) != 0;
+}
+
+// Answered when the kernel's page cache holds nothing any more of what was there before.
+std::variant<Written, AfterDropping> answer_to_write(fuse_req_t req, const FileHandle& handle,
+                                                     const fuse_file_info& request, const ByteRange& written) {
+  const Written size{written.end - written.begin};
+  if (!is_direct(request)) return size;
+  const auto outdated = handle.opening().outdated_by(written);
+  if (!outdated) return size;
+  return AfterDropping{handle.ino(), outdated->pages, [req, size, &handle, outdated = *outdated] {
+                         handle.opening().note_dropped(outdated);
+                         send(req, size);
+                       }};
+}
+
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, std::size_t size, off_t offset, fuse_file_info* info) {
-  answer(req, "write", ino, [&](Context& context) -> Result<Written> {
+  answer(req, "write", ino, [&](Context& context) -> Result<std::variant<Written, AfterDropping>> {
     const FileHandle& handle = HandleTable::file(info->fh);
-    if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context.engine, Ino{ino}, caller_of(req)));
+    if (Device::request_kills_privileges()) RK_TRY(take_privileges_away(context, Ino{ino}, caller_of(req)));
+    if (!is_direct(*info)) handle.opening().note_cached(range_at(offset, size));
     RK_TRY_ASSIGN(const std::size_t written,
                   context.engine.files().write(handle.file(), static_cast<std::uint64_t>(offset), as_bytes({data, size})));
-    after_write(context, handle);
-    return Written{written};
+    handle.opening().note_written();
+    if (must_be_durable(*info)) RK_TRY(context.engine.files().sync(handle.file()));
+    return answer_to_write(req, handle, *info, range_at(offset, written));
   });
 }
 
@@ -132,11 +153,11 @@ Result<Allocate> to_allocate(int mode) {
   }
 }
 
-// Nothing marks an allocation or a copy of somebody without CAP_FSETID, as it does a write: root stands for those who
-// have it.
-Status lose_privileges(Context& context, Ino ino, const Caller& caller) {
-  if (caller.uid == 0) return {};
-  return take_privileges_away(context.engine, ino, caller);
+// What follows an allocation or a copy, which the kernel neither marks as somebody's without CAP_FSETID, as it does a
+// write, nor syncs. Root stands for those who have the capability.
+Status after_change(Context& context, const FileHandle& handle, const Caller& caller) {
+  if (caller.uid != 0) RK_TRY(take_privileges_away(context, handle.ino(), caller));
+  return handle.is_synchronous() ? context.engine.files().sync(handle.file()) : Status{};
 }
 
 void allocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info* info) {
@@ -145,18 +166,48 @@ void allocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t leng
     const FileHandle& handle = HandleTable::file(info->fh);
     RK_TRY(context.engine.files().allocate(handle.file(), what, mode & FALLOC_FL_KEEP_SIZE, static_cast<std::uint64_t>(offset),
                                    static_cast<std::uint64_t>(length)));
-    return lose_privileges(context, handle.ino(), caller_of(req));
+    return after_change(context, handle, caller_of(req));
+  });
+}
+
+struct Seeking {
+  fuse_req_t req;
+  const FileHandle& handle;
+  std::uint64_t offset;
+  Seek what;
+};
+
+// What is a hole for all that the engine knows, and makes the answer what it is.
+Result<ByteRange> hole_behind(Engine& engine, const Seeking& seeking, const Result<std::uint64_t>& found) {
+  if (!found && found.error().code != Errc::beyond_end) return fail(found.error());
+  if (seeking.what == Seek::data) return ByteRange{seeking.offset, found ? *found : ByteRange::kToTheEnd};
+  if (!found) return ByteRange{seeking.offset, ByteRange::kToTheEnd};
+  const auto next_data = engine.files().seek(seeking.handle.file(), *found, Seek::data);
+  if (!next_data && next_data.error().code != Errc::beyond_end) return fail(next_data.error());
+  return ByteRange{*found, next_data ? *next_data : ByteRange::kToTheEnd};
+}
+
+// The kernel asks without having written back what is dirty in its page cache. So a hole of an image that may be changed
+// there is one only when the kernel has written back and dropped the pages in it; then we look once more. The data's pages
+// stay cached. `clean` has been written back.
+void seek_in(const Seeking& seeking, const ByteRange& clean) {
+  const Ino ino = seeking.handle.ino();
+  answer(seeking.req, "lseek", ino.value(), [&](Context& context) -> Result<std::variant<Position, AfterDropping>> {
+    const auto found = context.engine.files().seek(seeking.handle.file(), seeking.offset, seeking.what);
+    if (seeking.handle.opening().may_hide_changes()) {
+      RK_TRY_ASSIGN(const ByteRange hole, hole_behind(context.engine, seeking, found));
+      if (!clean.covers(hole)) return AfterDropping{ino, hole, [seeking, hole] { seek_in(seeking, hole); }};
+    }
+    RK_TRY(found);
+    return Position{*found};
   });
 }
 
 void seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* info) {
-  answer(req, "lseek", ino, [&](Context& context) -> Result<Position> {
-    if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Errc::invalid, "whence must be SEEK_DATA or SEEK_HOLE");
-    RK_TRY_ASSIGN(const std::uint64_t found,
-                  context.engine.files().seek(HandleTable::file(info->fh).file(), static_cast<std::uint64_t>(offset),
-                                      whence == SEEK_DATA ? Seek::data : Seek::hole));
-    return Position{found};
-  });
+  if (whence != SEEK_DATA && whence != SEEK_HOLE)
+    return send_error(req, "lseek", ino, Error{Errc::invalid, "whence must be SEEK_DATA or SEEK_HOLE"});
+  seek_in({req, HandleTable::file(info->fh), static_cast<std::uint64_t>(offset), whence == SEEK_DATA ? Seek::data : Seek::hole},
+          {});
 }
 
 void copy_range(fuse_req_t req, fuse_ino_t, off_t offset_in, fuse_file_info* info_in, fuse_ino_t ino_out,
@@ -168,7 +219,7 @@ void copy_range(fuse_req_t req, fuse_ino_t, off_t offset_in, fuse_file_info* inf
         const std::uint64_t copied,
         context.engine.files().copy_range(HandleTable::file(info_in->fh).file(), static_cast<std::uint64_t>(offset_in),
                                   out.file(), static_cast<std::uint64_t>(offset_out), size, caller));
-    RK_TRY(lose_privileges(context, out.ino(), caller));
+    RK_TRY(after_change(context, out, caller));
     return Written{copied};
   });
 }

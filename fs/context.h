@@ -8,6 +8,7 @@
 #include "fs/hot_images.h"
 #include "fs/mount.h"
 #include "fs/notifier.h"
+#include "fs/open_images.h"
 #include "fs/retirement.h"
 
 namespace rekeyfs::fs {
@@ -19,8 +20,9 @@ struct Context {
   ErrorLog errors{};
   Retirement retirement{};
   HotImages hot{engine, options, device, retirement};
+  OpenImages open_images{};
   HandleTable handles{};  // its handles are uses of the images above
-  Notifier notifier{hot};
+  Notifier notifier{engine, hot};
 };
 
 }  // namespace rekeyfs::fs

@@ -4,7 +4,6 @@
 // Opening and closing is locked; a handle in hand is used without the table.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,11 +11,18 @@
 #include <unordered_map>
 #include <vector>
 
+#include <fcntl.h>
+
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
 #include "fs/hot_images.h"
+#include "fs/open_images.h"
 
 namespace rekeyfs::fs {
+
+inline bool is_opened_for_writing(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY;
+}
 
 // Where a command's answer waits to be fetched through the handle that the command came through. Thread-safe.
 class KeptAnswer {
@@ -33,46 +39,30 @@ class KeptAnswer {
   std::string answer_ GUARDED_BY(mutex_);
 };
 
-// What the handles of one image share.
-struct OpenImage {
-  std::atomic<unsigned> handles{0};
-  unsigned direct_writers = 0;            // guarded by the table's mutex
-  std::atomic<bool> looks_closed{false};  // a direct writer's descriptor was closed, and nothing written since
-};
-
-// An open image. A `direct` handle bypasses the kernel's page cache.
+// An open image.
 class FileHandle {
  public:
-  FileHandle(Ino ino, OpenFilePtr file, std::shared_ptr<OpenImage> image, bool direct, bool writes, HotImages::Use use)
-      : ino_(ino),
-        direct_(direct),
-        writes_(writes),
-        use_(std::move(use)),
-        file_(std::move(file)),
-        image_(std::move(image)) {}
+  FileHandle(Ino ino, int flags, HotImages::Use use, OpenFilePtr file, std::unique_ptr<OpenImages::Opening> opening)
+      : ino_(ino), flags_(flags), use_(std::move(use)), file_(std::move(file)), opening_(std::move(opening)) {}
 
   Ino ino() const { return ino_; }
   OpenFile& file() const { return *file_; }
+  const OpenImages::Opening& opening() const { return *opening_; }
   KeptAnswer& answer() { return answer_; }
-  bool is_direct() const { return direct_; }
-  // Is the image open through another handle as well?
-  bool is_shared() const { return image_->handles.load() > 1; }
-  void note_written() const {
-    if (direct_) image_->looks_closed.store(false, std::memory_order_relaxed);
-  }
+  bool writes() const { return is_opened_for_writing(flags_); }
+  // Opened with O_SYNC or O_DSYNC: every change through it is durable when it returns.
+  bool is_synchronous() const { return (flags_ & (O_SYNC | O_DSYNC)) != 0; }
   void note_closed() const {
     use_.note_closed();
-    if (direct_) image_->looks_closed.store(true, std::memory_order_relaxed);
+    opening_->note_closed();
   }
 
  private:
-  friend class HandleTable;
   const Ino ino_;
-  const bool direct_;
-  const bool writes_;
+  const int flags_;  // open(2)'s
   const HotImages::Use use_;
   const OpenFilePtr file_;
-  const std::shared_ptr<OpenImage> image_;
+  const std::unique_ptr<OpenImages::Opening> opening_;  // goes first: giving the engine its file back may take a while
   KeptAnswer answer_;
 };
 
@@ -87,10 +77,7 @@ class DirectoryHandle {
 
 class HandleTable {
  public:
-  enum class Caching { usual, import };
-  // An import bypasses the page cache, unless the image is open already; and while it is written so, everybody else who
-  // opens it does too. So cached pages never see a write that passes them by.
-  std::uint64_t add_file(Ino ino, OpenFilePtr file, Caching caching, bool writes, HotImages::Use use) EXCLUDES(mutex_);
+  std::uint64_t add_file(std::unique_ptr<FileHandle> handle) EXCLUDES(mutex_);
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);
@@ -100,13 +87,9 @@ class HandleTable {
   static DirectoryHandle& directory(std::uint64_t handle) { return *reinterpret_cast<DirectoryHandle*>(handle); }
 
  private:
-  void await_release(OpenImage& image) REQUIRES(mutex_);
-
   Mutex mutex_;
-  CondVar writer_released_;
   std::unordered_map<std::uint64_t, std::unique_ptr<FileHandle>> files_ GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, std::unique_ptr<DirectoryHandle>> directories_ GUARDED_BY(mutex_);
-  std::unordered_map<Ino, std::shared_ptr<OpenImage>> images_ GUARDED_BY(mutex_);
 };
 
 }  // namespace rekeyfs::fs

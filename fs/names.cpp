@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 
+#include "engine/base/exceptions.h"
+#include "engine/base/log.h"
 #include "fs/answer.h"
 #include "fs/listing.h"
 #include "fs/operations.h"
@@ -20,6 +22,16 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     if (!found && found.error().code == Errc::not_found) return absent_entry();
     return found.map(to_entry);
   });
+}
+
+void forget(fuse_req_t req, fuse_ino_t ino, std::uint64_t) {
+  Context& context = context_of(req);
+  const Status noted = caught([&]() -> Status {
+    context.notifier.forgotten(Ino{ino});
+    return {};
+  });
+  if (!noted) log::debug("the number of node {} is kept until the store is closed", ino);
+  fuse_reply_none(req);
 }
 
 void make_directory(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -127,6 +139,7 @@ void read_directory_plus(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t
 
 void add_name_operations(fuse_lowlevel_ops& table) {
   table.lookup = lookup;
+  table.forget = forget;
   table.mkdir = make_directory;
   table.mknod = make_node;
   table.symlink = make_symlink;

@@ -1,12 +1,15 @@
 #include "fs/notifier.h"
 
+#include <cerrno>
 #include <chrono>
 
+#include "engine/base/exceptions.h"
 #include "fs/fuse_api.h"
 
 namespace rekeyfs::fs {
 namespace {
 constexpr std::chrono::seconds kLongestWait{1};
+constexpr off_t kAttributesOnly = -1;  // as an offset: the pages stay
 }
 
 Notifier::~Notifier() {
@@ -45,9 +48,28 @@ void Notifier::content_changed(Ino ino) {
 }
 
 void Notifier::permissions_changed(Ino ino) {
+  Lock lock(mutex_);
+  if (!stopping_) fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0);
+}
+
+void Notifier::drop_pages(Ino ino, const ByteRange& pages, const std::function<void()>& then) noexcept {
+  const auto queued = caught([&]() -> Result<bool> {
+    Lock lock(mutex_);
+    if (!stopping_) queued_.drops.push_back({ino, pages, then});
+    return !stopping_;
+  });
+  if (queued && *queued) {
+    work_.notify_one();
+  } else {
+    then();
+  }
+}
+
+void Notifier::forgotten(Ino ino) {
+  if (!engine_.names().awaits_forget(ino)) return;
   {
     Lock lock(mutex_);
-    queued_.changed_attributes.insert(ino);
+    queued_.forgotten.insert(ino);
   }
   work_.notify_one();
 }
@@ -79,15 +101,31 @@ void Notifier::run() {
     delivered_.notify_all();
   }
   delivered_.notify_all();
+  const std::vector<Drop> left = std::exchange(queued_.drops, {});
+  mutex_.unlock();
+  for (const Drop& drop : left) drop.then();
+  mutex_.lock();
 }
 
 // Answers are of no use: ENOENT means that the kernel held nothing of it, the others that the mount is going away.
 void Notifier::deliver(const Batch& batch) {
+  for (const Drop& drop : batch.drops) {
+    const bool to_the_end = drop.pages.end == ByteRange::kToTheEnd;
+    fuse_lowlevel_notify_inval_inode(session_, drop.ino.value(), static_cast<off_t>(drop.pages.begin),
+                                     to_the_end ? 0 : static_cast<off_t>(drop.pages.end - drop.pages.begin));
+    drop.then();
+  }
   for (const auto& [parent, name] : batch.removed)
     fuse_lowlevel_notify_inval_entry(session_, parent.value(), name.c_str(), name.size());
-  for (Ino ino : batch.changed_attributes) fuse_lowlevel_notify_inval_inode(session_, ino.value(), -1, 0);
   for (Ino ino : batch.changed) fuse_lowlevel_notify_inval_inode(session_, ino.value(), 0, 0);
   hot_.withdraw(batch.changed);
+  for (Ino ino : batch.forgotten)
+    if (!is_known(ino)) engine_.names().forget(ino);
+}
+
+// The kernel counts what it has been told of a node, and says how much of that it takes back. We do not count, but ask.
+bool Notifier::is_known(Ino ino) {
+  return fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0) != -ENOENT;
 }
 
 }  // namespace rekeyfs::fs

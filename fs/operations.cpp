@@ -27,8 +27,7 @@ void init(void* userdata, fuse_conn_info* connection) {
 
 }  // namespace
 
-// Left out on purpose: forget, because the engine's numbers are never used twice and stay valid without being
-// counted; access, which default_permissions answers; the lock operations, so that the kernel locks by itself.
+// Left out on purpose: access, which default_permissions answers; the lock operations, so that the kernel locks by itself.
 fuse_lowlevel_ops operations() {
   fuse_lowlevel_ops table{};
   table.init = init;

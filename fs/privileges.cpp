@@ -5,7 +5,7 @@
 namespace rekeyfs::fs {
 
 // Set-gid without execution by the group is not a privilege: it marked mandatory locking.
-Status take_privileges_away(Engine& engine, Ino ino, AttributeChange& change) {
+Status leave_privileges_out(Engine& engine, Ino ino, AttributeChange& change) {
   RK_TRY_ASSIGN(const Attributes attributes, engine.names().getattr(ino));
   if (attributes.kind != NodeKind::image) return {};
   mode_t taken = S_ISUID;
@@ -14,10 +14,13 @@ Status take_privileges_away(Engine& engine, Ino ino, AttributeChange& change) {
   return {};
 }
 
-Status take_privileges_away(Engine& engine, Ino ino, const Caller& caller) {
+// The reply to a write carries no permissions, so the kernel would go on with those it has cached.
+Status take_privileges_away(Context& context, Ino ino, const Caller& caller) {
   AttributeChange change;
-  RK_TRY(take_privileges_away(engine, ino, change));
-  if (change.permissions) RK_TRY(engine.names().setattr(ino, change, caller));
+  RK_TRY(leave_privileges_out(context.engine, ino, change));
+  if (!change.permissions) return {};
+  RK_TRY(context.engine.names().setattr(ino, change, caller));
+  context.notifier.permissions_changed(ino);
   return {};
 }
 

@@ -4,13 +4,14 @@
 // kernel has done it and there is nothing left to take away.
 #pragma once
 
-#include "engine/engine.h"
+#include "fs/context.h"
 
 namespace rekeyfs::fs {
 
-Status take_privileges_away(Engine& engine, Ino ino, const Caller& caller);
+// Returns when the kernel shows the image without the bits.
+Status take_privileges_away(Context& context, Ino ino, const Caller& caller);
 
 // The same as part of a change under way that does not set permissions itself.
-Status take_privileges_away(Engine& engine, Ino ino, AttributeChange& change);
+Status leave_privileges_out(Engine& engine, Ino ino, AttributeChange& change);
 
 }  // namespace rekeyfs::fs

@@ -1,7 +1,8 @@
 // Names: the name space of an open store: lookup, attributes, directories, links, extended attributes.
 //
 // Modelled on the VFS of the kernel: nodes are numbers (Ino). `name` is one component; "." and ".." are the business of
-// the caller. A number stays valid until its node is unlinked and closed; after that it answers Errc::stale.
+// the caller. A number stays valid until its node is unlinked and closed; after that it answers Errc::stale, but for the
+// node's attributes, which can be read and changed until forget().
 // Thread-safe; nothing throws.
 #pragma once
 
@@ -33,6 +34,10 @@ class Names {
   virtual Result<Attributes> getattr(Ino ino) = 0;
   // `file`, if given, is the handle that the change came through (ftruncate).
   virtual Result<Attributes> setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file = nullptr) = 0;
+
+  // Whether the node has lost its last name, and its attributes are kept for callers that still know its number.
+  virtual bool awaits_forget(Ino ino) = 0;
+  virtual void forget(Ino ino) = 0;  // no caller knows the number of such a node any more
 
   virtual Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) = 0;
   virtual Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) = 0;

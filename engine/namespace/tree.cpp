@@ -31,6 +31,20 @@ Result<InodeRecord> decode_or_stale(const std::optional<std::string>& bytes) {
   return InodeRecord::decode(*bytes);
 }
 
+Attributes attributes_of_removed(Ino ino, const InodeRecord& inode) {
+  Attributes out;
+  out.ino = ino;
+  out.kind = inode.kind;
+  out.permissions = inode.permissions;
+  out.links = 0;
+  out.uid = inode.uid;
+  out.gid = inode.gid;
+  out.accessed = inode.accessed;
+  out.modified = inode.modified;
+  out.changed = inode.changed;
+  return out;
+}
+
 Status require_directory(const InodeRecord& inode) {
   if (inode.kind != NodeKind::directory) return fail(Errc::not_directory);
   return {};
@@ -266,6 +280,8 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry, Unlinking&
     put(txn, entry.ino, inode);
     return {};
   }
+  // Before the record goes: somebody may ask for the node at any moment.
+  removed_->add({attributes_of_removed(entry.ino, inode), inode.parent});
   if (entry.kind == NodeKind::image) return reaper_->image_unlinked(txn, entry.ino, inode);
   RK_TRY(erase_xattrs(txn, entry.ino));
   txn.erase(make_key(Table::inode, entry.ino.value()));

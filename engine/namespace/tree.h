@@ -4,11 +4,13 @@
 // catalog transaction.
 #pragma once
 
+#include <memory>
 #include <type_traits>
 
 #include "engine/catalog/catalog.h"
 #include "engine/namespace/entry_record.h"
 #include "engine/namespace/inode_record.h"
+#include "engine/namespace/removed_nodes.h"
 #include "engine/types/caller.h"
 #include "engine/types/directory_entry.h"
 #include "engine/types/rename_mode.h"
@@ -55,6 +57,8 @@ class Tree {
   Result<std::vector<DirectoryEntry>> list(Ino directory, std::uint64_t cookie, std::size_t most) const;
   std::string entry_key(Ino parent, std::string_view name) const;
   std::string xattr_key(Ino ino, std::string_view name) const;
+  // Nodes without a name. The record of one counts for as long as there is one.
+  RemovedNodes& removed() const { return *removed_; }
   std::string path_of(Ino ino) const;  // for messages; "?" where a record is missing
 
   // Adds a node to a directory within the caller's transaction; fills parent, name, links, times.
@@ -78,7 +82,8 @@ class Tree {
 
  private:
   using Entry = EntryRecord;
-  Tree(catalog::Catalog& catalog, crypto::Mac name_hash) : catalog_(&catalog), name_hash_(std::move(name_hash)) {}
+  Tree(catalog::Catalog& catalog, crypto::Mac name_hash)
+      : catalog_(&catalog), name_hash_(std::move(name_hash)), removed_(std::make_unique<RemovedNodes>()) {}
 
   Result<std::optional<Entry>> find(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
   Result<Entry> require(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
@@ -111,6 +116,7 @@ class Tree {
 
   catalog::Catalog* catalog_;
   crypto::Mac name_hash_;
+  std::unique_ptr<RemovedNodes> removed_;
   ImageReaper* reaper_ = nullptr;
 };
 

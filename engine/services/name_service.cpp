@@ -44,11 +44,27 @@ Result<Ino> NameService::resolve(std::string_view path) {
 }
 
 Result<Ino> NameService::parent_of(Ino directory) {
-  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(directory));
-  return inode.parent;
+  const auto inode = tree_.get(directory);
+  if (inode) return inode->parent;
+  const auto removed = tree_.removed().find(directory);
+  return removed ? Result<Ino>(removed->parent) : fail(inode.error());
 }
 
-Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) {
+Result<Attributes> NameService::getattr(Ino ino) {
+  auto found = status_.getattr(ino);
+  if (found || found.error().code != Errc::stale) return found;
+  const auto removed = tree_.removed().find(ino);
+  return removed ? removed->attributes : found;
+}
+
+Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& wanted, const Caller& caller, OpenFile* file) {
+  const Status changed = change(ino, wanted, caller, file);
+  const bool is_removed = !changed && changed.error().code == Errc::stale && tree_.removed().change(ino, wanted);
+  if (!changed && !is_removed) return fail(changed.error());
+  return getattr(ino);
+}
+
+Status NameService::change(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) {
   RK_TRY(store_.may_change());
   if (change.size) RK_TRY(files_.resize(ino, *change.size, file, caller));
   // Asked before the transaction: within one, nobody asks what is open.
@@ -57,14 +73,12 @@ Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& change, 
     RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
     settled = seen.kind == NodeKind::image && status_.is_settled(ino, seen);
   }
-  {
-    catalog::WriteTxn txn(store_.catalog());
-    RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
-    RK_TRY(apply(change, settled, inode));
-    Tree::put(txn, ino, inode);
-    RK_TRY(txn.commit());
-  }
-  return getattr(ino);
+  catalog::WriteTxn txn(store_.catalog());
+  RK_TRY_ASSIGN(InodeRecord inode, Tree::get(txn, ino));
+  RK_TRY(apply(change, settled, inode));
+  Tree::put(txn, ino, inode);
+  RK_TRY(txn.commit());
+  return {};
 }
 
 Result<Attributes> NameService::make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) {

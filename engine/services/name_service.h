@@ -24,8 +24,10 @@ class NameService final : public Names {
   Result<Ino> resolve(std::string_view path) override;
   std::string path_of(Ino ino) override { return tree_.path_of(ino); }
   Result<Ino> parent_of(Ino directory) override;
-  Result<Attributes> getattr(Ino ino) override { return status_.getattr(ino); }
+  Result<Attributes> getattr(Ino ino) override;
   Result<Attributes> setattr(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) override;
+  bool awaits_forget(Ino ino) override { return tree_.removed().find(ino).has_value(); }
+  void forget(Ino ino) override { tree_.removed().forget(ino); }
   Result<Attributes> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) override;
   Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) override;
   Result<std::string> read_symlink(Ino ino) override;
@@ -44,6 +46,7 @@ class NameService final : public Names {
   Status removexattr(Ino ino, std::string_view name, const Caller& caller) override;
 
  private:
+  Status change(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file);
   Status apply(const AttributeChange& change, bool settled, names::InodeRecord& inode);
   Status change_permissions(mode_t wanted, bool settled, names::InodeRecord& inode);
 

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """The bytes of files: every way of reading and writing them, against a model held in memory."""
 import errno
+import hashlib
 import mmap
 import os
 import random
+import subprocess
+import sys
+import time
 import unittest
 
-from harness import TestCase, run
+from asynchronous import Writer
+from harness import TestCase, attribute, attribute_or_none, run, wait_until
 from images import GIB, KIB, MIB, make
 from syscalls import FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, fallocate, punch_hole
 
@@ -132,6 +137,66 @@ class Content:
         os.pwrite(cached, b"c" * 4096, 8192)
         self.assertEqual(os.preadv(direct, [page], 8192), 4096)
         self.assertEqual(page[:], b"c" * 4096)
+
+    def test_cached_reads_beside_asynchronous_direct_writes(self):
+        """As xfstests' generic/451: readers through the page cache fetch pages all the time; what a write has brought when
+        it is complete is what everybody reads from then on."""
+        size = 256 * KIB
+        cached = self.open()
+        os.pwrite(cached, bytes(size), 0)
+        direct = self.open(flags=os.O_RDWR | os.O_DIRECT)
+        writer = Writer()
+        self.addCleanup(writer.close)
+        script = "import os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\nwhile True:\n os.pread(fd, 1 << 18, 0)"
+        for _ in range(2):
+            reader = subprocess.Popen([sys.executable, "-c", script, self.folder / "image"])
+            self.addCleanup(reader.wait)
+            self.addCleanup(reader.kill)
+        block = mmap.mmap(-1, 16 * KIB)
+        deadline = time.monotonic() + 3
+        number = 0
+        while time.monotonic() < deadline:
+            number += 1
+            block[:] = bytes([number % 255 + 1]) * len(block)
+            offset = number * len(block) % size
+            writer.pwrite(direct, block, offset)
+            self.assertEqual(os.pread(cached, len(block), offset), block[:], f"write {number}")
+        self.assertGreater(number, 100)
+
+    def assertDataAt(self, fd, offset):
+        """SEEK_DATA from the start goes no farther than `offset`, and SEEK_HOLE there beyond it."""
+        self.assertLessEqual(os.lseek(fd, 0, os.SEEK_DATA), offset)
+        self.assertGreater(os.lseek(fd, offset, os.SEEK_HOLE), offset)
+
+    def test_seek_finds_what_a_mapping_has_changed(self):
+        fd = self.open()
+        os.ftruncate(fd, 16 * MIB)
+        other = self.open(flags=os.O_RDONLY)
+        mapped = mmap.mmap(fd, 16 * MIB)
+        self.addCleanup(mapped.close)
+        for offset in 5 * MIB, 1 * MIB, 16 * MIB - 4:
+            mapped[offset:offset + 4] = b"DATA"
+            self.assertDataAt(other, offset)
+        self.assertGreater(os.lseek(other, 0, os.SEEK_DATA), 1 * MIB - 64 * KIB, "a hole is reported as data")
+        self.assertEqual(os.lseek(other, 8 * MIB, os.SEEK_HOLE), 8 * MIB)
+        self.assertEqual(os.pread(other, 4, 1 * MIB), b"DATA")
+
+    def test_no_digest_that_a_mapping_may_belie(self):
+        path = self.folder / "image"
+        path.write_bytes(b"x" * 64 * KIB)
+        self.store.wait_normal(path)
+        before = attribute(path, "digest")
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            file.close()
+            mapped[0] = 1
+            self.assertIsNone(attribute_or_none(path, "digest"))
+            with open(path, "rb") as reader:
+                self.assertEqual(reader.read(1), b"\1")
+        wait_until(lambda: attribute_or_none(path, "digest"), 60, "a new digest")
+        self.assertNotEqual(attribute(path, "digest"), before)
+        with open(path, "r+b"):
+            self.assertIsNone(attribute_or_none(path, "digest"))
+        self.assertEqual(attribute(path, "digest"), hashlib.sha256(path.read_bytes()).hexdigest())
 
     def test_appending(self):
         one, two = (self.open(flags=os.O_WRONLY | os.O_CREAT | os.O_APPEND) for _ in range(2))

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Names, directories, links, times and permissions of a mounted store."""
 import errno
+import fcntl
 import os
 import stat
 import unittest
 
 from harness import TestCase, needs_root, run
 from syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+
+# FS_IOC_GETFLAGS and its like, of <linux/fs.h>.
+GETFLAGS, SETFLAGS, GETVERSION = 0x80086601, 0x40086602, 0x80087601
+FSGETXATTR, FSSETXATTR = 0x801c581f, 0x401c5820
 
 
 class Names(TestCase):
@@ -95,6 +100,53 @@ class Names(TestCase):
             self.assertEqual(file.read(), b"before and after")
             self.assertEqual(os.fstat(file.fileno()).st_nlink, 0)
             self.assertEqual(os.listdir(self.mnt), [])
+
+    def assertRemoved(self, fd):
+        """What `fd` has open is a directory without a name, and works as one does on any file system."""
+        self.assertEqual((os.fstat(fd).st_nlink, stat.S_IFMT(os.fstat(fd).st_mode)), (0, stat.S_IFDIR))
+        self.assertEqual(os.listdir(fd), [])
+        self.assertErrno(errno.ENOENT, os.open, "new", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
+        self.assertErrno(errno.ENOENT, os.mkdir, "new", dir_fd=fd)
+        os.fchmod(fd, 0o700)
+        os.utime(fd, (1, 2))
+        self.assertEqual((os.fstat(fd).st_mode & 0o777, os.fstat(fd).st_mtime), (0o700, 2))
+        os.fsync(fd)
+        os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd))
+        self.assertEqual(os.stat("..", dir_fd=fd).st_ino, os.stat(self.mnt).st_ino)
+
+    def open_directory(self, name):
+        path = self.mnt / name
+        path.mkdir()
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.addCleanup(os.close, fd)
+        return path, fd
+
+    def test_a_directory_removed_while_open(self):
+        path, fd = self.open_directory("directory")
+        path.rmdir()
+        self.assertRemoved(fd)
+        self.assertErrno(errno.ENOENT, os.stat, path)
+
+    def test_a_directory_replaced_while_open(self):
+        path, fd = self.open_directory("directory")
+        other = self.mnt / "other"
+        (other / "below").mkdir(parents=True)
+        os.rename(other, path)
+        self.assertRemoved(fd)
+        self.assertEqual(os.listdir(path), ["below"])
+
+    def test_a_working_directory_removed(self):
+        path = self.mnt / "directory"
+        path.mkdir()
+        run("sh", "-c", 'cd "$1" && rmdir "$1" && test "$(ls -a)" = "" && stat . && cd .. && test "$(ls)" = ""', "sh", path)
+
+    def test_a_deleted_file_known_by_its_path_only(self):
+        path = self.write("file")
+        fd = os.open(path, os.O_PATH)
+        self.addCleanup(os.close, fd)
+        path.unlink()
+        self.assertEqual(os.fstat(fd).st_nlink, 0)
+        self.assertErrno(errno.ESTALE, open, f"/proc/self/fd/{fd}")
 
     def test_symbolic_links(self):
         target = "somewhere/" + "x" * 1000
@@ -241,6 +293,31 @@ class Attributes(TestCase):
         os.removexattr(path, "user.empty")
         self.assertErrno(errno.ENODATA, os.getxattr, path, "user.empty")
         self.assertErrno(errno.EOPNOTSUPP, os.setxattr, path, "system.posix_acl_access", b"\2\0\0\0")
+
+    def test_flags_of_other_file_systems_are_unknown(self):
+        """What lsattr, chattr and xfs_io ask for."""
+        (self.mnt / "file").write_bytes(b"x")
+        (self.mnt / "directory").mkdir()
+        for name in "file", "directory":
+            fd = os.open(self.mnt / name, os.O_RDONLY)
+            self.addCleanup(os.close, fd)
+            for request in GETFLAGS, SETFLAGS, FSGETXATTR, FSSETXATTR, GETVERSION:
+                with self.subTest(name, request=hex(request)):
+                    self.assertErrno(errno.ENOTTY, fcntl.ioctl, fd, request, bytearray(64))
+
+
+class WriteBackCache(TestCase):
+    mount_arguments = ("-o", "writeback_cache")
+
+    def test_times_of_a_deleted_file_are_written_back_to_nowhere(self):
+        path = self.mnt / "file"
+        for content in b"", b"content":
+            path.write_bytes(content)
+            path.unlink()
+            run("sync", "--file-system", self.mnt)
+        path.touch()
+        path.unlink()
+        self.store.umount()
 
 
 if __name__ == "__main__":

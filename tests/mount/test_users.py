@@ -64,6 +64,29 @@ class AnotherUser(TestCase):
         self.as_nobody("sh", "-c", 'echo more >>"$1"', "sh", path)
         self.assertFalse(os.stat(path).st_mode & stat.S_ISUID)
 
+    def test_whatever_clears_setuid_shows_it_at_once(self):
+        """Also to those who ask for the mode alone, which the kernel does itself before it runs a program."""
+        changes = {
+            "append": 'echo more >>"$1"',
+            "replace": 'echo new >"$1"',
+            "truncate": 'truncate -s 5000 "$1"',
+            "direct write": 'dd if=/dev/zero of="$1" bs=4096 count=1 oflag=direct conv=notrunc status=none',
+            "allocate": 'fallocate -l 20000 "$1"',
+            "copy a range": 'xfs_io -c "copy_range -s 4096 -d 0 -l 4096 $2" "$1"',
+        }
+        source = self.public / "source"
+        source.write_bytes(b"s" * 9000)
+        source.chmod(0o644)
+        for name, change in changes.items():
+            with self.subTest(name):
+                path = self.public / name.replace(" ", "-")
+                path.write_bytes(b"x" * 9000)
+                path.chmod(0o6777)
+                self.assertEqual(run("stat", "-c", "%a", path).stdout, "6777\n")
+                done = self.as_nobody("sh", "-c", change, "sh", path, source)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(run("stat", "-c", "%a", path).stdout, "777\n")
+
 
 @needs_root
 @needs_mounting_users

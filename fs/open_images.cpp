@@ -1,0 +1,107 @@
+#include "fs/open_images.h"
+
+#include <atomic>
+#include <chrono>
+#include <utility>
+
+namespace rekeyfs::fs {
+namespace {
+constexpr std::chrono::milliseconds kReleaseDelay{10};
+}
+
+struct OpenImages::Image {
+  explicit Image(Ino number) : ino(number) {}
+
+  const Ino ino;
+  // Guarded by the owner's mutex.
+  unsigned handles = 0;
+  unsigned direct_writers = 0;
+  std::atomic<bool> looks_closed{false};  // a direct writer's descriptor was closed, and nothing written since
+  std::atomic<unsigned> hiding_changes{0};
+
+  // What went through the page cache while the image was open. Pages that were there before are dropped by the kernel when
+  // it begins a direct write.
+  Mutex cache_mutex;
+  ByteRange cached GUARDED_BY(cache_mutex);
+  std::uint64_t noted GUARDED_BY(cache_mutex) = 0;
+  unsigned cachers GUARDED_BY(cache_mutex) = 0;  // handles through which it went that are still open
+};
+
+std::unique_ptr<OpenImages::Opening> OpenImages::open(Ino ino, const Manner& manner) {
+  Lock lock(mutex_);
+  std::shared_ptr<Image>& kept = images_[ino];
+  if (!kept) kept = std::make_shared<Image>(ino);
+  const std::shared_ptr<Image> image = kept;
+  ++image->handles;  // before the wait: the image is not forgotten meanwhile
+  await_release(*image);
+  const bool direct = image->direct_writers > 0 || (manner.caching == Caching::import && image->handles == 1);
+  if (direct && manner.writes) ++image->direct_writers;
+  if (manner.may_hide_changes) ++image->hiding_changes;
+  return std::make_unique<Opening>(*this, image, manner, direct);
+}
+
+// The kernel sends a release some time after close(2) has returned. Whoever opens a finished import at once would
+// stay uncached for as long as he has it open, so he waits for it a little.
+void OpenImages::await_release(Image& image) {
+  const auto deadline = std::chrono::steady_clock::now() + kReleaseDelay;
+  while (image.direct_writers > 0 && image.looks_closed.load(std::memory_order_relaxed)) {
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= left.zero()) {
+      image.looks_closed.store(false, std::memory_order_relaxed);  // it was a duplicate: the next one need not wait
+      return;
+    }
+    writer_released_.wait_for(mutex_, left);
+  }
+}
+
+void OpenImages::close(const Opening& opening) {
+  Image& image = *opening.image_;
+  {
+    Lock lock(image.cache_mutex);
+    if (opening.caches_) --image.cachers;
+  }
+  Lock lock(mutex_);
+  if (opening.manner_.may_hide_changes) --image.hiding_changes;
+  if (opening.direct_ && opening.manner_.writes && --image.direct_writers == 0) writer_released_.notify_all();
+  if (--image.handles == 0) images_.erase(image.ino);
+}
+
+OpenImages::Opening::Opening(OpenImages& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct)
+    : owner_(owner), image_(std::move(image)), manner_(manner), direct_(direct) {}
+
+OpenImages::Opening::~Opening() {
+  owner_.close(*this);
+}
+
+void OpenImages::Opening::note_written() const {
+  if (direct_) image_->looks_closed.store(false, std::memory_order_relaxed);
+}
+
+void OpenImages::Opening::note_closed() const {
+  if (direct_) image_->looks_closed.store(true, std::memory_order_relaxed);
+}
+
+void OpenImages::Opening::note_cached(const ByteRange& range) const {
+  Lock lock(image_->cache_mutex);
+  image_->cached = image_->cached.with(range);
+  ++image_->noted;
+  if (!std::exchange(caches_, true)) ++image_->cachers;
+}
+
+// When nobody is left who reads through the cache, all of it goes at once, so that later writes are as fast as before.
+std::optional<OpenImages::Opening::Outdated> OpenImages::Opening::outdated_by(const ByteRange& written) const {
+  Lock lock(image_->cache_mutex);
+  if (!image_->cached.meets(written)) return std::nullopt;
+  return Outdated{image_->cachers == 0 ? image_->cached : written, image_->noted};
+}
+
+void OpenImages::Opening::note_dropped(const Outdated& outdated) const {
+  Lock lock(image_->cache_mutex);
+  if (image_->noted == outdated.noted && outdated.pages.covers(image_->cached)) image_->cached = {};
+}
+
+bool OpenImages::Opening::may_hide_changes() const {
+  return image_->hiding_changes.load() > 0;
+}
+
+}  // namespace rekeyfs::fs
