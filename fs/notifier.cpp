@@ -28,6 +28,10 @@ void Notifier::stop() {
     stopping_ = true;
   }
   work_.notify_all();
+  {
+    UniqueLock none_is_told_any_more(telling_);
+    ended_ = true;
+  }
   if (thread_.joinable()) thread_.join();
 }
 
@@ -48,8 +52,8 @@ void Notifier::content_changed(Ino ino) {
 }
 
 void Notifier::permissions_changed(Ino ino) {
-  Lock lock(mutex_);
-  if (!stopping_) fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0);
+  SharedLock told_before_the_end(telling_);
+  if (!ended_) fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0);
 }
 
 void Notifier::drop_pages(Ino ino, const ByteRange& pages, const std::function<void()>& then) noexcept {

@@ -36,12 +36,13 @@ class Notifier final : public Observer {
   void start(fuse_session* session);
   // Finishes the notification under way and drops the others. Call it while requests are still being served, or none
   // can come any more; may be called twice.
-  void stop() EXCLUDES(stop_mutex_, mutex_);
+  void stop() EXCLUDES(stop_mutex_, mutex_, telling_);
 
   void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);
   void content_changed(Ino ino) override EXCLUDES(mutex_);
-  // The kernel has forgotten the attributes when it returns: it takes no lock for that which a request holds.
-  void permissions_changed(Ino ino) override EXCLUDES(mutex_);
+  // The kernel has forgotten the attributes when it returns. It may wait for a request about a node that is going, which
+  // the caller does not serve; so nothing that other requests need is locked meanwhile.
+  void permissions_changed(Ino ino) override EXCLUDES(telling_);
 
   // Calls `then` on the notifier's thread when the kernel has written back and dropped these pages; at once if it cannot be
   // told any more.
@@ -77,6 +78,8 @@ class Notifier final : public Observer {
   HotImages& hot_;
   fuse_session* session_ = nullptr;
   std::thread thread_;
+  SharedMutex telling_;  // shared while the kernel is told of attributes
+  bool ended_ GUARDED_BY(telling_) = false;
   Mutex stop_mutex_;  // taken before mutex_: two may stop it at once
   Mutex mutex_;
   CondVar work_;

@@ -110,7 +110,7 @@ class StoreCheck {
 Result<CheckReport> check_store(const std::string& directory, const Credential& credential, const CheckOptions& options,
                                 CheckObserver& observer) {
   RK_TRY_ASSIGN(const std::unique_ptr<Bench> bench, Bench::open(directory, credential));
-  if (options.repair) RK_TRY(store::may_write(bench->features()));
+  if (options.repair) RK_TRY(store::can_write(bench->features()));
   return StoreCheck(*bench, options, observer).run();
 }
 

@@ -25,12 +25,12 @@ Status refuse(std::string_view set, std::uint64_t bits, std::string_view next_st
 
 }  // namespace
 
-Status may_read(const Features& features) {
+Status can_read(const Features& features) {
   return refuse("incompat", features.incompat, "use the rekeyfs that added them, or a newer one");
 }
 
-Status may_write(const Features& features) {
-  RK_TRY(may_read(features));
+Status can_write(const Features& features) {
+  RK_TRY(can_read(features));
   return refuse("ro_compat", features.ro_compat, "mount it read-only (-o ro), or use the rekeyfs that added them, or a newer one");
 }
 

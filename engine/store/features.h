@@ -19,9 +19,9 @@ struct Features {
 };
 
 // Errc::wrong_version, naming the flags, if the store may not be opened at all.
-Status may_read(const Features& features);
+Status can_read(const Features& features);
 // The same if it may not be changed.
-Status may_write(const Features& features);
+Status can_write(const Features& features);
 // The flags that this program does not know: "compat 3" is bit 3 of the first set.
 std::vector<std::string> unknown_flags(const Features& features);
 

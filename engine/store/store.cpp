@@ -107,7 +107,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
     RK_TRY_ASSIGN(storage, io::LocalStorage::open(directory));
   }
   RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
-  if (!read_only) RK_TRY(may_write(unlocked.superblock.features));
+  if (!read_only) RK_TRY(can_write(unlocked.superblock.features));
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
   std::unique_ptr<io::ReservedStorage> reserved = files_of_store(std::move(storage));
   RK_TRY(reserved->adopt());
@@ -133,7 +133,7 @@ Status Store::recover() {
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   if (read_only_ && history.records.empty()) return {};
-  RK_TRY(may_write(unlocked_.superblock.features));  // the journal has changes
+  RK_TRY(can_write(unlocked_.superblock.features));  // the journal has changes
   RK_TRY(replay(*catalog_, *layers_, history));
   RK_TRY(make_recovery_durable(history));
   if (read_only_) catalog_->stop();

@@ -91,7 +91,7 @@ Result<Header> decode_header(std::string_view bytes) {
     Reader flags(bytes.substr(kFeatures));
     Features& features = header.superblock.features;
     for (std::uint64_t* set : {&features.compat, &features.ro_compat, &features.incompat}) *set = flags.get<std::uint64_t>();
-    RK_TRY(may_read(features));
+    RK_TRY(can_read(features));
   }
   switch (header.superblock.kind) {
     case Credential::Kind::passphrase:

@@ -35,16 +35,16 @@ class FeaturesTest : public test::TempDirectory {
     ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
     const auto engine = open();
     ASSERT_TRUE(engine);
-    ASSERT_TRUE((*engine)->create_key("key", kRoot));
-    const auto folder = (*engine)->make_directory(kRootIno, "folder", 0755, kRoot);
+    ASSERT_TRUE((*engine)->keys().create("key", kRoot));
+    const auto folder = (*engine)->names().make_directory(kRootIno, "folder", 0755, kRoot);
     ASSERT_TRUE(folder);
     folder_ = folder->ino;
-    ASSERT_TRUE((*engine)->set_attribute(folder_, "user.rekeyfs.key", "key", XattrMode::either, kRoot));
-    auto created = (*engine)->create(folder_, "image", 0600, O_RDWR, kRoot);
+    ASSERT_TRUE((*engine)->names().setxattr(folder_, "user.rekeyfs.key", "key", XattrMode::either, kRoot));
+    auto created = (*engine)->files().create(folder_, "image", 0600, O_RDWR, kRoot);
     ASSERT_TRUE(created) << error_text(created);
     image_ = created->attributes.ino;
-    ASSERT_TRUE((*engine)->write(*created->file, 0, as_bytes(kContent)));
-    ASSERT_TRUE((*engine)->flush(*created->file));
+    ASSERT_TRUE((*engine)->files().write(*created->file, 0, as_bytes(kContent)));
+    ASSERT_TRUE((*engine)->files().flush(*created->file));
     created->file.reset();
     ASSERT_TRUE((*engine)->close());
   }
@@ -120,7 +120,7 @@ TEST_F(FeaturesTest, OneThatIsCompatibleIsNamedAndGoesOn) {
     ASSERT_TRUE(engine) << error_text(engine);
     EXPECT_THAT((*engine)->reports().unknown_features(), ElementsAre("compat 3"));
     EXPECT_EQ(content(**engine), kContent);
-    EXPECT_TRUE((*engine)->make_directory(kRootIno, "more", 0755, kRoot));
+    EXPECT_TRUE((*engine)->names().make_directory(kRootIno, "more", 0755, kRoot));
     ASSERT_TRUE((*engine)->close());
   }
   EXPECT_TRUE(open(true));
@@ -144,7 +144,7 @@ TEST_F(FeaturesTest, OneThatForbidsChangesLetsTheStoreBeRead) {
     ASSERT_TRUE(engine) << error_text(engine);
     EXPECT_THAT((*engine)->reports().unknown_features(), ElementsAre("ro_compat 2"));
     EXPECT_EQ(content(**engine), kContent);
-    EXPECT_EQ((*engine)->make_directory(kRootIno, "more", 0755, kRoot).error().code, Errc::read_only);
+    EXPECT_EQ((*engine)->names().make_directory(kRootIno, "more", 0755, kRoot).error().code, Errc::read_only);
     ASSERT_TRUE((*engine)->close());
   }
   const auto report = check();
@@ -161,7 +161,7 @@ TEST_F(FeaturesTest, OneThatForbidsChangesForbidsRecovery) {
   {
     const auto engine = open();
     ASSERT_TRUE(engine);
-    ASSERT_TRUE((*engine)->make_directory(kRootIno, "more", 0755, kRoot));
+    ASSERT_TRUE((*engine)->names().make_directory(kRootIno, "more", 0755, kRoot));
     test::copy_as_killed(store(), path("killed"));
     ASSERT_TRUE((*engine)->close());
   }
@@ -209,11 +209,11 @@ TEST_F(FeaturesTest, FieldsOfLaterVersionsOutliveEveryChange) {
     const auto engine = open();
     ASSERT_TRUE(engine) << error_text(engine);
     EXPECT_EQ(content(**engine), kContent);
-    ASSERT_TRUE((*engine)->set_attribute(image_, "user.rekeyfs.type", "data-disk", XattrMode::either, kRoot));
-    ASSERT_TRUE((*engine)->set_attribute(folder_, "user.colour", "blue", XattrMode::either, kRoot));
-    ASSERT_TRUE((*engine)->rename(folder_, "image", folder_, "renamed", RenameMode::replace));
-    ASSERT_TRUE((*engine)->rename(kRootIno, "folder", kRootIno, "moved", RenameMode::replace));
-    ASSERT_TRUE((*engine)->change_key("key", KeyChange{}, kRoot));  // wraps the layer's data key anew
+    ASSERT_TRUE((*engine)->names().setxattr(image_, "user.rekeyfs.type", "data-disk", XattrMode::either, kRoot));
+    ASSERT_TRUE((*engine)->names().setxattr(folder_, "user.colour", "blue", XattrMode::either, kRoot));
+    ASSERT_TRUE((*engine)->names().rename(folder_, "image", folder_, "renamed", RenameMode::replace));
+    ASSERT_TRUE((*engine)->names().rename(kRootIno, "folder", kRootIno, "moved", RenameMode::replace));
+    ASSERT_TRUE((*engine)->keys().change("key", KeyChange{}, kRoot));  // wraps the layer's data key anew
     ASSERT_TRUE((*engine)->close());
   }
   EXPECT_TRUE(kept(inode_key(image_)) && kept(inode_key(folder_)) && kept(layer));
@@ -254,7 +254,7 @@ TEST_F(FeaturesTest, ARecordOfAnotherLayoutIsNeitherReadNorRepaired) {
     {
       const auto engine = open();
       ASSERT_TRUE(engine) << error_text(engine);
-      const auto file = (*engine)->open_file(image_, O_RDONLY, kRoot);
+      const auto file = (*engine)->files().open(image_, O_RDONLY, kRoot);
       EXPECT_NE(refusal(file), "none");
       ASSERT_TRUE((*engine)->close());
     }
