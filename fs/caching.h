@@ -19,10 +19,10 @@ inline int engine_flags(const Context& context, int flags) {
 // A handle that can only write, into a file that starts empty, is an import: one pass that nobody reads through it.
 // Passing the data by the page cache saves its copying and its pages. Not with a write-back cache, which
 // wants to collect small writes, and not on kernels that leave old pages behind a direct write.
-inline OpenImages::Manner manner_of(const Context& context, int flags, bool starts_empty) {
+inline Openings::Manner manner_of(const Context& context, int flags, bool starts_empty) {
   const bool is_import = starts_empty && (flags & O_ACCMODE) == O_WRONLY &&
                          context.device.direct_writes_are_coherent() && !context.options.writeback_cache;
-  return {.caching = is_import ? OpenImages::Caching::import : OpenImages::Caching::usual,
+  return {.caching = is_import ? Openings::Caching::import : Openings::Caching::usual,
           .writes = is_opened_for_writing(flags),
           .may_hide_changes = (engine_flags(context, flags) & O_ACCMODE) == O_RDWR};
 }

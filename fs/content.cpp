@@ -18,7 +18,7 @@ namespace {
 
 fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const fuse_file_info& asked,
                              bool starts_empty, HotImages::Use use) {
-  auto opening = context.open_images.open(ino, manner_of(context, asked.flags, starts_empty));
+  auto opening = context.openings.open(ino, manner_of(context, asked.flags, starts_empty));
   fuse_file_info info = asked;
   info.direct_io = opening->is_direct();
   info.keep_cache = 1;  // only this mount changes the data

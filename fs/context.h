@@ -8,7 +8,7 @@
 #include "fs/hot_images.h"
 #include "fs/mount.h"
 #include "fs/notifier.h"
-#include "fs/open_images.h"
+#include "fs/openings.h"
 #include "fs/retirement.h"
 
 namespace rekeyfs::fs {
@@ -20,7 +20,7 @@ struct Context {
   ErrorLog errors{};
   Retirement retirement{};
   HotImages hot{engine, options, device, retirement};
-  OpenImages open_images{};
+  Openings openings{};
   HandleTable handles{};  // its handles are uses of the images above
   Notifier notifier{engine, hot};
 };

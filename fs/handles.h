@@ -16,7 +16,7 @@
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
 #include "fs/hot_images.h"
-#include "fs/open_images.h"
+#include "fs/openings.h"
 
 namespace rekeyfs::fs {
 
@@ -42,12 +42,12 @@ class KeptAnswer {
 // An open image.
 class FileHandle {
  public:
-  FileHandle(Ino ino, int flags, HotImages::Use use, OpenFilePtr file, std::unique_ptr<OpenImages::Opening> opening)
+  FileHandle(Ino ino, int flags, HotImages::Use use, OpenFilePtr file, std::unique_ptr<Openings::Opening> opening)
       : ino_(ino), flags_(flags), use_(std::move(use)), file_(std::move(file)), opening_(std::move(opening)) {}
 
   Ino ino() const { return ino_; }
   OpenFile& file() const { return *file_; }
-  const OpenImages::Opening& opening() const { return *opening_; }
+  const Openings::Opening& opening() const { return *opening_; }
   KeptAnswer& answer() { return answer_; }
   bool writes() const { return is_opened_for_writing(flags_); }
   // Opened with O_SYNC or O_DSYNC: every change through it is durable when it returns.
@@ -62,7 +62,7 @@ class FileHandle {
   const int flags_;  // open(2)'s
   const HotImages::Use use_;
   const OpenFilePtr file_;
-  const std::unique_ptr<OpenImages::Opening> opening_;  // goes first: giving the engine its file back may take a while
+  const std::unique_ptr<Openings::Opening> opening_;  // goes first: giving the engine its file back may take a while
   KeptAnswer answer_;
 };
 

@@ -1,4 +1,4 @@
-#include "fs/open_images.h"
+#include "fs/openings.h"
 
 #include <atomic>
 #include <chrono>
@@ -9,7 +9,7 @@ namespace {
 constexpr std::chrono::milliseconds kReleaseDelay{10};
 }
 
-struct OpenImages::Image {
+struct Openings::Image {
   explicit Image(Ino number) : ino(number) {}
 
   const Ino ino;
@@ -27,7 +27,7 @@ struct OpenImages::Image {
   unsigned cachers GUARDED_BY(cache_mutex) = 0;  // handles through which it went that are still open
 };
 
-std::unique_ptr<OpenImages::Opening> OpenImages::open(Ino ino, const Manner& manner) {
+std::unique_ptr<Openings::Opening> Openings::open(Ino ino, const Manner& manner) {
   Lock lock(mutex_);
   std::shared_ptr<Image>& kept = images_[ino];
   if (!kept) kept = std::make_shared<Image>(ino);
@@ -42,7 +42,7 @@ std::unique_ptr<OpenImages::Opening> OpenImages::open(Ino ino, const Manner& man
 
 // The kernel sends a release some time after close(2) has returned. Whoever opens a finished import at once would
 // stay uncached for as long as he has it open, so he waits for it a little.
-void OpenImages::await_release(Image& image) {
+void Openings::await_release(Image& image) {
   const auto deadline = std::chrono::steady_clock::now() + kReleaseDelay;
   while (image.direct_writers > 0 && image.looks_closed.load(std::memory_order_relaxed)) {
     const auto left = deadline - std::chrono::steady_clock::now();
@@ -54,7 +54,7 @@ void OpenImages::await_release(Image& image) {
   }
 }
 
-void OpenImages::close(const Opening& opening) {
+void Openings::close(const Opening& opening) {
   Image& image = *opening.image_;
   {
     Lock lock(image.cache_mutex);
@@ -66,22 +66,22 @@ void OpenImages::close(const Opening& opening) {
   if (--image.handles == 0) images_.erase(image.ino);
 }
 
-OpenImages::Opening::Opening(OpenImages& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct)
+Openings::Opening::Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct)
     : owner_(owner), image_(std::move(image)), manner_(manner), direct_(direct) {}
 
-OpenImages::Opening::~Opening() {
+Openings::Opening::~Opening() {
   owner_.close(*this);
 }
 
-void OpenImages::Opening::note_written() const {
+void Openings::Opening::note_written() const {
   if (direct_) image_->looks_closed.store(false, std::memory_order_relaxed);
 }
 
-void OpenImages::Opening::note_closed() const {
+void Openings::Opening::note_closed() const {
   if (direct_) image_->looks_closed.store(true, std::memory_order_relaxed);
 }
 
-void OpenImages::Opening::note_cached(const ByteRange& range) const {
+void Openings::Opening::note_cached(const ByteRange& range) const {
   Lock lock(image_->cache_mutex);
   image_->cached = image_->cached.with(range);
   ++image_->noted;
@@ -89,18 +89,18 @@ void OpenImages::Opening::note_cached(const ByteRange& range) const {
 }
 
 // When nobody is left who reads through the cache, all of it goes at once, so that later writes are as fast as before.
-std::optional<OpenImages::Opening::Outdated> OpenImages::Opening::outdated_by(const ByteRange& written) const {
+std::optional<Openings::Opening::Outdated> Openings::Opening::outdated_by(const ByteRange& written) const {
   Lock lock(image_->cache_mutex);
   if (!image_->cached.meets(written)) return std::nullopt;
   return Outdated{image_->cachers == 0 ? image_->cached : written, image_->noted};
 }
 
-void OpenImages::Opening::note_dropped(const Outdated& outdated) const {
+void Openings::Opening::note_dropped(const Outdated& outdated) const {
   Lock lock(image_->cache_mutex);
   if (image_->noted == outdated.noted && outdated.pages.covers(image_->cached)) image_->cached = {};
 }
 
-bool OpenImages::Opening::may_hide_changes() const {
+bool Openings::Opening::may_hide_changes() const {
   return image_->hiding_changes.load() > 0;
 }
 

@@ -1,4 +1,4 @@
-// OpenImages: how each image is open, over all its handles, and what the kernel's page cache may hold of it meanwhile.
+// Openings: how each image is open, over all its handles, and what the kernel's page cache may hold of it meanwhile.
 //
 // The only counts of handles by image in this layer, but for those of hot images (fs/hot_images.h). Thread-safe.
 #pragma once
@@ -14,7 +14,7 @@
 
 namespace rekeyfs::fs {
 
-class OpenImages {
+class Openings {
  public:
   enum class Caching { usual, import };
   struct Manner {
@@ -40,9 +40,9 @@ class OpenImages {
   std::unordered_map<Ino, std::shared_ptr<Image>> images_ GUARDED_BY(mutex_);
 };
 
-class OpenImages::Opening {
+class Openings::Opening {
  public:
-  Opening(OpenImages& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct);
+  Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct);
   ~Opening();
   Opening(const Opening&) = delete;
   Opening& operator=(const Opening&) = delete;
@@ -66,8 +66,8 @@ class OpenImages::Opening {
   bool may_hide_changes() const;
 
  private:
-  friend class OpenImages;
-  OpenImages& owner_;
+  friend class Openings;
+  Openings& owner_;
   const std::shared_ptr<Image> image_;
   const Manner manner_;
   const bool direct_;
