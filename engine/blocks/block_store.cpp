@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/log.h"
 #include "engine/blocks/scratch.h"
 
 namespace rekeyfs::blocks {
@@ -21,6 +22,7 @@ BlockStore::BlockStore(const Parts& parts, LayerId id, BlockGrid grid, const Lay
                        std::unique_ptr<LayerCipher> cipher)
     : id_(id),
       grid_(grid),
+      storage_(parts.storage),
       catalog_(parts.catalog),
       observer_(parts.observer),
       cipher_(std::move(cipher)),
@@ -242,6 +244,79 @@ Result<catalog::SegmentNumber> BlockStore::record(const LayerChange& change, con
   return txn.commit();
 }
 
+// --- promised space --------------------------------------------------------------------------------------------
+
+Status BlockStore::each_without_data(BlockIndex first, BlockIndex end, const VisitHomes& visit) {
+  for (BlockIndex index = first; index < end;) {
+    RK_TRY_ASSIGN(const BlockTable::Run run, find(index));
+    const std::uint64_t length = std::min(run.length, end - index);
+    if (run.entry.state != BlockState::data) RK_TRY(visit({index, length}));
+    index += length;
+  }
+  return {};
+}
+
+// What their own slots do not have yet.
+Result<std::uint64_t> BlockStore::bytes_to_promise(BlockIndex first, BlockIndex end) {
+  std::uint64_t bytes = 0;
+  RK_TRY(each_without_data(first, end, [&](const SlotRun& homes) -> Status {
+    const std::uint64_t all = homes.count * grid_.block_size();
+    RK_TRY_ASSIGN(const std::uint64_t held, files_.reserved(homes));
+    bytes += all - std::min(all, held);
+    return {};
+  }));
+  return bytes;
+}
+
+Status BlockStore::promise(BlockIndex first, BlockIndex end) {
+  Lock space(space_);
+  // Asked first: where only a part fits, the disk would be full until that is given back.
+  RK_TRY_ASSIGN(const std::uint64_t wanted, bytes_to_promise(first, end));
+  if (wanted == 0) return {};
+  RK_TRY_ASSIGN(const io::Space room, storage_.space());
+  if (wanted > room.available)
+    return fail(Errc::no_space, "No space left on device: " + std::to_string(wanted) + " bytes are asked for, and " +
+                                    std::to_string(room.available) + " are free");
+  promised_end_ = std::max(promised_end_, end);
+  Status taken = each_without_data(first, end, [&](const SlotRun& homes) -> Status {
+    {
+      UniqueLock lock(mutex_);
+      core_.slots().keep(homes);
+      mark_changed();
+    }
+    return files_.reserve(homes);
+  });
+  // The entries of the blocks need space as well: each page that changes is written to a new place.
+  if (taken) taken = table_file_.reserve(wanted / grid_.block_size() * kEntrySize + 2 * kPageSize);
+  if (!taken) static_cast<void>(release_homes(first, end));
+  return taken;
+}
+
+Status BlockStore::release(BlockIndex first, BlockIndex end) {
+  Lock space(space_);
+  return release_homes(first, end);
+}
+
+Status BlockStore::release_tail(BlockIndex first, BlockIndex end) {
+  Lock space(space_);
+  return release_homes(first, std::max(end, std::exchange(promised_end_, std::min(promised_end_, first))));
+}
+
+Status BlockStore::release_homes(BlockIndex first, BlockIndex end) {
+  return each_without_data(first, end, [&](const SlotRun& homes) -> Status {
+    RK_TRY_ASSIGN(const std::uint64_t held, files_.reserved(homes));
+    if (held == 0) return {};
+    std::vector<SlotRun> unused;
+    {
+      UniqueLock lock(mutex_);
+      unused = core_.slots().unkeep(homes);
+      mark_changed();
+    }
+    for (const SlotRun& run : unused) RK_TRY(files_.punch(run));
+    return {};
+  });
+}
+
 void BlockStore::mark_changed() {
   if (changed_) return;
   observer_.layer_changed(id_);
@@ -282,13 +357,21 @@ void BlockStore::flush_failed() {
   changed_ = true;  // and stays among the registry's
 }
 
-std::vector<SlotRun> BlockStore::flush_committed(catalog::SegmentNumber first_segment) {
+void BlockStore::flush_committed() {
   UniqueLock lock(mutex_);
   core_.settle(true);
-  return core_.slots().begin_punch(first_segment);
 }
 
-void BlockStore::end_punch() {
+void BlockStore::give_back(catalog::SegmentNumber first_segment, const std::function<void()>& sorted) {
+  Lock space(space_);
+  std::vector<SlotRun> runs;
+  {
+    UniqueLock lock(mutex_);
+    runs = core_.slots().begin_punch(first_segment);
+  }
+  sorted();
+  for (const SlotRun& run : runs)
+    if (const Status punched = files_.punch(run); !punched) log::warn("cannot free space in the store: {}", describe(punched.error()));
   UniqueLock lock(mutex_);
   core_.slots().end_punch();
   if (core_.slots().waits_for_flush()) mark_changed();

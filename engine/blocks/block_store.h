@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 
 #include "engine/base/mutex.h"
@@ -66,6 +67,13 @@ class BlockStore {
   // `may_grow`: a larger size stays. On failure the change's slots are abandoned.
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(changing_, mutex_);
   void set_filled(BlockIndex next);
+  // Takes space now for the blocks of the range that have no data, so that writing them cannot fail for want of it.
+  // Errc::no_space if there is not enough for all. It is the space of their home slots, so it lasts over mounts.
+  Status promise(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
+  // Gives back the space that was promised to blocks of the range.
+  Status release(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
+  // The same from a block on, for content that ended before `end`: promises may go beyond it.
+  Status release_tail(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
   // Deleted: further changes answer Errc::stale.
   void retire() { retired_.store(true); }
 
@@ -84,10 +92,10 @@ class BlockStore {
   Status write_pages(const std::vector<BlockTable::PageWrite>& pages);
   Status sync_table();
   void flush_failed();
-  // The slots whose space goes back: punch() each, then end_punch().
-  std::vector<SlotRun> flush_committed(catalog::SegmentNumber first_segment);
-  Status punch(const SlotRun& run) { return files_.punch(run); }
-  void end_punch();
+  void flush_committed();
+  // Gives back the space of slots that no recovery from `first_segment` on can need. `sorted` is called before the files are
+  // changed: the slots are out of limbo then.
+  void give_back(catalog::SegmentNumber first_segment, const std::function<void()>& sorted) EXCLUDES(space_, mutex_);
 
   // For LayerReplay and checks: takes in a change that the journal has.
   Status replay(const LayerChange& change, catalog::SegmentNumber segment);
@@ -97,6 +105,11 @@ class BlockStore {
   // An entry that says more than a block can hold does not verify.
   std::size_t stored_size(const BlockEntry& entry) const { return std::min(entry.stored_length, grid_.block_size()); }
   Result<bool> read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
+  // Visits the home slots of the blocks of the range that have no data.
+  using VisitHomes = std::function<Status(const SlotRun& homes)>;
+  Status each_without_data(BlockIndex first, BlockIndex end, const VisitHomes& visit);
+  Result<std::uint64_t> bytes_to_promise(BlockIndex first, BlockIndex end);
+  Status release_homes(BlockIndex first, BlockIndex end) REQUIRES(space_);
   Status choose_slots(BlockIndex first, std::vector<BlockEntry>& entries);
   Status write_slots(const std::vector<BlockEntry>& entries, ByteView sealed);
   Status prepare_change() REQUIRES(changing_) EXCLUDES(mutex_);
@@ -105,6 +118,7 @@ class BlockStore {
 
   const LayerId id_;
   const BlockGrid grid_;
+  io::Storage& storage_;
   catalog::Catalog& catalog_;
   LayerObserver& observer_;
   const std::unique_ptr<LayerCipher> cipher_;
@@ -112,6 +126,8 @@ class BlockStore {
   TableFile table_file_;
   std::atomic<bool> retired_{false};
 
+  Mutex space_;  // held while slots get space or lose it; before mutex_
+  BlockIndex promised_end_ GUARDED_BY(space_) = 0;  // since the layer was opened
   Mutex changing_;
   mutable SharedMutex mutex_;
   BlockCore core_ GUARDED_BY(mutex_);

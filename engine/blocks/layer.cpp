@@ -282,7 +282,21 @@ Status Layer::resize(std::uint64_t new_size, const Touch& touch) {
     change.first = end_block(new_size);
     change.end = RangeLock::kEnd;
   }
-  return blocks_.commit(std::move(change), false, touch);
+  RK_TRY(blocks_.commit(std::move(change), false, touch));
+  return new_size < old_size ? blocks_.release_tail(end_block(new_size), end_block(old_size)) : Status{};
+}
+
+Status Layer::promise(std::uint64_t offset, std::uint64_t count) {
+  const auto held = ranges_.acquire(block_of(offset), end_block(offset + count));
+  return blocks_.promise(block_of(offset), end_block(offset + count));
+}
+
+// Whole blocks: of the others, a part may be promised still.
+Status Layer::release(std::uint64_t offset, std::uint64_t count) {
+  const BlockIndex first = end_block(offset), end = block_of(offset + count);
+  if (first >= end) return {};
+  const auto held = ranges_.acquire(first, end);
+  return blocks_.release(first, end);
 }
 
 Status Layer::zero(std::uint64_t offset, std::uint64_t count, const Touch& touch) {

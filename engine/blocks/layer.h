@@ -73,6 +73,10 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Status write(std::uint64_t offset, ByteView bytes, const Touch& touch);
   Status resize(std::uint64_t size, const Touch& touch);
   Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // within the size
+  // Keeps space for the blocks of [offset, offset + size), which may lie beyond the content, until they are written, released
+  // or cut off: writing them does not fail for want of it. Errc::no_space if there is not enough.
+  Status promise(std::uint64_t offset, std::uint64_t size);
+  Status release(std::uint64_t offset, std::uint64_t size);
   // The content goes on as the base's, up to `size`, which a block border or the current size need not be.
   Status extend_over_base(std::uint64_t size, const Touch& touch);
   // Whole blocks of [offset, offset + size) become "from base".

@@ -2,8 +2,6 @@
 
 #include <chrono>
 
-#include "engine/base/log.h"
-
 namespace rekeyfs::blocks {
 namespace {
 
@@ -20,11 +18,8 @@ Result<LayerFlush::Work> LayerFlush::begin() {
 
 void LayerFlush::end(bool committed, catalog::SegmentNumber first_segment) {
   if (!committed) return blocks_.flush_failed();
-  const std::vector<SlotRun> given_back = blocks_.flush_committed(first_segment);
-  relieved_.notify_all();
-  for (const SlotRun& run : given_back)
-    if (const Status punched = blocks_.punch(run); !punched) log::warn("cannot free space in the store: {}", describe(punched.error()));
-  blocks_.end_punch();
+  blocks_.flush_committed();
+  blocks_.give_back(first_segment, [this] { relieved_.notify_all(); });
 }
 
 void LayerFlush::wait_for_relief() {

@@ -5,6 +5,7 @@
 // truncation frees millions at once. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <vector>
@@ -66,6 +67,38 @@ class Limbo {
     for (const SlotRun& run : old) slots_ -= run.count;
     std::erase_if(runs_, [&](const auto& entry) { return entry.second.segment < segment; });
     return old;
+  }
+  // The slots of `range` that are in go over to `other`, with their segments.
+  void move_to(Limbo& other, const SlotRun& range) {
+    const Slot end = range.first + range.count;
+    auto at = runs_.upper_bound(range.first);
+    if (at != runs_.begin()) --at;
+    while (at != runs_.end() && at->first < end) {
+      const auto current = at++;
+      const auto [first, run] = *current;
+      const Slot from = std::max(first, range.first), to = std::min(run.end, end);
+      if (from >= to) continue;
+      other.runs_.emplace(from, Run{to, run.segment});
+      if (to < run.end) runs_.emplace(to, run);
+      other.slots_ += to - from;
+      slots_ -= to - from;
+      if (from > first) current->second.end = from;
+      else runs_.erase(current);
+    }
+  }
+  // The parts of `range` that are not in.
+  std::vector<SlotRun> others_in(const SlotRun& range) const {
+    std::vector<SlotRun> others;
+    const Slot end = range.first + range.count;
+    Slot free = range.first;
+    auto at = runs_.upper_bound(range.first);
+    if (at != runs_.begin()) --at;
+    for (; at != runs_.end() && at->first < end; ++at) {
+      if (free < at->first) others.push_back({free, at->first - free});
+      free = std::max(free, at->second.end);
+    }
+    if (free < end) others.push_back({free, end - free});
+    return others;
   }
   bool empty() const { return runs_.empty(); }
   std::uint64_t slots() const { return slots_; }

@@ -8,7 +8,7 @@ Result<Slot> SlotAllocator::choose(BlockIndex index, const BlockEntry& current) 
   if (index >= kBlockEnd) return fail(Errc::too_large, "an image has at most 16 TiB");
   const Slot home = index;
   const bool home_in_use = current.state == BlockState::data && current.slot == home;
-  if (!home_in_use && !limbo_.contains(home) && !is_being_punched(home)) {
+  if (!home_in_use && !limbo_.contains(home) && !kept_.contains(home) && !is_being_punched(home)) {
     idle_.erase(home);
     return home;
   }
@@ -21,12 +21,23 @@ Result<Slot> SlotAllocator::choose(BlockIndex index, const BlockEntry& current) 
 
 void SlotAllocator::use(Slot slot) {
   limbo_.remove(slot);
+  kept_.remove(slot);
   if (slot & kSpillBit) next_spill_ = std::max(next_spill_, (slot & ~kSpillBit) + 1);
 }
 
 bool SlotAllocator::is_being_punched(Slot slot) const {
   const auto after = std::upper_bound(punching_.begin(), punching_.end(), slot, [](Slot s, const SlotRun& run) { return s < run.first; });
   return after != punching_.begin() && slot - std::prev(after)->first < std::prev(after)->count;
+}
+
+void SlotAllocator::keep(const SlotRun& homes) {
+  limbo_.move_to(kept_, homes);
+  idle_.erase(idle_.lower_bound(homes.first), idle_.lower_bound(homes.first + homes.count));
+}
+
+std::vector<SlotRun> SlotAllocator::unkeep(const SlotRun& homes) {
+  kept_.move_to(limbo_, homes);
+  return limbo_.others_in(homes);
 }
 
 std::vector<SlotRun> SlotAllocator::begin_punch(Segment first) {
@@ -36,6 +47,7 @@ std::vector<SlotRun> SlotAllocator::begin_punch(Segment first) {
     limbo_.add(*idle_.begin(), kNoSegment);
     idle_.erase(idle_.begin());
   }
+  kept_.take_older_than(first);  // free, with their space
   punching_ = limbo_.take_older_than(first);
   while (!is_at_rest && may_idle_ && !punching_.empty() && idle_.size() < kMostIdle) {
     SlotRun& last = punching_.back();

@@ -4,6 +4,7 @@
 //
 //   in use    an entry of the table names it, or a change that is being made has chosen it; kept by nobody here
 //   limbo     a newer version of its block is recorded, in a journal segment that recovery may still start from
+//   kept      as limbo; it is free after that, and its space stays, for a block that room is promised to
 //   punching  recovery does not need it; its space is being given back
 //   idle      free, and still allocated, so that writing it again costs the file system nothing
 //   punched   free, its space given back. Only spill slots are remembered: a home slot is its block's anyway
@@ -11,7 +12,8 @@
 //   in use --supersede()--> limbo --begin_punch()--> idle or punching --end_punch()--> punched --choose()--> in use
 //   in use --abandon()----> limbo (for no segment's sake)             idle --choose()--> in use
 //
-// A layer that is at rest gives its idle slots back as well. Not thread-safe.
+// A layer that is at rest gives its idle slots back as well. keep() and unkeep() are for home slots of blocks without data.
+// Not thread-safe.
 #pragma once
 
 #include <set>
@@ -38,6 +40,12 @@ class SlotAllocator {
   // An entry names it, whatever was thought of it before: a replayed change may have put it into limbo too early.
   void use(Slot slot);
 
+  // The space of these home slots, as far as they have any, stays, for the blocks have none: whoever reserves it now has it
+  // until they are written.
+  void keep(const SlotRun& homes);
+  // Not any more. Those that can be punched at once; the others are when recovery does not need them.
+  std::vector<SlotRun> unkeep(const SlotRun& homes);
+
   // Sorts the slots that no recovery from `first` on can need: some become idle, the others are to be punched.
   std::vector<SlotRun> begin_punch(Segment first);
   void end_punch();
@@ -46,7 +54,7 @@ class SlotAllocator {
 
   std::uint64_t next_spill() const { return next_spill_; }
   std::uint64_t in_limbo() const { return limbo_.slots(); }
-  bool waits_for_flush() const { return !limbo_.empty() || !idle_.empty() || !punching_.empty(); }
+  bool waits_for_flush() const { return !limbo_.empty() || !kept_.empty() || !idle_.empty() || !punching_.empty(); }
 
  private:
   static constexpr Segment kNoSegment = 0;
@@ -56,7 +64,7 @@ class SlotAllocator {
   bool is_being_punched(Slot slot) const;
 
   std::uint64_t next_spill_;
-  Limbo limbo_;
+  Limbo limbo_, kept_;
   std::vector<SlotRun> punching_;  // ascending
   std::set<Slot> idle_;
   FreeSlots punched_spill_;

@@ -93,15 +93,32 @@ Status SlotFiles::write(Slot first, ByteView bytes) {
 }
 
 Status SlotFiles::punch(const SlotRun& run) {
-  for (SlotRun left = run; left.count > 0;) {
-    const Place place = place_of(left.first);
-    const std::uint64_t count = std::min(left.count, place.left / block_size_);
+  return each_part(run, [&](const Place& place, std::uint64_t bytes) -> Status {
     RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, false));
-    RK_TRY(file->punch(place.offset, count * block_size_));
-    left.first += count;
-    left.count -= count;
-  }
-  return {};
+    return file->punch(place.offset, bytes);
+  });
+}
+
+Status SlotFiles::reserve(const SlotRun& run) {
+  return each_part(run, [&](const Place& place, std::uint64_t bytes) -> Status {
+    RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, true));
+    RK_TRY(file->reserve(place.offset, bytes));
+    written(place.ending);
+    return {};
+  });
+}
+
+Result<std::uint64_t> SlotFiles::reserved(const SlotRun& run) {
+  std::uint64_t sum = 0;
+  RK_TRY(each_part(run, [&](const Place& place, std::uint64_t bytes) -> Status {
+    RK_TRY_ASSIGN(const bool is_there, storage_.exists(layer_path(layer_) + place.ending));
+    if (!is_there) return {};
+    RK_TRY_ASSIGN(io::File* const file, file_of(place.ending, false));
+    RK_TRY_ASSIGN(const std::uint64_t held, file->reserved(place.offset, bytes));
+    sum += held;
+    return {};
+  }));
+  return sum;
 }
 
 bool SlotFiles::needs_sync() const {

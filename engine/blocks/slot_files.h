@@ -4,6 +4,7 @@
 // ends at 16 TiB). Files are opened, and made, when first needed. Thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,6 +31,10 @@ class SlotFiles {
   Status read(Slot first, ByteSpan out);
   Status write(Slot first, ByteView bytes);
   Status punch(const SlotRun& run);
+  // Takes the space of slots now, so that writing them takes none.
+  Status reserve(const SlotRun& run);
+  // How many bytes of slots have their space.
+  Result<std::uint64_t> reserved(const SlotRun& run);
   // Makes all writes so far durable, and the names of new files.
   Status sync();
   bool needs_sync() const;  // also while a sync is under way
@@ -52,6 +57,18 @@ class SlotFiles {
     bool unsynced = false;
   };
   Result<io::File*> file_of(const std::string& ending, bool write);
+  // Visits the parts of a run that lie in one file each.
+  template <typename Visit>
+  Status each_part(const SlotRun& run, Visit visit) {
+    for (SlotRun left = run; left.count > 0;) {
+      const Place place = place_of(left.first);
+      const std::uint64_t count = std::min(left.count, place.left / block_size_);
+      RK_TRY(visit(place, count * block_size_));
+      left.first += count;
+      left.count -= count;
+    }
+    return {};
+  }
   // After a write, not before: a sync between the two would take the mark and not the bytes.
   void written(const std::string& ending);
 

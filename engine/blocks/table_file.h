@@ -20,6 +20,12 @@ class TableFile {
     is_new_ = true;
     return storage_.open(path, io::OpenMode::create);
   }
+  // Takes space for so many bytes more, whatever they will be.
+  Status reserve(std::uint64_t bytes) {
+    RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, open(true));
+    RK_TRY_ASSIGN(const std::uint64_t end, file->size());
+    return file->reserve(end, bytes);
+  }
   Status sync_name() {
     if (!is_new_.load()) return {};
     RK_TRY(storage_.sync_directory(layer_directory(layer_)));

@@ -89,7 +89,9 @@ Status Content::allocate(Image& image, Allocate what, bool keep_size, std::uint6
   RK_TRY(check_range(offset, size));
   return with_writable(image, [&](const auto& layer) -> Status {
     const auto touched = touch(image);
-    if (what != Allocate::reserve) RK_TRY(layer->zero(offset, size, touched));
+    if (what == Allocate::reserve) RK_TRY(layer->promise(offset, size));
+    else RK_TRY(layer->zero(offset, size, touched));
+    if (what == Allocate::punch) RK_TRY(layer->release(offset, size));
     if (!keep_size && offset + size > layer->size()) RK_TRY(layer->resize(offset + size, touched));
     return {};
   });

@@ -71,6 +71,12 @@ class FileCache::CachedFile final : public File {
   Status allocate(std::uint64_t size) override {
     return call(true, [&](File& file) { return file.allocate(size); });
   }
+  Status reserve(std::uint64_t offset, std::uint64_t size) override {
+    return call(true, [&](File& file) { return file.reserve(offset, size); });
+  }
+  Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override {
+    return call(false, [&](File& file) { return file.reserved(offset, size); });
+  }
   Result<std::uint64_t> size() override {
     return call(false, [](File& file) { return file.size(); });
   }

@@ -1,13 +1,18 @@
 #include "engine/io/local_storage.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -109,6 +114,26 @@ class LocalFile final : public File {
 
   Status allocate(std::uint64_t size) override { return change_space(0, 0, size, "reserving space for"); }
 
+  Status reserve(std::uint64_t offset, std::uint64_t size) override {
+    return change_space(FALLOC_FL_KEEP_SIZE, offset, size, "reserving space for");
+  }
+
+  Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override {
+    std::uint64_t bytes = 0;
+    for (const std::uint64_t end = offset + size; offset < end;) {
+      RK_TRY_ASSIGN(const std::vector<fiemap_extent> extents, extents_in(offset, end));
+      for (const fiemap_extent& extent : extents) {
+        const std::uint64_t from = std::max<std::uint64_t>(offset, extent.fe_logical);
+        const std::uint64_t to = std::min<std::uint64_t>(end, extent.fe_logical + extent.fe_length);
+        const bool is_shared = (extent.fe_flags & FIEMAP_EXTENT_SHARED) != 0;  // with a file that a user has cloned: a write copies it
+        if (!is_shared && from < to) bytes += to - from;
+      }
+      if (extents.size() < kExtents) break;
+      offset = extents.back().fe_logical + extents.back().fe_length;
+    }
+    return bytes;
+  }
+
   Result<std::uint64_t> size() override {
     struct stat facts {};
     if (::fstat(fd_.get(), &facts) != 0) return failed(errno, "looking at", path_);
@@ -116,6 +141,26 @@ class LocalFile final : public File {
   }
 
  private:
+  static constexpr std::size_t kExtents = 32;  // asked for at a time
+
+  // The first few. None where the file system does not tell.
+  Result<std::vector<fiemap_extent>> extents_in(std::uint64_t offset, std::uint64_t end) {
+    alignas(fiemap) std::array<std::byte, sizeof(fiemap) + kExtents * sizeof(fiemap_extent)> buffer{};
+    fiemap request{};
+    request.fm_start = offset;
+    request.fm_length = end - offset;
+    request.fm_extent_count = kExtents;
+    std::memcpy(buffer.data(), &request, sizeof request);
+    if (uninterrupted([&] { return ::ioctl(fd_.get(), FS_IOC_FIEMAP, buffer.data()); }) != 0) {
+      if (errno == EOPNOTSUPP || errno == ENOTTY) return std::vector<fiemap_extent>{};
+      return failed(errno, "looking at", path_);
+    }
+    std::memcpy(&request, buffer.data(), sizeof request);
+    std::vector<fiemap_extent> extents(std::min<std::size_t>(request.fm_mapped_extents, kExtents));
+    if (!extents.empty()) std::memcpy(extents.data(), &buffer[sizeof(fiemap)], extents.size() * sizeof(fiemap_extent));
+    return extents;
+  }
+
   Status change_space(int mode, std::uint64_t offset, std::uint64_t size, std::string_view doing) {
     if (size == 0) return {};  // the kernel takes no empty range
     if (uninterrupted(

@@ -26,7 +26,7 @@ class ReservedStorage::ReservedFile final : public File {
   Result<std::size_t> read(std::uint64_t offset, ByteSpan out) override { return file_->read(offset, out); }
   Status write(std::uint64_t offset, ByteView bytes) override {
     if (!is_content_) return storage_.with_reserve([&] { return file_->write(offset, bytes); });
-    RK_TRY(storage_.room_to_add(bytes.size()));
+    RK_TRY(room_to_write(offset, bytes.size()));
     return file_->write(offset, bytes);
   }
   Status sync() override { return file_->sync(); }
@@ -34,9 +34,24 @@ class ReservedStorage::ReservedFile final : public File {
   Status allocate(std::uint64_t size) override {
     return storage_.with_reserve([&] { return file_->allocate(size); });
   }
+  Status reserve(std::uint64_t offset, std::uint64_t size) override {
+    if (!is_content_) return storage_.with_reserve([&] { return file_->reserve(offset, size); });
+    RK_TRY_ASSIGN(const std::uint64_t held, file_->reserved(offset, size));
+    RK_TRY(storage_.room_to_add(size - std::min(size, held)));
+    return file_->reserve(offset, size);
+  }
+  Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override { return file_->reserved(offset, size); }
   Result<std::uint64_t> size() override { return file_->size(); }
 
  private:
+  // What has its space already takes none of the rest. Its record does, as any small change's.
+  Status room_to_write(std::uint64_t offset, std::uint64_t size) {
+    const Status room = storage_.room_to_add(size);
+    if (room || room.error().code != Errc::no_space) return room;
+    RK_TRY_ASSIGN(const std::uint64_t held, file_->reserved(offset, size));
+    return held < size ? room : storage_.room_to_change();
+  }
+
   ReservedStorage& storage_;
   const std::unique_ptr<File> file_;
   const bool is_content_;

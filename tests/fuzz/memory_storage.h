@@ -83,6 +83,8 @@ class MemoryStorage final : public io::Storage {
       bytes_->resize(std::max<std::size_t>(bytes_->size(), size));
       return {};
     }
+    Status reserve(std::uint64_t, std::uint64_t) override { return {}; }
+    Result<std::uint64_t> reserved(std::uint64_t, std::uint64_t) override { return 0; }
     Result<std::uint64_t> size() override { return bytes_->size(); }
 
    private:

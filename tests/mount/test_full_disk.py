@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import MountedStore, TestCase, attribute, needs_root, rekeyfs, run, wait_until
 from images import KIB, MIB
+from syscalls import punch_hole
 
 NOT_DURABLE = 19  # exit code, rekeyfs(1)
 EXT4_IOC_SHUTDOWN = 0x8004587D
@@ -103,6 +104,16 @@ class FullDisk:
         size, before = os.stat(path).st_size, self.room()
         path.unlink()
         wait_until(lambda: self.room() >= before + size * 0.8, 8, "the space of a deleted image coming back")
+
+    def test_more_than_is_free_is_not_promised(self):
+        for size in (10 << 40, self.spare() + MIB):
+            with open(self.plain / "promised", "wb") as file:
+                before = self.spare()
+                with self.assertRaises(OSError) as caught:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                self.assertEqual(caught.exception.errno, errno.ENOSPC)
+                self.assertEqual(os.fstat(file.fileno()).st_size, 0)
+            self.assertGreater(self.spare(), before - MIB)
 
     def test_filled_through_the_mount(self):
         small = self.random.randbytes(3 * MIB + 5)
@@ -265,6 +276,75 @@ class OnExt4(FullDisk, SmallDisk):
 
     def mount_disk(self):
         run("mount", "-o", "loop", self.image, self.disk)
+
+    def promise(self, size, name="promised"):
+        path = self.one / name
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        return path
+
+    def write_all(self, path, size):
+        content = self.random.randbytes(size)
+        with open(path, "r+b", buffering=0) as file:
+            for at in range(0, size, 64 * KIB):
+                self.assertEqual(os.pwrite(file.fileno(), content[at:at + 64 * KIB], at), len(content[at:at + 64 * KIB]))
+            os.fsync(file.fileno())
+        self.assertContent(path, content)
+        return content
+
+    def test_promised_space_is_kept(self):
+        size = 8 * MIB
+        path = self.promise(size)
+        ballast = self.fill_by_writing()
+        content = self.write_all(path, size)
+        self.store.remount()
+        self.assertContent(path, content)
+        self.assertContent(self.plain / "ballast", ballast)
+
+    def test_promised_space_is_kept_over_a_mount_and_a_kill(self):
+        size = 8 * MIB
+        path = self.promise(size)
+        self.store.remount()
+        self.fill_by_writing()
+        self.store.kill9()
+        self.store.mount()
+        content = self.write_all(path, size)
+        self.store.remount()
+        self.assertContent(path, content)
+
+    def test_promised_space_comes_back(self):
+        size, before = 8 * MIB, self.spare()
+        for give_back in (os.unlink, lambda path: os.truncate(path, 100), self.punch):
+            path = self.promise(size)
+            self.assertLess(self.spare(), before - size // 2)
+            give_back(path)
+            wait_until(lambda: self.spare() >= before - MIB, 10, "promised space coming back")
+            if path.exists():
+                path.unlink()
+
+    def punch(self, path):
+        with open(path, "r+b") as file:
+            punch_hole(file.fileno(), 0, os.stat(path).st_size)
+
+    def test_what_was_punched_just_now_can_be_promised(self):
+        size = 8 * MIB
+        path = self.one / "image"
+        path.write_bytes(self.random.randbytes(size))
+        self.punch(path)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        time.sleep(8)  # checkpoints, which give back what was punched
+        self.fill_by_writing()
+        self.write_all(path, size)
+
+    def test_stored_blocks_are_promised_on_a_full_disk(self):
+        path = self.one / "image"
+        content = self.random.randbytes(4 * MIB)
+        path.write_bytes(content)
+        self.fill_by_writing()
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, len(content))
+        self.assertContent(path, content)
 
 
 @needs_root

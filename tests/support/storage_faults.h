@@ -153,6 +153,11 @@ class FaultyStorage final : public io::Storage {
       RK_TRY(storage_.ask(Operation::allocate, path_));
       return file_->allocate(size);
     }
+    Status reserve(std::uint64_t offset, std::uint64_t size) override {
+      RK_TRY(storage_.ask(Operation::allocate, path_));
+      return file_->reserve(offset, size);
+    }
+    Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override { return file_->reserved(offset, size); }
     Result<std::uint64_t> size() override { return file_->size(); }
 
    private:

@@ -61,6 +61,23 @@ TEST(LimboTest, ARunIsSplitWhereASlotIsTakenOut) {
   EXPECT_EQ(limbo.slots(), 2u);
 }
 
+TEST(LimboTest, ARangeGoesOverWithItsSegments) {
+  Limbo limbo, other;
+  for (Slot slot = 0; slot < 20; ++slot)
+    if (slot != 12) limbo.add(slot, slot < 10 ? 1 : 2);
+  limbo.move_to(other, {5, 10});
+  for (Slot slot = 0; slot < 20; ++slot) {
+    EXPECT_EQ(other.contains(slot), slot >= 5 && slot < 15 && slot != 12) << slot;
+    EXPECT_EQ(limbo.contains(slot), slot < 5 || slot >= 15) << slot;
+  }
+  EXPECT_EQ(limbo.slots(), 10u);
+  EXPECT_EQ(other.slots(), 9u);
+  EXPECT_THAT(other.others_in({4, 20}), ElementsAre(SlotRun{4, 1}, SlotRun{12, 1}, SlotRun{15, 9}));
+  EXPECT_THAT(other.take_older_than(2), ElementsAre(SlotRun{5, 5}));
+  EXPECT_THAT(limbo.take_older_than(9), ElementsAre(SlotRun{0, 5}, SlotRun{15, 5}));
+  EXPECT_THAT(limbo.others_in({3, 4}), ElementsAre(SlotRun{3, 4}));
+}
+
 TEST(LimboTest, RandomChangesAreAsInASetOfSlots) {
   std::mt19937_64 random(5);
   Limbo limbo;

@@ -61,6 +61,25 @@ TEST(SlotAllocatorTest, ASlotThatIsAbandonedDuringAPunchIsNotLost) {
   EXPECT_THAT(slots_of(slots.begin_punch(2)), ::testing::ElementsAre(kSpillBit | 1));
 }
 
+// Room is promised to blocks that were zeroed just now: recovery may need their slots, and their space stays.
+TEST(SlotAllocatorTest, KeptSlotsAreNotWrittenTooEarlyAndNotPunched) {
+  SlotAllocator slots(0);
+  slots.may_idle();
+  for (Slot slot = 0; slot < 10; ++slot) slots.supersede(slot, 3);
+  slots.keep({2, 6});
+  EXPECT_EQ(*slots.choose(4, {}), kSpillBit) << "recovery may need it";
+  EXPECT_THAT(slots.unkeep({5, 5}), ::testing::IsEmpty());
+  slots.abandon(kSpillBit);  // so that the layer is not at rest
+  EXPECT_TRUE(slots.begin_punch(4).empty()) << "the others are idle";
+  slots.supersede(kSpillBit | 9, 9);
+  slots.begin_punch(4);
+  EXPECT_EQ(*slots.choose(4, {}), 4u);
+  slots.supersede(kSpillBit | 9, 9);
+  slots.begin_punch(10);  // only idle slots are left
+  EXPECT_THAT(slots_of(slots.begin_punch(10)), ::testing::IsSupersetOf({0, 1, 5, 6, 7, 8, 9}));
+  EXPECT_THAT(slots.unkeep({2, 2}), ::testing::ElementsAre(::testing::AllOf(::testing::Field(&SlotRun::first, 2), ::testing::Field(&SlotRun::count, 2))));
+}
+
 TEST(SlotAllocatorTest, AtRestEverySlotIsInUseOrFree) {
   constexpr BlockIndex kBlocks = 40;
   std::mt19937_64 random(7);
