@@ -25,10 +25,18 @@ void encode_op(Writer& out, const Op& op) {
   }
 }
 
+constexpr std::string_view kLockFile = "catalog/lock.mdb";
+
+// What a later mount would stumble over is damage that a check has to tell, although nothing is read from this file.
+Status check_lock_file(io::Storage& storage) {
+  const auto file = storage.open(kLockFile, io::OpenMode::read);
+  return file || file.error().code == Errc::not_found ? Status{} : fail(file.error());
+}
+
 // LMDB maps its lock file. Without room for a page of it, a reader on a full disk would be killed by SIGBUS.
 Status allocate_lock_file(io::Storage& storage) {
   constexpr std::uint64_t kRoom = 64u << 10;  // for a thousand readers, more than LmdbEnvironment asks for
-  RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, storage.open("catalog/lock.mdb", io::OpenMode::create));
+  RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, storage.open(kLockFile, io::OpenMode::create));
   const Status allocated = file->allocate(kRoom);
   return allocated || allocated.error().code == Errc::not_supported ? Status{} : allocated;
 }
@@ -87,6 +95,7 @@ Status Catalog::create(io::Storage& storage, const std::string& directory, const
 
 Result<std::unique_ptr<Catalog>> Catalog::open(io::Storage& storage, const std::string& directory,
                                                const crypto::Key& root, const Uuid& store) {
+  RK_TRY(check_lock_file(storage));
   RK_TRY_ASSIGN(const Census census, verify_catalog(directory, root, store));
   RK_TRY_ASSIGN(LmdbEnvironment env, LmdbEnvironment::open(directory, LmdbEnvironment::Access::read_only));
   std::unique_ptr<Catalog> catalog(new Catalog(storage, std::move(env), root, store));

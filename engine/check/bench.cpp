@@ -1,6 +1,7 @@
 #include "engine/check/bench.h"
 
 #include "engine/base/exceptions.h"
+#include "engine/store/recovery.h"
 #include "engine/store/store.h"
 
 namespace rekeyfs::check {
@@ -73,12 +74,7 @@ Status Bench::open_catalog() {
 }
 
 Status Bench::open_keys(Findings& findings) {
-  // First, as in recovery: the blocks of the history are verified with them.
-  for (const catalog::Journal::Record& record : history_.records) {
-    RK_TRY_ASSIGN(const std::vector<catalog::Op> ops, catalog::decode_ops(record.payload));
-    for (const catalog::Op& op : ops)
-      if (!op.key.empty() && op.key[0] == static_cast<char>(catalog::Table::master_key)) catalog_->recover_op(op);
-  }
+  RK_TRY(store::replay_keys(*catalog_, history_));
   key_records_ = std::make_unique<store::CatalogKeyRecords>(*catalog_);
   RK_TRY_ASSIGN(master_keys_, kms::EmbeddedKeys::create(root()));
   RK_TRY_ASSIGN(const auto all, key_records_->all());

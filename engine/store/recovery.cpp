@@ -47,6 +47,15 @@ Result<bool> replay_layer(blocks::LayerRegistry& layers, const Op& op, catalog::
 
 }  // namespace
 
+Status replay_keys(catalog::Catalog& catalog, const catalog::Journal::History& history) {
+  for (const catalog::Journal::Record& record : history.records) {
+    RK_TRY_ASSIGN(const std::vector<Op> ops, catalog::decode_ops(record.payload));
+    for (const Op& op : ops)
+      if (!op.key.empty() && op.key[0] == static_cast<char>(catalog::Table::master_key)) catalog.recover_op(op);
+  }
+  return {};
+}
+
 Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history,
               Unreadable unreadable) {
   const blocks::LayerReplay::GivesUp gives_up = unreadable == Unreadable::is_missing ? is_damage_or_unreadable : is_damage;

@@ -6,6 +6,9 @@
 
 namespace rekeyfs::store {
 
+// Puts the master keys that the history speaks of into the catalog. Must precede replay(): it verifies blocks with them.
+Status replay_keys(catalog::Catalog& catalog, const catalog::Journal::History& history);
+
 // After a kill all data the journal speaks of is there. After a power cut some of what was never synced is missing:
 // a block that does not open is left out if its layer was not synced afterwards. What comes after the last sync of
 // anything is left out from the first such block on, and as a whole if there was one before: so that nothing, a replica

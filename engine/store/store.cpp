@@ -121,12 +121,7 @@ Status Store::recover() {
   const catalog::Journal::History history = catalog_->take_history();
   if (!history.begins)
     return fail(Errc::corrupt, history.broken + ": restore it from a backup, or run 'rekeyfs check --repair', which drops it");
-  // Keys first: the blocks of the history are verified with them.
-  for (const catalog::Journal::Record& record : history.records) {
-    RK_TRY_ASSIGN(const std::vector<catalog::Op> ops, catalog::decode_ops(record.payload));
-    for (const catalog::Op& op : ops)
-      if (!op.key.empty() && op.key[0] == static_cast<char>(catalog::Table::master_key)) catalog_->recover_op(op);
-  }
+  RK_TRY(replay_keys(*catalog_, history));
   key_records_ = std::make_unique<CatalogKeyRecords>(*catalog_);
   RK_TRY_ASSIGN(master_keys_, kms::EmbeddedKeys::create(root()));
   RK_TRY_ASSIGN(keys_, kms::KeyDirectory::open(root(), *key_records_, *master_keys_));

@@ -49,6 +49,7 @@ class FaultyStore : public TempDirectory {
     ASSERT_TRUE(opened) << error_text(opened);
     parts_->catalog = std::move(*opened);
     const catalog::Journal::History history = parts_->catalog->take_history();
+    ASSERT_TRUE(store::replay_keys(*parts_->catalog, history));
     parts_->records = std::make_unique<store::CatalogKeyRecords>(*parts_->catalog);
     parts_->masters = std::make_unique<WatchedKeys>(root_);
     parts_->keys = std::move(*kms::KeyDirectory::open(root_, *parts_->records, *parts_->masters));

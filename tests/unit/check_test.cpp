@@ -227,7 +227,7 @@ TEST_F(CheckTest, AnInodeWithoutAPlaceGoesToLostAndFound) {
     inode.parent = Ino{800};
     records.put(ino, inode);
   });
-  expect_repaired("it goes to /lost+found/inode-");
+  expect_repaired("it is moved to /lost+found/inode-");
   open();
   const auto place = engine_->names().resolve("lost+found");
   ASSERT_TRUE(place);

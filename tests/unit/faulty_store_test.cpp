@@ -410,13 +410,12 @@ TEST_F(FaultyStoreTest, AllFilesOfADeletedLayerGoHoweverFarApartTheirNumbersAre)
   constexpr std::uint64_t kFar = std::uint64_t{40} << 26;  // a block whose slot is in the 41st data file
   const LayerId id = make_layer();
   const auto files = [&] {
-    std::size_t count = 0;
-    for (const std::string& name : *storage_->list(blocks::layer_directory(id))) count += blocks::layer_of_file(name) == id;
-    return count;
+    const auto names = storage_->list(blocks::layer_directory(id)).value();
+    return std::count_if(names.begin(), names.end(), [&](const std::string& name) { return blocks::layer_of_file(name) == id; });
   };
   ASSERT_TRUE(write(id, 0, 'a') && write(id, kFar, 'b'));
   ASSERT_TRUE(parts_->checkpointer->run());
-  EXPECT_EQ(files(), 3u);
+  EXPECT_EQ(files(), 3);
   {
     catalog::WriteTxn txn(*parts_->catalog);
     const auto released = parts_->layers->release(txn, id);
@@ -426,7 +425,7 @@ TEST_F(FaultyStoreTest, AllFilesOfADeletedLayerGoHoweverFarApartTheirNumbersAre)
   }
   ASSERT_TRUE(parts_->checkpointer->run());
   ASSERT_TRUE(parts_->checkpointer->run());
-  EXPECT_EQ(files(), 0u);
+  EXPECT_EQ(files(), 0);
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ TEST_F(RewrapTest, AChangeOfTheRecordMeanwhileStays) {
   ASSERT_TRUE(put(*rewrapped));
   EXPECT_FALSE(parts_->layers->record_of(layer_)->owner);
   EXPECT_EQ(version(), 2u);
+  ASSERT_TRUE(parts_->checkpointer->run());  // versions are forgotten at an opening, after its checkpoint
   ASSERT_TRUE(parts_->keys->forget_versions(key_, 2));
   kill();
   EXPECT_EQ(block(layer_, 0), "a");
@@ -64,7 +65,7 @@ TEST_F(RewrapTest, AKeyThatIsUnwrappedWhileItIsTakenAwayIsNotKept) {
     taken->forget_key();
     return {};
   });
-  EXPECT_EQ(block(layer_, 0).substr(0, 11), "key_revoked");
+  EXPECT_EQ(block(layer_, 0).substr(0, 11), "key revoked");
   ASSERT_TRUE(parts_->keys->enable(key_));
   int asked = 0;
   parts_->masters->set_hook([&](Verb) -> Status { return ++asked, Status{}; });
@@ -75,7 +76,7 @@ TEST_F(RewrapTest, AKeyThatIsUnwrappedWhileItIsTakenAwayIsNotKept) {
 TEST_F(RewrapTest, AServiceThatCannotBeReachedIsAskedAgain) {
   kill();
   parts_->masters->set_hook([](Verb) -> Status { return fail(Errc::io, "the key service cannot be reached"); });
-  EXPECT_EQ(block(layer_, 0), "io: the key service cannot be reached");
+  EXPECT_EQ(block(layer_, 0), "input/output error: the key service cannot be reached");
   EXPECT_FALSE(parts_->layers->rewrap(layer_));
   parts_->masters->set_hook(nullptr);
   EXPECT_EQ(block(layer_, 0), "a");
