@@ -6,7 +6,7 @@
 #include "engine/audit/audit_log.h"
 #include "engine/boot/boot_profiles.h"
 #include "engine/check/check.h"
-#include "engine/images/attributes.h"
+#include "engine/images/rekeyfs_xattrs.h"
 #include "engine/images/content_touch.h"
 #include "engine/images/prefetcher.h"
 #include "engine/images/rotator.h"
@@ -48,12 +48,12 @@ class LocalEngine final : public Engine {
         copies_(swaps(), content_, status_, refusals_, observer_),
         planner_(*store_, tree_, status_, copies_, audit_),
         rotator_(swaps(), open_images_, observer_),
-        attributes_(*store_, tree_, status_, filler_),
+        xattrs_(*store_, tree_, status_, filler_),
         files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
                 planner_, profiles_, observer_}),
-        names_(*store_, tree_, status_, attributes_, files_),
+        names_(*store_, tree_, status_, xattrs_, files_),
         keys_(*store_, key_life_, key_uses_, rotator_),
-        reports_(*store_, tree_, filler_, audit_, key_uses_, attributes_, names_) {
+        reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, names_) {
     store_->layers().set_inodes(&content_touch_);
     tree_.set_reaper(&open_images_);
     // A replica whose source had no digest yet, or that was written to, is examined now.
@@ -126,7 +126,7 @@ class LocalEngine final : public Engine {
   images::Copies copies_;
   images::CopyPlanner planner_;
   images::Rotator rotator_;
-  images::OurAttributes attributes_;
+  images::RekeyfsXattrs xattrs_;
   services::FileService files_;
   services::NameService names_;
   services::KeyService keys_;

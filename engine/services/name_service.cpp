@@ -4,7 +4,7 @@
 
 namespace rekeyfs::services {
 
-using images::kOurPrefix;
+using images::kRekeyfsPrefix;
 using names::InodeRecord;
 using names::Tree;
 
@@ -15,7 +15,7 @@ constexpr std::size_t kMaxXattrValue = 65536;
 constexpr std::size_t kSmallValue = 1024;  // one that may be set on a full disk
 constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
 
-bool is_ours(std::string_view name) { return name.substr(0, kOurPrefix.size()) == kOurPrefix; }
+bool is_ours(std::string_view name) { return name.substr(0, kRekeyfsPrefix.size()) == kRekeyfsPrefix; }
 
 Status check_xattr_name(std::string_view name) {
   if (name.substr(0, 5) != "user.") return fail(Errc::not_supported, "only user.* attributes are kept");
@@ -149,10 +149,10 @@ Status NameService::change_permissions(mode_t wanted, bool settled, InodeRecord&
 
 Result<std::string> NameService::getxattr(Ino ino, std::string_view name) {
   RK_TRY(check_xattr_name(name));
-  if (is_ours(name)) return attributes_.get(ino, name.substr(kOurPrefix.size()));
+  if (is_ours(name)) return xattrs_.get(ino, name.substr(kRekeyfsPrefix.size()));
   auto value = tree_.getxattr(ino, name);
   const bool nobody_set_it = !value && value.error().code == Errc::no_attribute;
-  return nobody_set_it && name == images::kMimeType ? attributes_.detected_mime_type(ino) : value;
+  return nobody_set_it && name == images::kMimeType ? xattrs_.detected_mime_type(ino) : value;
 }
 
 Result<std::size_t> NameService::xattr_size(Ino ino, std::string_view name) {
@@ -168,7 +168,7 @@ Result<std::vector<std::string>> NameService::listxattr(Ino ino) {
 Status NameService::setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how, const Caller& caller) {
   RK_TRY(store_.may_change());
   RK_TRY(check_xattr_name(name));
-  if (is_ours(name)) return attributes_.set(ino, name.substr(kOurPrefix.size()), value, how, caller);
+  if (is_ours(name)) return xattrs_.set(ino, name.substr(kRekeyfsPrefix.size()), value, how, caller);
   if (value.size() > kMaxXattrValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
   if (value.size() > kSmallValue) RK_TRY(store_.storage().room_to_add(value.size()));
   return tree_.setxattr(ino, name, value, how);
@@ -177,7 +177,7 @@ Status NameService::setxattr(Ino ino, std::string_view name, std::string_view va
 Status NameService::removexattr(Ino ino, std::string_view name, const Caller& caller) {
   RK_TRY(store_.may_change());
   RK_TRY(check_xattr_name(name));
-  if (is_ours(name)) return attributes_.remove(ino, name.substr(kOurPrefix.size()), caller);
+  if (is_ours(name)) return xattrs_.remove(ino, name.substr(kRekeyfsPrefix.size()), caller);
   return tree_.removexattr(ino, name);
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/contract/names.h"
-#include "engine/images/attributes.h"
+#include "engine/images/rekeyfs_xattrs.h"
 #include "engine/services/file_service.h"
 #include "engine/types/attributes.h"
 #include "engine/types/caller.h"
@@ -16,9 +16,9 @@ namespace rekeyfs::services {
 class NameService final : public Names {
  public:
   // All outlive it.
-  NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::OurAttributes& attributes,
+  NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::RekeyfsXattrs& xattrs,
               FileService& files)
-      : store_(store), tree_(tree), status_(status), attributes_(attributes), files_(files) {}
+      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), files_(files) {}
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   Result<Ino> resolve(std::string_view path) override;
@@ -53,7 +53,7 @@ class NameService final : public Names {
   store::Store& store_;
   names::Tree& tree_;
   const images::ImageStatus& status_;
-  images::OurAttributes& attributes_;
+  images::RekeyfsXattrs& xattrs_;
   FileService& files_;
 };
 

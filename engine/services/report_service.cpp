@@ -46,7 +46,7 @@ Result<NodeInfo> ReportService::info(Ino ino) {
   NodeInfo info;
   RK_TRY_ASSIGN(info.attributes, names_.getattr(ino));
   info.path = tree_.path_of(ino);
-  for (const std::string& name : attributes_.names_with_values(ino)) {
+  for (const std::string& name : xattrs_.names_with_values(ino)) {
     const auto value = names_.getxattr(ino, name);
     if (value) info.ours.push_back({name, *value});
   }

@@ -4,7 +4,7 @@
 #include "engine/audit/audit_log.h"
 #include "engine/contract/names.h"
 #include "engine/contract/reports.h"
-#include "engine/images/attributes.h"
+#include "engine/images/rekeyfs_xattrs.h"
 #include "engine/keys/key_uses.h"
 #include "engine/replication/filler.h"
 #include "engine/types/event.h"
@@ -19,8 +19,8 @@ class ReportService final : public Reports {
  public:
   // All outlive it.
   ReportService(store::Store& store, const names::Tree& tree, const replication::Filler& filler, audit::AuditLog& audit,
-                const keys::KeyUses& key_uses, const images::OurAttributes& attributes, Names& names)
-      : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), attributes_(attributes), names_(names) {}
+                const keys::KeyUses& key_uses, const images::RekeyfsXattrs& xattrs, Names& names)
+      : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), xattrs_(xattrs), names_(names) {}
 
   Status health() override { return store_.health().is_sound(); }
   std::vector<std::string> unknown_features() override { return store::unknown_flags(store_.features()); }
@@ -41,7 +41,7 @@ class ReportService final : public Reports {
   const replication::Filler& filler_;
   audit::AuditLog& audit_;
   const keys::KeyUses& key_uses_;
-  const images::OurAttributes& attributes_;
+  const images::RekeyfsXattrs& xattrs_;
   Names& names_;
 };
 
