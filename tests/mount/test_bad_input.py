@@ -178,7 +178,7 @@ class Damage(BadInput):
 
     def test_a_later_version(self):
         content = bytearray(self.superblock().read_bytes())
-        content[8:12] = (2).to_bytes(4, "little")
+        content[8:12] = (3).to_bytes(4, "little")
         content[-64:-32] = hashlib.sha256(content[:-64]).digest()
         self.superblock().write_bytes(content)
         self.assertFailsUnchanged(UNKNOWN_VERSION)

@@ -86,6 +86,7 @@ class States(TestCase):
     def test_waiting_on_a_read_only_mount_ends(self):
         source = self.store.original("original", SIZE)
         run("cp", source, self.plain / "image")
+        rekeyfs("status", "--wait", self.plain / "image")
         with self.store.replicating(self.plain / "image", self.one / "replica"):
             (self.plain / "fresh").write_bytes(b"not examined yet")
             self.store.kill9()
