@@ -37,7 +37,7 @@ Status check_lock_file(io::Storage& storage) {
 Status allocate_lock_file(io::Storage& storage) {
   constexpr std::uint64_t kRoom = 64u << 10;  // for a thousand readers, more than LmdbEnvironment asks for
   RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, storage.open(kLockFile, io::OpenMode::create));
-  const Status allocated = file->allocate(kRoom);
+  const Status allocated = file->reserve(0, kRoom);
   return allocated || allocated.error().code == Errc::not_supported ? Status{} : allocated;
 }
 

@@ -68,9 +68,6 @@ class FileCache::CachedFile final : public File {
   Status punch(std::uint64_t offset, std::uint64_t size) override {
     return call(true, [&](File& file) { return file.punch(offset, size); });
   }
-  Status allocate(std::uint64_t size) override {
-    return call(true, [&](File& file) { return file.allocate(size); });
-  }
   Status reserve(std::uint64_t offset, std::uint64_t size) override {
     return call(true, [&](File& file) { return file.reserve(offset, size); });
   }

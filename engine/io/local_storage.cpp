@@ -112,11 +112,7 @@ class LocalFile final : public File {
     return change_space(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size, "giving back space of");
   }
 
-  Status allocate(std::uint64_t size) override { return change_space(0, 0, size, "reserving space for"); }
-
-  Status reserve(std::uint64_t offset, std::uint64_t size) override {
-    return change_space(FALLOC_FL_KEEP_SIZE, offset, size, "reserving space for");
-  }
+  Status reserve(std::uint64_t offset, std::uint64_t size) override { return change_space(0, offset, size, "reserving space for"); }
 
   Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override {
     std::uint64_t bytes = 0;

@@ -3,8 +3,8 @@
 // Every path is resolved by openat2(2) below the directory that was opened at the start: no symbolic link, no
 // ".." and no /proc link is followed, not even one that is planted while the store is open. What is found where a
 // file should be and is something else (a link, a pipe, a device) is Errc::corrupt. "" is the store's directory
-// itself. Files are made with mode 0600, directories with 0700. allocate() makes a shorter file as long as it
-// reserves. Thread-safe: the only state is the directory's descriptor and a count.
+// itself. Files are made with mode 0600, directories with 0700.
+// Thread-safe: the only state is the directory's descriptor and a count.
 #pragma once
 
 #include <atomic>

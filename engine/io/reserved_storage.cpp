@@ -31,9 +31,6 @@ class ReservedStorage::ReservedFile final : public File {
   }
   Status sync() override { return file_->sync(); }
   Status punch(std::uint64_t offset, std::uint64_t size) override { return file_->punch(offset, size); }
-  Status allocate(std::uint64_t size) override {
-    return storage_.with_reserve([&] { return file_->allocate(size); });
-  }
   Status reserve(std::uint64_t offset, std::uint64_t size) override {
     if (!is_content_) return storage_.with_reserve([&] { return file_->reserve(offset, size); });
     RK_TRY_ASSIGN(const std::uint64_t held, file_->reserved(offset, size));
@@ -96,7 +93,7 @@ void ReservedStorage::refill() {
 }
 
 Status ReservedStorage::allocate(std::uint64_t bytes) {
-  RK_TRY(file_->allocate(bytes));
+  RK_TRY(file_->reserve(0, bytes));
   held_ = bytes;
   return {};
 }

@@ -27,9 +27,7 @@ class File {
   virtual Status sync() = 0;
   // Gives the space of a range back; it reads zero afterwards. Does not change the size.
   virtual Status punch(std::uint64_t offset, std::uint64_t size) = 0;
-  // Reserves real space for [0, size).
-  virtual Status allocate(std::uint64_t size) = 0;
-  // Reserves real space for a range, also beyond the end. Does not change the size.
+  // Reserves real space for a range; a file that ends before it grows to its end. (ext4 punches nothing behind the end.)
   virtual Status reserve(std::uint64_t offset, std::uint64_t size) = 0;
   // How many bytes of a range can be written without taking more space; 0 if the file system does not tell.
   virtual Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) = 0;

@@ -78,12 +78,11 @@ class MemoryStorage final : public io::Storage {
       for (std::uint64_t at = offset; at < bytes_->size() && at - offset < size; ++at) (*bytes_)[at] = '\0';
       return {};
     }
-    Status allocate(std::uint64_t size) override {
-      if (size > kMostBytes) return fail(Errc::no_space);
-      bytes_->resize(std::max<std::size_t>(bytes_->size(), size));
+    Status reserve(std::uint64_t offset, std::uint64_t size) override {
+      if (size > kMostBytes || offset > kMostBytes - size) return fail(Errc::no_space);
+      bytes_->resize(std::max<std::size_t>(bytes_->size(), offset + size));
       return {};
     }
-    Status reserve(std::uint64_t, std::uint64_t) override { return {}; }
     Result<std::uint64_t> reserved(std::uint64_t, std::uint64_t) override { return 0; }
     Result<std::uint64_t> size() override { return bytes_->size(); }
 

@@ -149,10 +149,6 @@ class FaultyStorage final : public io::Storage {
       RK_TRY(storage_.remember(path_, *file_, offset, std::vector<std::byte>(size)));
       return file_->punch(offset, size);
     }
-    Status allocate(std::uint64_t size) override {
-      RK_TRY(storage_.ask(Operation::allocate, path_));
-      return file_->allocate(size);
-    }
     Status reserve(std::uint64_t offset, std::uint64_t size) override {
       RK_TRY(storage_.ask(Operation::allocate, path_));
       return file_->reserve(offset, size);

@@ -53,7 +53,6 @@ class FileCacheTest : public test::TempDirectory {
       return file_->sync();
     }
     Status punch(std::uint64_t offset, std::uint64_t size) override { return file_->punch(offset, size); }
-    Status allocate(std::uint64_t size) override { return file_->allocate(size); }
     Status reserve(std::uint64_t offset, std::uint64_t size) override { return file_->reserve(offset, size); }
     Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) override { return file_->reserved(offset, size); }
     Result<std::uint64_t> size() override { return file_->size(); }

@@ -125,14 +125,16 @@ TEST_F(LocalStorageTest, PunchGivesSpaceBackAndReadsZero) {
   EXPECT_EQ(file->size().value(), 1u << 20) << "punching does not grow a file";
 }
 
-TEST_F(LocalStorageTest, AllocateReservesSpaceAndKeepsContent) {
+TEST_F(LocalStorageTest, ReserveTakesSpaceAndKeepsContent) {
   auto file = storage_->open("f", OpenMode::create).value();
   ASSERT_TRUE(file->write(0, as_bytes("kept")));
-  ASSERT_TRUE(file->allocate(1 << 20));
+  ASSERT_TRUE(file->reserve(0, 1 << 20));
   EXPECT_GE(used("f"), 1u << 20);
   EXPECT_EQ(file->size().value(), 1u << 20);
   EXPECT_EQ(get("f").substr(0, 5), std::string("kept\0", 5));
-  EXPECT_TRUE(file->allocate(0));
+  EXPECT_TRUE(file->reserve(0, 0));
+  ASSERT_TRUE(file->punch(4096, (1 << 20) - 4096));
+  EXPECT_LT(used("f"), 1u << 16) << "what was reserved can be given back";
 }
 
 TEST_F(LocalStorageTest, ExistsTellsTheTruth) {
