@@ -73,7 +73,7 @@ Result<Extent> DiskConnection::extent_at(std::uint64_t offset, std::uint32_t len
   RK_TRY(finish(::nbd_aio_block_status(handle_.get(), length, offset, callback, kNoCallback, LIBNBD_CMD_FLAG_REQ_ONE),
                 deadline));
   extent.length = std::min<std::uint64_t>(extent.length, length);
-  if (extent.length == 0) return fail(Errc::io, "the format reader tells nothing about a part of the disk");
+  if (extent.length == 0) return fail(Errc::io, "the format reader sent an empty description of a part of the disk");
   return extent;
 }
 
@@ -96,7 +96,7 @@ Status DiskConnection::step(Deadline deadline) {
   const auto events = static_cast<short>(((direction & LIBNBD_AIO_DIRECTION_READ) != 0 ? POLLIN : 0) |
                                          ((direction & LIBNBD_AIO_DIRECTION_WRITE) != 0 ? POLLOUT : 0));
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-  if (left.count() <= 0) return fail(Errc::io, "the format reader does not answer in time");
+  if (left.count() <= 0) return fail(Errc::io, "the format reader does not answer within its time limit");
   pollfd watched{.fd = ::nbd_aio_get_fd(handle_.get()), .events = events, .revents = 0};
   const int ready = ::poll(&watched, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 1'000'000)));
   if (ready < 0 && errno != EINTR) return fail(error_from_errno(errno, "wait for the format reader"));

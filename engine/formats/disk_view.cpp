@@ -110,7 +110,7 @@ Result<std::shared_ptr<FormatReader>> DiskView::running_reader() {
   if (reader_ && reader_->state() == FormatReader::State::running) return reader_;
   if (Clock::now() < not_before_) return fail(cause_);
   if (reader_ && !reader_->is_done_by(Clock::now() + kLastRead))
-    return fail(Errc::io, "a read of the image that the format reader asked for has not come back yet");
+    return fail(Errc::io, "a read of the image that the format reader requested is still pending");
   return start_reader();
 }
 
@@ -119,8 +119,8 @@ Result<std::shared_ptr<FormatReader>> DiskView::start_reader() {
   not_before_ = {};
   auto started = readers_.start(image_, format_, patience_);
   if (started && (*started)->size() != size_)
-    started = fail(Errc::io, "the format reader shows a disk of " + std::to_string((*started)->size()) + " bytes, not of " +
-                                 std::to_string(size_));
+    started = fail(Errc::io, "the format reader reports a disk of " + std::to_string((*started)->size()) +
+                                 " bytes, not of " + std::to_string(size_));
   if (!started) {
     note_failure(started.error());
     return started;

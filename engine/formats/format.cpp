@@ -78,7 +78,7 @@ Result<Format> detect_format(Content& file) {
 Result<Format> format_from_number(std::uint8_t number) {
   for (const Row& row : kRows)
     if (static_cast<std::uint8_t>(row.format) == number) return row.format;
-  return fail(Errc::corrupt, "an image format of number " + std::to_string(number) + " is not known");
+  return fail(Errc::corrupt, "image format number " + std::to_string(number) + " is unknown");
 }
 
 std::string_view mime_type_of(std::string_view name) {

@@ -35,7 +35,7 @@ Result<ExportSockets> make_export_sockets() {
   const int listener = sockets.listener.get();
   if (listener < 0 || ::bind(listener, reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
       ::listen(listener, kConnections - 1) != 0)
-    return fail(error_from_errno(errno, "make a socket for a format reader"));
+    return fail(error_from_errno(errno, "create a socket for a format reader"));
   length = sizeof name;
   if (::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length) != 0)
     return fail(error_from_errno(errno, "name a socket for a format reader"));
@@ -45,7 +45,8 @@ Result<ExportSockets> make_export_sockets() {
       return fail(error_from_errno(errno, "connect to a socket for a format reader"));
     sockets.clients.push_back(std::move(client));
   }
-  if (::shutdown(listener, SHUT_RD) != 0) return fail(error_from_errno(errno, "close a socket for a format reader to others"));
+  if (::shutdown(listener, SHUT_RD) != 0)
+    return fail(error_from_errno(errno, "close the listening socket of a format reader"));
   return sockets;
 }
 
@@ -84,7 +85,7 @@ FormatReader::~FormatReader() { end(State::ended); }
 Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
-    return fail(error_from_errno(errno, "make sockets for a format reader"));
+    return fail(error_from_errno(errno, "create sockets for a format reader"));
   Descriptor ours(pair[0]);
   Descriptor theirs(pair[1]);
   RK_TRY_ASSIGN(ExportSockets sockets, make_export_sockets());
@@ -156,7 +157,7 @@ Result<FormatReader::Connection> FormatReader::borrow(Clock::time_point deadline
   Lock lock(mutex_);
   while (idle_.empty() && state_ == State::running && Clock::now() < deadline) returned_.wait_for(mutex_, deadline - Clock::now());
   if (state_ != State::running) return fail(Errc::io, "the format reader has ended");
-  if (idle_.empty()) return fail(Errc::io, "the format reader is busy with other reads and does not answer in time");
+  if (idle_.empty()) return fail(Errc::io, "the format reader is busy with other reads");
   Connection connection = std::move(idle_.back());
   idle_.pop_back();
   return connection;

@@ -16,7 +16,8 @@ Result<std::shared_ptr<FormatReader>> FormatReaders::start(std::shared_ptr<Conte
                                                            const Patience& patience) {
   for (const Clock::time_point deadline = Clock::now() + patience.start; !make_room();) {
     if (Clock::now() > deadline)
-      return fail(Errc::io, "too many images of foreign formats are being read at once, " + std::to_string(most_) + " at most");
+      return fail(Errc::io, "too many images in other formats than raw are being read at once: the limit is " +
+                                std::to_string(most_));
     std::this_thread::sleep_for(kLook);
   }
   auto reader = FormatReader::start(std::move(image), format, patience);

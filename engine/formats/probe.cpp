@@ -21,7 +21,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kNeedsBacking = "needs a backing file; flatten it with qemu-img convert first";
-constexpr const char* kNeedsReplay = "has a log that its machine left behind; replay it with qemu-img check -r all first";
+constexpr const char* kNeedsReplay = "has a log that needs to be replayed; run qemu-img check -r all first";
 
 tl::unexpected<Error> refuse(Format format, const std::string& reason) {
   return fail(Errc::wrong_medium, "the " + std::string(name_of(format)) + " image " + reason);
@@ -61,15 +61,15 @@ Result<DiskFacts> judge(const Json& facts, Format format) {
   if (has_parent || facts.contains("backing-filename") || facts.contains("full-backing-filename"))
     return refuse(format, kNeedsBacking);
   if (details.contains("data-file"))
-    return refuse(format, "keeps its data in another file; make one file of it with qemu-img convert first");
+    return refuse(format, "stores its data in another file; convert it to a single file with qemu-img convert first");
   const auto extents = details.find("extents");
   if (extents != details.end() && (!extents->is_array() || extents->size() != 1))
-    return refuse(format, "is made of several files; make one file of it with qemu-img convert first");
+    return refuse(format, "consists of several files; convert it to a single file with qemu-img convert first");
   if (is_true(facts, "encrypted") || details.contains("encrypt"))
-    return refuse(format, "is encrypted inside; decrypt it with qemu-img convert first");
+    return refuse(format, "is encrypted by its own format; decrypt it with qemu-img convert first");
   const auto size = facts.find("virtual-size");
   if (size == facts.end() || !size->is_number_unsigned())
-    return fail(Errc::io, "the format reader does not tell the size of the disk");
+    return fail(Errc::io, "the format reader does not report the size of the disk");
   if (size->get<std::uint64_t>() > kLargestDisk) return refuse(format, "holds a disk of more than 16 TiB");
   return DiskFacts{.size = size->get<std::uint64_t>()};
 }
@@ -96,7 +96,7 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
   }
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
-    return fail(error_from_errno(errno, "make sockets for a format reader"));
+    return fail(error_from_errno(errno, "create sockets for a format reader"));
   Descriptor theirs(pair[1]);
   ImageServer server(image, Descriptor(pair[0]));
   RK_TRY(server.start());
@@ -110,15 +110,15 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
   server.stop();
 
   if (const auto failure = server.last_failure()) return fail(*failure);
-  if (end.expired) return fail(Errc::io, "the format reader does not tell in time what the image is");
+  if (end.expired) return fail(Errc::io, "the format reader does not examine the image within its time limit");
   const std::string complaint = process->take_complaint();
   const bool exited = WIFEXITED(end.status);
   if (exited && WEXITSTATUS(end.status) == 1 && server.was_shown())
     return refuse(format, reason_in(complaint));
   if (!exited || WEXITSTATUS(end.status) != 0)
-    return fail(Errc::io, "the format reader failed to tell what the image is: " + complaint);
+    return fail(Errc::io, "the format reader failed to examine the image: " + complaint);
   const Json facts = Json::parse(process->take_output(), nullptr, false);
-  if (!facts.is_object()) return fail(Errc::io, "the format reader does not tell what the image is");
+  if (!facts.is_object()) return fail(Errc::io, "the format reader sent no valid description of the image");
   return judge(facts, format);
 }
 

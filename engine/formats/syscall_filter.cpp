@@ -67,10 +67,10 @@ Status allow_all(scmp_filter_ctx filter) {
 
 Result<Descriptor> make_syscall_filter() {
   const Filter filter(::seccomp_init(SCMP_ACT_ERRNO(ENOSYS)));
-  if (!filter) return fail(Errc::no_memory, "no system call filter can be made for the format reader");
+  if (!filter) return fail(Errc::no_memory, "out of memory for the system call filter of the format reader");
   RK_TRY(allow_all(filter.get()));
   Descriptor program(::memfd_create("rekeyfs-syscalls", MFD_CLOEXEC));
-  if (!program) return fail(error_from_errno(errno, "make a system call filter"));
+  if (!program) return fail(error_from_errno(errno, "create a system call filter"));
   if (const int error = ::seccomp_export_bpf(filter.get(), program.get()))
     return fail(error_from_errno(-error, "write a system call filter"));
   if (::lseek(program.get(), 0, SEEK_SET) != 0) return fail(error_from_errno(errno, "rewind a system call filter"));

@@ -76,7 +76,7 @@ void Boots::keep_profile(Recording& recording) {
     RK_TRY(store_.storage().room_to_add(profile->runs.size() * sizeof(boot::Run)));
     return profiles_.add(recording.booted(), *profile);
   });
-  if (!kept) log::warn("a boot profile cannot be kept: {}", describe(kept.error()));
+  if (!kept) log::warn("cannot store a boot profile: {}", describe(kept.error()));
 }
 
 }  // namespace rekeyfs::images

@@ -85,7 +85,7 @@ Result<bool> Content::empty(Image& image) {
 }
 
 Status Content::allocate(Image& image, Allocate what, bool keep_size, std::uint64_t offset, std::uint64_t size) {
-  if (size == 0) return fail(Errc::invalid, "a range must not be empty");
+  if (size == 0) return fail(Errc::invalid, "the range is empty");
   RK_TRY(check_range(offset, size));
   return with_writable(image, [&](const auto& layer) -> Status {
     const auto touched = touch(image);

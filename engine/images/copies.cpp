@@ -96,8 +96,8 @@ Status Copies::state_rule(Ino ino, const InodeRecord& from, bool clones) const {
   const ImageState state = status_.state_of(ino, from);
   if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
   if (clones && from.image.disk == names::DiskState::disk && state == ImageState::replicating) return {};
-  return fail(Errc::busy, "only images in a normal state can be replicated; this one is " + std::string(name_of(state)) +
-                              ": wait for it with 'rekeyfs status --wait'");
+  return fail(Errc::busy, "only images in state normal can be replicated; this one is in state " +
+                              std::string(name_of(state)) + ": wait for it with 'rekeyfs status --wait'");
 }
 
 Status Copies::check_type(const Copy& copy) {

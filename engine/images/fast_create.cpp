@@ -19,7 +19,8 @@ Result<DiskInside> FastCreate::look_inside(const std::shared_ptr<blocks::Layer>&
 
 Status FastCreate::become_disk(Ino ino) {
   RK_TRY_ASSIGN(const ImageHold image, open_.open(ino));
-  if (open_.is_open_elsewhere(image)) return fail(Errc::busy, "the image is open: it becomes the disk in it when it is closed");
+  if (open_.is_open_elsewhere(image))
+    return fail(Errc::busy, "the image is open: rekeyfs reads the disk in it after it is closed");
   RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(ino));
   return become_disk(*image, inode.uid);
 }

@@ -108,7 +108,7 @@ void Initializer::unschedule(Ino ino) {
 Background::Duration Initializer::step() {
   if (must_look()) {
     const Status found = find_unfinished();
-    if (!found) log::warn("images to be examined cannot be listed: {}", describe(found.error()));
+    if (!found) log::warn("cannot list the images to examine: {}", describe(found.error()));
     if (must_look()) return kFirstPause;
   }
   const auto [due, wait] = next_visit();
@@ -137,8 +137,8 @@ void Initializer::report(Ino ino, const Error& error) {
   if (error.code == Errc::busy) return;         // it is waited for
   if (error.code == Errc::key_revoked) return;  // the audit log tells of the key, and its images may be many
   if (passes(error) && std::exchange(reported_, error.code) == error.code) return;
-  log::warn("{} cannot be examined: {}{}", tree_.path_of(ino), describe(error),
-            passes(error) ? "; it is tried again, and so are others" : "");
+  log::warn("cannot examine {}: {}{}", tree_.path_of(ino), describe(error),
+            passes(error) ? "; rekeyfs tries again" : "");
 }
 
 bool Initializer::must_look() const {
@@ -203,7 +203,7 @@ Status Initializer::initialize(Ino ino) {
   if (!needs_findings(seen)) return {};
   if (is_running_(ino)) return fail(Errc::busy, "a virtual machine has it open");
   RK_TRY_ASSIGN(const std::shared_ptr<blocks::Layer> layer, store_.layers().get(seen.image.layer));
-  if (is_over_replication(*layer)) return fail(Errc::busy, "what it was cloned from is still being replicated");
+  if (is_over_replication(*layer)) return fail(Errc::busy, "the source of this clone is still being replicated");
   std::optional<names::Findings> findings = inherited(*layer);
   if (!findings) {
     RK_TRY_ASSIGN(findings, examine(ino, seen, *layer));

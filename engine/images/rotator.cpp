@@ -70,9 +70,10 @@ Result<RotationPlan> Rotator::rotate(Ino directory, std::string_view alias_or_id
 
 Result<Rotator::Key> Rotator::may_rotate(const Rotation& rotation, const Caller& caller) const {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
-  if (inode.kind != NodeKind::directory) return fail(Errc::not_directory, "only a directory's images are given a new key together: replicate a single image instead");
+  if (inode.kind != NodeKind::directory)
+    return fail(Errc::not_directory, "only directories can be rotated: replicate a single image instead");
   if (caller.uid != 0 && caller.uid != inode.uid)
-    return fail(Errc::not_permitted, "only its owner or root gives a directory a new key");
+    return fail(Errc::not_permitted, "only the owner of the directory or root may rotate its key");
   RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
   RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
   return inode.policy.key;
@@ -279,14 +280,15 @@ Result<std::vector<Rotator::Rotation>> Rotator::on_record() const {
 bool Rotator::go_on() {
   const auto rotations = on_record();
   if (!rotations) {
-    log::error("rotations cannot be listed: {}", describe(rotations.error()));
+    log::error("cannot list rotations: {}", describe(rotations.error()));
     return true;
   }
   bool left = false;
   for (const Rotation& rotation : *rotations) {
     const auto is_left = go_on(rotation);
     if (!is_left)
-      log::error("rotation of {}: {}; it goes on by itself once the cause is gone", tree_.path_of(rotation.directory), describe(is_left.error()));
+      log::error("rotation of {} is suspended: {}; rekeyfs resumes it when the cause is gone",
+                 tree_.path_of(rotation.directory), describe(is_left.error()));
     left = left || is_left.value_or(true);
   }
   return left;

@@ -12,12 +12,12 @@ Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& k
                    std::binary_search(info.grantees.begin(), info.grantees.end(), caller.uid);
   if (may) return {};
   return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " has no grant for key \"" + info.alias +
-                                       "\": its owner or root gives one with `rekeyfs key grant`");
+                                       "\": the owner of the key or root can grant it with `rekeyfs key grant`");
 }
 
 Status may_manage(const kms::KeyInfo& key, const Caller& caller) {
   if (caller.uid == 0 || caller.uid == key.owner) return {};
-  return fail(Errc::not_permitted, "only its owner or root changes key \"" + key.alias + "\"");
+  return fail(Errc::not_permitted, "only the owner or root may change key \"" + key.alias + "\"");
 }
 
 }  // namespace rekeyfs::keys

@@ -113,7 +113,7 @@ Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& ch
     case KeyChange::Kind::grant: return keys.grant(key.id, change.user);
     case KeyChange::Kind::revoke: return keys.revoke(key.id, change.user);
   }
-  return fail(Errc::invalid, "there is no such change of a key");
+  return fail(Errc::invalid, "unknown change of a key");
 }
 
 Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
@@ -124,7 +124,8 @@ Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
     list += "\n  " + uses[i].facts.path + " (" + uses[i].facts.reason + ", " + uses[i].facts.until + ")";
   if (uses.size() > kMostListed) list += "\n  and " + std::to_string(uses.size() - kMostListed) + " more";
   return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + std::to_string(uses.size()) +
-                              (uses.size() == 1 ? " image" : " images") + ", which could not be read without it; --force does it all the same:" + list);
+                              (uses.size() == 1 ? " image" : " images") +
+                              ", which would become unreadable; --force overrides this check:" + list);
 }
 
 Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
@@ -135,7 +136,8 @@ Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
     auto rewrapped = store_.layers().rewrap(layer);
     // One damaged record must not keep the others on the old version.
     if (!rewrapped && rewrapped.error().code != Errc::corrupt) return fail(rewrapped.error());
-    if (!rewrapped) rekeyfs::log::error("layer {} stays with an old version of its key: {}", layer.value(), describe(rewrapped.error()));
+    if (!rewrapped)
+      rekeyfs::log::error("cannot rewrap the data key of layer {}: {}", layer.value(), describe(rewrapped.error()));
     all = all && rewrapped;
     if (rewrapped && *rewrapped) some.push_back(std::move(**rewrapped));
     if (some.size() == kLayersAtATime) RK_TRY(put(std::exchange(some, {})));
@@ -164,12 +166,12 @@ Result<std::vector<LayerId>> KeyLife::layers_behind(const kms::KeyInfo& key) con
 
 void KeyLife::delete_due() {
   const auto keys = store_.keys().list();
-  if (!keys) return rekeyfs::log::error("keys cannot be listed: {}", describe(keys.error()));
+  if (!keys) return rekeyfs::log::error("cannot list keys: {}", describe(keys.error()));
   for (const kms::KeyInfo& key : *keys) {
     if (key.state != kms::KeyState::pending_deletion || key.deletion > now()) continue;
     Status removed = store_.keys().remove(key.id);
     if (removed) removed = log(EventKind::key_deleted, key, Caller{key.owner, 0}, "its deletion was due");
-    if (!removed) rekeyfs::log::error("key {} cannot be deleted: {}", key.alias, describe(removed.error()));
+    if (!removed) rekeyfs::log::error("cannot delete key {}: {}", key.alias, describe(removed.error()));
   }
 }
 

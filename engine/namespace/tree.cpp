@@ -27,7 +27,7 @@ Status check_name(std::string_view name) {
 std::uint64_t cookie_of(std::string_view key) { return (Reader(key.substr(9)).get_be64() >> 1) + 1; }
 
 Result<InodeRecord> decode_or_stale(const std::optional<std::string>& bytes) {
-  if (!bytes) return fail(Errc::stale, "the file is gone");
+  if (!bytes) return fail(Errc::stale, "the file was deleted");
   return InodeRecord::decode(*bytes);
 }
 
@@ -207,7 +207,7 @@ Result<Ino> Tree::make_directory(Ino parent, std::string_view name, mode_t mode,
 }
 
 Result<Ino> Tree::make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
-  if (target.empty()) return fail(Errc::not_found, "a symbolic link needs a target");
+  if (target.empty()) return fail(Errc::not_found, "the target of a symbolic link is empty");
   if (target.size() > kMostTarget) return fail(Errc::name_too_long, "a symbolic link's target has at most 4095 bytes");
   WriteTxn txn(*catalog_);
   InodeRecord inode;
@@ -225,7 +225,7 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
   RK_TRY(check_name(name));
   WriteTxn txn(*catalog_);
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
-  if (inode.kind == NodeKind::directory) return fail(Errc::not_permitted, "a directory has one name only");
+  if (inode.kind == NodeKind::directory) return fail(Errc::not_permitted, "a directory cannot have hard links");
   if (inode.links == 0) return fail(Errc::not_found, "the file was deleted");
   if (inode.links >= kMostLinks) return fail(Errc::too_many_links);
   RK_TRY_ASSIGN(const InodeRecord to, get(txn, parent));
@@ -234,7 +234,8 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
   if (inode.kind == NodeKind::image) {
     RK_TRY_ASSIGN(const InodeRecord from, get(txn, inode.parent));
     if (!from.policy.treats_alike(to.policy))
-      return fail(Errc::cross_policy, "an image cannot have names in directories of different policies: copy it instead");
+      return fail(Errc::cross_policy,
+                  "hard links between directories with different policies are not allowed: copy the image instead");
   }
   RK_TRY_ASSIGN(const std::optional<Entry> there, find(txn, parent, name));
   if (there) return fail(Errc::exists);
@@ -361,7 +362,7 @@ Status Tree::check_move(const WriteTxn& txn, const Entry& entry, Ino from, Ino t
   RK_TRY_ASSIGN(const InodeRecord source, get(txn, from));
   RK_TRY_ASSIGN(const InodeRecord target, get(txn, to));
   if (source.policy.treats_alike(target.policy)) return {};
-  RK_TRY(check_protected(txn, entry, "the image is protected and may not leave its policy"));
+  RK_TRY(check_protected(txn, entry, "the image is protected and cannot move to a directory with another policy"));
   return fail(Errc::cross_policy, "the directories have different policies: copy the image instead");
 }
 
@@ -394,7 +395,7 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
     }
     // A policy that differs is told last: mv then copies, and must not begin to.
     if (target && how == RenameMode::replace && target->kind == NodeKind::image && source.kind != NodeKind::directory)
-      RK_TRY(check_protected(txn, *target, "the image to be replaced is protected"));
+      RK_TRY(check_protected(txn, *target, "the image to replace is protected"));
     const Status movable = check_move(txn, source, parent, new_parent);
     if (how == RenameMode::exchange) {
       const Status back = check_move(txn, *target, new_parent, parent);

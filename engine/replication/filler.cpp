@@ -34,7 +34,8 @@ Status Filler::resume() {
     }
     const auto layer = store_.layers().get(one.layer);
     if (layer) add(one.ino, *layer, one.asker, false, one.error);
-    else log::error("layer {} cannot be filled: {}", one.layer.value(), describe(layer.error()));
+    else
+      log::error("cannot resume the replication of layer {}: {}", one.layer.value(), describe(layer.error()));
   }
   return {};
 }
@@ -45,7 +46,7 @@ void Filler::resume_forgotten() {
   const Status resumed = caught([&] { return resume(); });
   if (resumed) return;
   must_resume_.store(true);
-  log::error("replications cannot be listed: {}", resumed.error().message);
+  log::error("cannot list replications: {}", resumed.error().message);
 }
 
 Status Filler::start(unsigned workers) {

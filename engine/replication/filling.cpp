@@ -137,7 +137,7 @@ Status Filler::complete(const JobPtr& job) {
   job->layer->keep_reads(false);
   job->layer->drop_base();
   if (!ino) return {};
-  log::info("{} is complete", path);
+  log::info("replication of {} is complete", path);
   if (completed_) completed_(ino);
   return {};
 }
@@ -171,7 +171,8 @@ void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
       if (!rests) log::debug("{}", rests.error().message);  // it is tried again at once
     }
   }
-  const Status told = caught([&] { return tell(job, at, describe(error) + "; it goes on by itself once the cause is gone"); });
+  const Status told =
+      caught([&] { return tell(job, at, describe(error) + "; rekeyfs resumes it when the cause is gone"); });
   if (!told) log::error("{}", told.error().message);
 }
 

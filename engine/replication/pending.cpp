@@ -33,7 +33,8 @@ Status add_images(store::Store& store, const names::Tree& tree, std::vector<Pend
   for (const OnRecord& record : records) {
     const auto one = pending_of(store, tree, record);
     if (one) pending.push_back(*one);
-    else log::error("{} cannot be filled: {}", tree.path_of(record.ino), describe(one.error()));
+    else
+      log::error("cannot resume the replication of {}: {}", tree.path_of(record.ino), describe(one.error()));
   }
   return {};
 }
@@ -53,7 +54,8 @@ Status add_layers_without_image(store::Store& store, std::vector<Pending>& pendi
   }));
   for (const LayerId layer : found) {
     const auto needed = is_to_be_filled(store.layers(), layer);
-    if (!needed) log::error("layer {} cannot be filled: {}", layer.value(), describe(needed.error()));
+    if (!needed)
+      log::error("cannot resume the replication of layer {}: {}", layer.value(), describe(needed.error()));
     else if (*needed) pending.push_back({Ino{}, layer, 0, ""});
   }
   return {};

@@ -178,7 +178,9 @@ Status FileService::sync(OpenFile& file) {
 Status FileService::choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
   RK_TRY(begin_change(file));
   if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // as it was created
-  if (!file.creation) return fail(Errc::not_permitted, "what an image becomes is chosen by whoever creates it: replicate it instead");
+  if (!file.creation)
+    return fail(Errc::not_permitted,
+                "only the process that created the image may choose its target: replicate it instead");
   const auto key = parts_.planner.key_of(choice, file.creation->parent);
   const Status chosen = become(file, key, choice, caller);
   if (chosen) {
@@ -198,7 +200,7 @@ Status FileService::become(OpenFile& file, const Result<std::optional<kms::KeyId
   Image& image = file.image();
   UniqueLock lock(image.mutex);
   if (image.truncations.pending() || image.top->size() > 0 || image.top->base())
-    return fail(Errc::not_permitted, "what an image becomes is chosen before it has content: replicate it instead");
+    return fail(Errc::not_permitted, "the image has content, so its target is final: replicate it instead");
   if (choice.fast_create) file.fast_create = true;
   names::Policy policy;
   policy.key = *key;
@@ -222,18 +224,20 @@ Result<std::optional<BootReads>> FileService::boot_reads(Ino image) {
 Status FileService::clear_boot_profile(Ino image, const Caller& caller) {
   RK_TRY(parts_.store.may_change());
   RK_TRY_ASSIGN(const auto found, boot_profile_of(image));
-  if (!found) return fail(Errc::no_attribute, "the image has no boot profile: its first boot is still to come");
+  if (!found) return fail(Errc::no_attribute, "the image has no boot profile: it was not booted yet");
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, parts_.store.layers().record_of(found->layer));
   const Ino holder = layer.owner ? layer.owner : image;
   RK_TRY_ASSIGN(const InodeRecord held, parts_.tree.get(holder));
   if (caller.uid != 0 && caller.uid != held.uid)
-    return fail(Errc::not_permitted, "the boot profile belongs to " + parts_.tree.path_of(holder) + ": only its owner or root clears it");
+    return fail(Errc::not_permitted, "the boot profile belongs to " + parts_.tree.path_of(holder) +
+                                         ": only the owner of that image or root may clear it");
   return parts_.profiles.erase(found->layer);
 }
 
 Result<std::optional<boot::BootProfiles::Found>> FileService::boot_profile_of(Ino image) {
   RK_TRY_ASSIGN(const InodeRecord inode, parts_.tree.get(image));
-  if (inode.kind != NodeKind::image) return fail(Errc::invalid, parts_.tree.path_of(image) + " is no image: only images have a boot profile");
+  if (inode.kind != NodeKind::image)
+    return fail(Errc::invalid, parts_.tree.path_of(image) + " is not an image: only images have a boot profile");
   return parts_.profiles.find(inode.image.layer);
 }
 

@@ -18,8 +18,9 @@ constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a valu
 bool is_ours(std::string_view name) { return name.substr(0, kRekeyfsPrefix.size()) == kRekeyfsPrefix; }
 
 Status check_xattr_name(std::string_view name) {
-  if (name.substr(0, 5) != "user.") return fail(Errc::not_supported, "only user.* attributes are kept");
-  if (name.size() == 5) return fail(Errc::invalid, "an attribute needs a name");
+  if (name.substr(0, 5) != "user.")
+    return fail(Errc::not_supported, "rekeyfs stores extended attributes of the user namespace only");
+  if (name.size() == 5) return fail(Errc::invalid, "the name of the attribute is empty");
   if (name.size() > kMaxXattrName) return fail(Errc::small_buffer, "an attribute's name has at most 255 bytes");
   return {};
 }

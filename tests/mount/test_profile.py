@@ -83,7 +83,7 @@ class Profile(TestCase):
         self.assertIsNone(self.profile(self.vm))
         done = rekeyfs("profile", "clear", self.disk, check=False)
         self.assertEqual(done.returncode, EXIT_NOT_FOUND)
-        self.assertIn("its first boot is still to come", done.stderr)
+        self.assertIn("it was not booted yet", done.stderr)
         self.boot(self.vm)
         self.assertEqual(self.ranges(self.disk), READS)
 

@@ -139,7 +139,7 @@ class OnASmallDisk(unittest.TestCase):
         self.stop_replication()
         why = attribute(self.replica, "error")
         self.assertIn(os.strerror(errno.ENOSPC), why)
-        self.assertIn("goes on by itself", why)
+        self.assertIn("rekeyfs resumes it when", why)
         self.assertLess(float(attribute(self.replica, "progress")), 100)
         waited = rekeyfs("status", "--wait", self.replica, check=False)
         self.assertEqual(waited.returncode, 9)

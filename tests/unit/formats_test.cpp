@@ -411,7 +411,7 @@ TEST_F(FormatsTest, ParentThatQemuOverlooksIsRefused) {
 
 TEST_F(FormatsTest, DataInOtherFilesIsRefused) {
   run("qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=on image 1M");
-  expect_refused(Format::qcow2, "keeps its data in another file");
+  expect_refused(Format::qcow2, "stores its data in another file");
   run("qemu-img create -q -f vmdk -o subformat=monolithicFlat image2 1M");
   expect_refused(Format::vmdk, "cannot be read", "image2");
 }
@@ -420,7 +420,7 @@ TEST_F(FormatsTest, EncryptionInsideIsRefused) {
   // Now and then its measurement of this machine's speed fails: "Unable to get accurate CPU usage".
   run("for try in $(seq 20); do qemu-img create -q -f qcow2 --object secret,id=s,data=abc "
       "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 image 1M && break; done");
-  expect_refused(Format::qcow2, "encrypted inside");
+  expect_refused(Format::qcow2, "encrypted by its own format");
 }
 
 TEST_F(FormatsTest, DamagedHeadersAreRefusedWithTheReason) {
@@ -647,7 +647,7 @@ TEST_F(ReaderFailures, AnotherSizeThanProbedIsAnError) {
   view_ = open_disk(source_, Format::qcow2, source_size() + 512, format_readers_, patience_);
   const Status status = read();
   ASSERT_FALSE(status);
-  EXPECT_THAT(status.error().message, HasSubstr("shows a disk of"));
+  EXPECT_THAT(status.error().message, HasSubstr("reports a disk of"));
 }
 
 // What a program in the sandbox can reach. Python, since it is there and can try everything.
