@@ -1,9 +1,9 @@
-// BaseRef: a hold on a layer that its holder reads from. While there is one, the content of the layer does not change: an
-// image whose top it is goes on in a new layer.
+// BaseRef: a hold on a base layer. While any BaseRef to a layer exists, the layer's content does not change: a write to
+// an image whose top layer is held goes to a new layer above it.
 //
-// Every layer over another one has a BaseRef, from its making until it goes or lets go of its base, and so has a copy that is
-// being made. The hold begins with the object and ends with it. To hold the top layer of an image, the caller holds
-// Image::mutex exclusively: then no change of the layer is under way.
+// Each layer that has a base owns a BaseRef from its construction until it is destroyed or detached from the base. A
+// copy in progress owns one, too. The hold begins and ends with the object. To construct one for the top layer of an
+// image, the caller holds Image::mutex exclusively, so that no change of the layer is in progress.
 #pragma once
 
 #include <memory>
@@ -16,14 +16,14 @@ class Layer;
 
 class BaseRef {
  public:
-  explicit BaseRef(std::shared_ptr<Layer> layer);  // not null
+  explicit BaseRef(std::shared_ptr<Layer> layer);  // must not be null
   BaseRef(BaseRef&&) noexcept = default;
 
   const std::shared_ptr<Layer>& layer() const { return layer_; }
 
  private:
   std::shared_ptr<Layer> layer_;
-  Sharing::Hold hold_;  // ends before the layer does
+  Sharing::Hold hold_;  // released before layer_
 };
 
 }  // namespace rekeyfs::blocks

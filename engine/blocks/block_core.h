@@ -1,4 +1,4 @@
-// BlockCore: what a layer knows of its blocks: the state of each, the size of the content, and the slots.
+// BlockCore: the in-memory state of a layer: the state of each block, the size of the content, and the slots.
 //
 //   state   a read gives             a write  zeroing  take_from_base  filling
 //   hole    zeros                    data     hole     base            stays
@@ -6,12 +6,14 @@
 //   data    its slot's bytes         data     hole     base            stays
 //   lost    Errc::corrupt            data     hole     base            Errc::corrupt
 //
-// Blocks beyond the content are holes, or what an earlier, longer content left; they are made holes before the content grows
-// over them. A block of zeros is written as a hole. "base" says what to do and not from where: the layer knows its base.
+// Blocks beyond the content are holes or remains of an earlier, longer content; the remains become holes before the
+// content grows over them. A block of zeros is written as a hole. State "base" names no base layer: the Layer knows its
+// base.
 //
-// A change is on record before it is here. What keeps it from getting here (no memory, no descriptor to read a page by) may
-// pass; until it does, the core takes no other change, chooses no slot and makes no snapshot: see catch_up().
-// Not thread-safe: BlockStore's lock guards it. find_cached() and the questions may run under the shared lock.
+// A change is applied here after the journal has recorded it. Applying it can fail for a transient reason (no memory,
+// no descriptor to read a table page). Until it succeeds, the core accepts no other change, chooses no slot and makes
+// no snapshot: see catch_up(). Not thread-safe: BlockStore's lock guards it. find_cached() and the const accessors may
+// run under the shared lock.
 #pragma once
 
 #include "engine/blocks/layer_record.h"
@@ -23,36 +25,36 @@ class BlockCore {
  public:
   using Segment = SlotAllocator::Segment;
 
-  // As of the last checkpoint.
+  // Restores the state of the last checkpoint.
   BlockCore(LayerId layer, const crypto::Mac& mac, BlockTable::OpenFile open_file, const LayerTableRecord& record, PageBudget& budget);
 
   std::uint64_t size() const { return size_; }      // bytes of content
   std::uint64_t stored() const { return stored_; }  // bytes of blocks in slots
-  BlockIndex filled() const { return filled_; }     // blocks before it hold nothing "from base"
+  BlockIndex filled() const { return filled_; }     // no block before this one is in state "base"
   void set_filled(BlockIndex next) { filled_ = next; }
   bool is_all(TableRoot::State state) const { return table_.is_uniform(state); }
-  // What waits for a checkpoint.
+  // Work that waits for a checkpoint.
   std::size_t dirty_pages() const { return table_.dirty_pages(); }
   std::uint64_t slots_in_limbo() const { return slots_.in_limbo(); }
 
   Result<std::optional<BlockTable::Run>> find_cached(BlockIndex index) const { return table_.find_cached(index); }
   Result<BlockTable::Run> find(BlockIndex index) { return table_.find(index); }
 
-  // Gives each entry of a block with data, from block `first` on, a slot that may be written.
+  // Assigns a writable slot to each entry in state data; entries[0] belongs to block `first`.
   Status choose_slots(BlockIndex first, std::vector<BlockEntry>& entries);
-  // The change was not recorded: nobody will ever look into its slots.
+  // Releases the slots of a change that was not recorded: no entry refers to them.
   void abandon(const std::vector<BlockEntry>& entries);
-  // Takes in a change that is on record in that segment.
+  // Applies a change that the journal recorded in `segment`.
   Status apply(LayerChange change, Segment segment);
-  // Finishes a change that is on record and was not taken in to the end. Errors that say that a page of the table is gone
-  // cost the change the blocks of that page only.
+  // Finishes a recorded change that was applied only in part. If a table page is gone, the blocks below that page are
+  // skipped and the rest is applied.
   Status catch_up();
 
   struct Snapshot {
     std::vector<BlockTable::PageWrite> pages;
     LayerTableRecord record;
   };
-  // As BlockTable::snapshot(); then write_pages() without the lock, then settle().
+  // See BlockTable::snapshot(). The caller then calls write_pages() without the lock and settle() afterwards.
   Result<Snapshot> snapshot();
   Status write_pages(const std::vector<BlockTable::PageWrite>& pages) { return table_.write(pages); }
   io::File* table_file() { return table_.file(); }
@@ -74,7 +76,7 @@ class BlockCore {
     Segment segment;
     bool is_retried = false;
   };
-  std::optional<Recorded> unapplied_;  // on record, and not wholly in the table
+  std::optional<Recorded> unapplied_;  // recorded, but not fully applied to the table
 };
 
 }  // namespace rekeyfs::blocks

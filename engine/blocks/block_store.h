@@ -1,10 +1,12 @@
-// BlockStore: the blocks of one layer, sealed with one data key, in the layer's slots.
+// BlockStore: the blocks of one layer, encrypted with one data key, in the layer's slots.
 //
-// A change is made in two steps: store() seals blocks and writes them to slots that are free, commit() records where they are.
-// It is in the journal, and so survives the process, when commit() returns.
-// Thread-safe. changing_ puts changes in one order, in the journal as in the core; mutex_ guards the core, exclusively only while
-// memory changes or a page of the table is read. Sealing, opening, the slots' files and the journal's append run outside
-// mutex_, so a reader waits for none of them. Two changes of one block must not overlap: the caller sees to that.
+// A change has two steps: store() encrypts blocks and writes them to free slots; commit() records the new entries in
+// the journal. The change survives a crash of the process once commit() has returned.
+//
+// Thread-safe. changing_ gives changes the same order in the journal and in the core. mutex_ guards the core; it is
+// held exclusively only while memory changes or a table page is read. Encryption, decryption, slot I/O and the journal
+// append run without mutex_, so readers wait for none of them. The caller ensures that two concurrent changes never
+// overlap in a block.
 #pragma once
 
 #include <atomic>
@@ -23,15 +25,15 @@ namespace rekeyfs::blocks {
 class LayerObserver {
  public:
   virtual ~LayerObserver() = default;
-  // A layer changes for the first time since its last flush. Called with the layer's lock held.
+  // Called at a layer's first change since its last flush. The caller holds the layer's lock.
   virtual void layer_changed(LayerId layer) = 0;
-  // A change that means something to an inode is about to be recorded in the transaction.
+  // Called before a change that affects an inode is recorded; adds the inode's records to the transaction.
   virtual Status touch(catalog::WriteTxn& txn, const Touch& touch) = 0;
 };
 
 class BlockStore {
  public:
-  struct Parts {  // all outlive it
+  struct Parts {  // all must outlive the BlockStore
     io::Storage& storage;
     catalog::Catalog& catalog;
     const crypto::Mac& table_mac;
@@ -48,64 +50,66 @@ class BlockStore {
   bool is_all(TableRoot::State state) const;
   Result<BlockTable::Run> find(BlockIndex index);
   Result<std::vector<BlockTable::Run>> runs_of(BlockIndex first, BlockIndex end);
-  // Whether the block that content of this size ends in holds nothing but zeros behind it.
+  // Whether the last block of a content of `size` bytes holds only zeros after the end of the content.
   Result<bool> is_zero_behind(std::uint64_t size);
 
   LayerCipher& cipher() { return *cipher_; }
   const LayerCipher& cipher() const { return *cipher_; }
 
-  // Reads bytes of blocks with data, from block `first` on, whose slots lie side by side. How many bytes; fewer than asked for
-  // if the block that comes then has no data any more.
+  // Reads bytes of consecutive data blocks, from block `first` on, whose slots are adjacent. Returns the number of
+  // bytes read: fewer than requested if a block has lost its data in the meantime.
   Result<std::size_t> read(BlockIndex first, const std::vector<BlockEntry>& entries, std::uint64_t offset, ByteSpan out);
-  // Whether the entry's slot holds what it says; an error if that cannot be known.
+  // Whether the entry's slot holds the block that the entry describes. Fails if the slot cannot be read.
   Status verify(BlockIndex index, const BlockEntry& entry);
 
-  // Seals blocks and writes them to free slots. `plain` starts at a block; its last one may be short, then the rest of it is
-  // zeros. What comes back goes to commit() or abandon().
+  // Encrypts blocks and writes them to free slots. `plain` starts at a block border; a short last block is padded with
+  // zeros. The caller passes the returned entries to commit() or to abandon().
   Result<std::vector<BlockEntry>> store(BlockIndex first, ByteView plain);
   void abandon(const std::vector<BlockEntry>& entries);
-  // `may_grow`: a larger size stays. On failure the change's slots are abandoned.
+  // With `may_grow`, the content's size only grows: a larger current size is kept. On failure the change's slots are
+  // abandoned.
   Status commit(LayerChange change, bool may_grow, const Touch& touch) EXCLUDES(changing_, mutex_);
   void set_filled(BlockIndex next);
-  // Takes space now for the blocks of the range that have no data, so that writing them cannot fail for want of it.
-  // Errc::no_space if there is not enough for all. It is the space of their home slots, so it lasts over mounts.
+  // Allocates space for all blocks of the range that have no data, so that later writes to them cannot fail with
+  // ENOSPC. Errc::no_space if the disk cannot hold all of them. The space is allocated in their home slots, so the
+  // promise survives a remount.
   Status promise(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
-  // Gives back the space that was promised to blocks of the range.
+  // Frees the space promised to blocks of the range.
   Status release(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
-  // The same from a block on, for content that ended before `end`: promises may go beyond it.
+  // Like release(), from block `first` on, for content that ended before `end`: promised blocks may lie beyond it.
   Status release_tail(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
-  // Deleted: further changes answer Errc::stale.
+  // The layer was deleted: further changes fail with Errc::stale.
   void retire() { retired_.store(true); }
 
-  // What waits for a checkpoint.
+  // Work that waits for a checkpoint.
   struct Pressure {
     std::size_t dirty_pages = 0;
     std::uint64_t limbo_slots = 0;
   };
   Pressure pressure() const;
-  // Makes the bytes of the slots durable.
+  // Makes the contents of the slots durable.
   Status sync() { return files_.sync(); }
   bool needs_sync() const { return files_.needs_sync(); }
 
-  // For LayerFlush, which says in which order.
+  // For LayerFlush, which defines the order of these calls.
   Result<BlockCore::Snapshot> begin_flush() EXCLUDES(changing_, mutex_);
   Status write_pages(const std::vector<BlockTable::PageWrite>& pages);
   Status sync_table();
   void flush_failed();
   void flush_committed();
-  // Gives back the space of slots that no recovery from `first_segment` on can need. `sorted` is called before the files are
-  // changed: the slots are out of limbo then.
+  // Frees the space of slots that recovery from `first_segment` on cannot need. Calls `sorted` when these slots have
+  // left limbo, before any file is changed.
   void give_back(catalog::SegmentNumber first_segment, const std::function<void()>& sorted) EXCLUDES(space_, mutex_);
 
-  // For LayerReplay and checks: takes in a change that the journal has.
+  // For LayerReplay and checks: applies a change that the journal has recorded.
   Status replay(const LayerChange& change, catalog::SegmentNumber segment);
   Status mark_lost(const BlockTable::Lost& lost);
 
  private:
-  // An entry that says more than a block can hold does not verify.
+  // Clamped to the block size: an entry with a larger length then fails verification.
   std::size_t stored_size(const BlockEntry& entry) const { return std::min(entry.stored_length, grid_.block_size()); }
   Result<bool> read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out);
-  // Visits the home slots of the blocks of the range that have no data.
+  // Visits the home slots of all blocks of the range that have no data.
   using VisitHomes = std::function<Status(const SlotRun& homes)>;
   Status each_without_data(BlockIndex first, BlockIndex end, const VisitHomes& visit);
   Result<std::uint64_t> bytes_to_promise(BlockIndex first, BlockIndex end);
@@ -126,8 +130,8 @@ class BlockStore {
   TableFile table_file_;
   std::atomic<bool> retired_{false};
 
-  Mutex space_;  // held while slots get space or lose it; before mutex_
-  BlockIndex promised_end_ GUARDED_BY(space_) = 0;  // since the layer was opened
+  Mutex space_;  // held while slots gain or lose space; taken before mutex_
+  BlockIndex promised_end_ GUARDED_BY(space_) = 0;  // end of all promises made since the layer was opened
   Mutex changing_;
   mutable SharedMutex mutex_;
   BlockCore core_ GUARDED_BY(mutex_);

@@ -1,9 +1,9 @@
-// Layer: the content of an image as bytes, over a base layer or none.
+// Layer: the content of an image as bytes, optionally on top of a base layer.
 //
-// A thin layer that aligns: it cuts bytes into the blocks of a BlockStore, completes blocks that are written in part, and reads
-// from the base where the state of a block says so. Every change is in the journal, and so survives the process, when its call
-// returns. Thread-safe: changes of the same blocks exclude each other (RangeLock). Offsets and sizes are bytes unless a name
-// says blocks.
+// A thin alignment layer: it splits byte ranges into the blocks of a BlockStore, completes partially written blocks,
+// and reads from the base where a block's state says so. A change is in the journal, and so survives a crash of the
+// process, when its call returns. Thread-safe: RangeLock serializes changes of the same blocks. Offsets and sizes are
+// in bytes unless a name says blocks.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,7 @@ namespace rekeyfs::blocks {
 
 class Layer;
 
-// What a layer got from below itself for a reader, and wants to keep.
+// A range that a layer got from its base during a read and wants to store (copy on read).
 struct Taken {
   std::shared_ptr<Layer> layer;
   std::uint64_t offset, size;
@@ -34,7 +34,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
  public:
   struct Parts {
     BlockStore::Parts blocks;
-    formats::FormatReaders& format_readers;  // outlives it
+    formats::FormatReaders& format_readers;  // must outlive the layer
   };
   Layer(const Parts& parts, LayerId id, const LayerRecord& record, const LayerTableRecord& table,
         std::unique_ptr<LayerCipher> cipher, std::shared_ptr<const BaseRef> base);
@@ -43,9 +43,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Layer& operator=(const Layer&) = delete;
 
   LayerId id() const { return id_; }
-  const LayerRecord& made_as() const { return record_; }  // `base` and `owner` of it may be out of date
+  const LayerRecord& made_as() const { return record_; }  // its `base` and `owner` may be outdated
   std::uint32_t block_size() const { return grid_.block_size(); }
-  // For those who keep it in order: checkpoints, recovery, checks.
+  // For maintenance only: checkpoints, recovery, checks.
   BlockStore& blocks() { return blocks_; }
   LayerFlush& flush() { return flush_; }
   LayerReplay& replay() { return replay_; }
@@ -53,50 +53,53 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   std::uint64_t size() const override { return blocks_.size(); }
   std::uint64_t stored() const { return blocks_.stored(); }
 
-  // Whether others read from it: while they do, its content must not change.
+  // Whether other layers or copies read from this layer. While they do, its content must not change.
   bool is_shared() const { return sharing_.is_shared(); }
   Sharing& sharing() { return sharing_; }
 
-  // Errc::key_revoked or Errc::no_key while the content, holes too, must not be read or changed.
+  // Errc::key_revoked or Errc::no_key while the content, including holes, must not be read or changed.
   Status may_use_key() const { return blocks_.cipher().may_use_key(); }
   void forget_key() { blocks_.cipher().forget_key(); }
 
   Status read(std::uint64_t offset, ByteSpan out) override { return read(offset, out, nullptr); }
-  // `taken`, if given, gets what this layer or one below it got from its base and wants to keep.
+  // Appends to `taken`, if not null, each range that this layer or one below it got from its base and wants to store.
   Status read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken);
-  // Seen through all bases.
+  // Bytes from `offset` on that read as zero, through all bases.
   Result<std::uint64_t> zeros_at(std::uint64_t offset) override;
-  // The first offset at or after `offset`, below the size, that is (not) known to read zero; the size if none.
+  // The first offset at or after `offset` that is not known (find_hole: is known) to read as zero; the size if there is
+  // none.
   Result<std::uint64_t> find_data(std::uint64_t offset);
   Result<std::uint64_t> find_hole(std::uint64_t offset);
 
   Status write(std::uint64_t offset, ByteView bytes, const Touch& touch);
   Status resize(std::uint64_t size, const Touch& touch);
-  Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // within the size
-  // Keeps space for the blocks of [offset, offset + size), which may lie beyond the content, until they are written, released
-  // or cut off: writing them does not fail for want of it. Errc::no_space if there is not enough.
+  Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // the range must lie within the size
+  // Allocates space for the blocks of [offset, offset + size), which may exceed the content, so that writing them
+  // cannot fail with ENOSPC. The space is kept until they are written, released or truncated. Errc::no_space if there
+  // is not enough.
   Status promise(std::uint64_t offset, std::uint64_t size);
   Status release(std::uint64_t offset, std::uint64_t size);
-  // The content goes on as the base's, up to `size`, which a block border or the current size need not be.
+  // Grows the content to `size` bytes; the new part reads as the base. Neither the old nor the new size needs block
+  // alignment.
   Status extend_over_base(std::uint64_t size, const Touch& touch);
-  // Whole blocks of [offset, offset + size) become "from base".
+  // Sets all whole blocks in [offset, offset + size) to state "base".
   Status take_from_base(std::uint64_t offset, std::uint64_t size, const Touch& touch);
 
-  // One step of making the layer independent of its base: up to `most` blocks from `first` on. How many blocks were
-  // done (holes and blocks it has already count); 0 at the end.
+  // One step of making the layer independent of its base: handles up to `most` blocks from `first` on. Returns the
+  // number of blocks handled, including holes and blocks with data; 0 at the end.
   Result<std::uint64_t> fill(BlockIndex first, std::uint64_t most);
-  // Whether what readers get from the base is to be kept (a replica, not a clone).
+  // Whether data that readers get from the base is stored here: true for a replica, false for a clone.
   void keep_reads(bool keep) { keeps_reads_.store(keep); }
   bool keeps_reads() const { return keeps_reads_.load(); }
-  // Stores what a reader got from the base, where the entries still say so.
+  // Stores data that a reader got from the base into those blocks that are still in state "base".
   Status keep(std::uint64_t offset, ByteView plain);
-  BlockIndex filled() const { return blocks_.filled(); }  // where the filler goes on
+  BlockIndex filled() const { return blocks_.filled(); }  // where the filler continues
   void set_filled(BlockIndex next) { blocks_.set_filled(next); }
-  // Deleted: further changes answer Errc::stale.
+  // The layer was deleted: further changes fail with Errc::stale.
   void retire() { blocks_.retire(); }
-  // True while every block is the base's: a layer made by a copy and never written.
+  // True while every block is in state "base": the layer was made by a copy and never written.
   bool is_all_base() const;
-  // The base is not needed any more (the caller has made everything durable and recorded it).
+  // Releases the base. The caller has made all blocks durable and recorded that the layer stands alone.
   void drop_base();
 
  private:
@@ -105,15 +108,15 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   BlockIndex end_block(std::uint64_t size) const { return grid_.end_block(size); }
 
   Error lost(BlockIndex index) const;
-  // What is read where entries say "from base".
+  // The source of blocks in state "base".
   struct Below {
-    std::shared_ptr<const BaseRef> base;     // held by readers, too: it does not change under them when the layer lets go of it
-    std::shared_ptr<formats::Content> disk;  // inside the base, if that is what is read
+    std::shared_ptr<const BaseRef> base;     // shared with readers, so that it stays valid for them after drop_base()
+    std::shared_ptr<formats::Content> disk;  // the disk inside the base, if the layer reads through a format
     formats::Content* content() const { return disk ? disk.get() : base->layer().get(); }
   };
   Below below() const;
   Result<Below> below_for(BlockIndex index);
-  // What of a read is left to a layer further down.
+  // A part of a read that continues in a lower layer.
   struct Piece {
     std::shared_ptr<const BaseRef> base;
     std::uint64_t offset;
@@ -123,12 +126,12 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   Status read_here(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken, std::vector<Piece>& left);
   Status read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken, std::vector<Piece>& left);
   struct Zeros {
-    std::uint64_t bytes;  // that read zero if what is below does, too; 0 for data
-    Below below;          // none if this layer knows
+    std::uint64_t bytes;  // number of bytes that read as zero if `below` reads as zero, too; 0 for data
+    Below below;          // empty if this layer alone decides
   };
   Result<Zeros> zeros_here(std::uint64_t offset);
   std::pair<RangeLock::Held, std::uint64_t> acquire_with_tail(BlockIndex first, BlockIndex end);
-  // All with the range lock held.
+  // The caller holds the range lock for all of these.
   Status write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, const Touch& touch);
   Status store_bytes(std::uint64_t offset, ByteView bytes, std::uint64_t old_size, std::vector<BlockEntry>& entries);
   Status prepare_extension(std::uint64_t old_size, std::uint64_t offset);

@@ -1,9 +1,9 @@
-// LayerCipher: seals and opens the blocks of one layer.
+// LayerCipher: encrypts and decrypts the blocks of one layer.
 //
-// Each mount derives its own block key from the layer's data key and the mount's salt (HKDF-SHA256); the nonce is
-// a counter within it. What a block authenticates: suite, store, layer, index, mount, counter, length. The data key is
-// unwrapped when it is first needed, so that a layer whose master key is disabled can still be deleted, replayed and
-// kept in order; and nothing is sealed or opened while the master key's gate is shut. Thread-safe.
+// Each mount derives its own block key from the layer's data key and the mount's salt (HKDF-SHA256); the nonce is a
+// counter within the mount. The authenticated context of a block is: suite, store, layer, index, mount, counter,
+// length. The data key is unwrapped on first use, so that a layer whose master key is disabled can still be deleted,
+// replayed and checkpointed. Nothing is encrypted or decrypted while the master key's gate is shut. Thread-safe.
 #pragma once
 
 #include <functional>
@@ -21,27 +21,27 @@ namespace rekeyfs::blocks {
 
 class LayerCipher {
  public:
-  // Asks the key directory, which says why when it does not give the key, and through it the key service.
+  // Unwraps the data key through the key directory and its key service. The error says why the key is not available.
   using UnwrapDataKey = std::function<Result<crypto::Key>()>;
 
-  // `gate` is the master key's, null for a plain layer. `epochs` outlives the cipher.
+  // `gate` belongs to the master key; null for a plain layer. `epochs` must outlive the cipher.
   LayerCipher(crypto::Suite suite, const Uuid& store, LayerId layer, UnwrapDataKey unwrap,
               std::shared_ptr<const kms::KeyGate> gate, const catalog::Epochs& epochs)
       : suite_(suite), store_(store), layer_(layer), unwrap_(std::move(unwrap)), gate_(std::move(gate)), epochs_(epochs) {}
 
   // Errc::key_revoked or Errc::no_key while the layer must not be read or written.
   Status may_use_key() const;
-  // Lets go of the data key and of what was made from it; the next block asks for it anew.
+  // Wipes the data key and all keys derived from it; the next block unwraps the data key again.
   void forget_key() EXCLUDES(mutex_);
-  // Seals `plain` under a fresh counter of this mount; fills epoch, counter, length and tag of `entry`.
+  // Encrypts `plain` with the next counter of this mount and fills epoch, counter, length and tag of `entry`.
   Status seal(BlockIndex index, ByteView plain, ByteSpan sealed, BlockEntry& entry);
-  // The inverse, possibly in place; Errc::corrupt if anything does not match.
+  // Decrypts, possibly in place. Errc::corrupt if authentication fails.
   Status open(BlockIndex index, const BlockEntry& entry, ByteView sealed, ByteSpan plain);
 
  private:
   using CipherPtr = std::shared_ptr<const crypto::BlockCipher>;
   Result<CipherPtr> cipher_of(EpochId epoch) EXCLUDES(mutex_);
-  // Has the data key unwrapped, unless it is there: without the lock, since the key service may take seconds.
+  // Unwraps the data key unless it is present. Does so without the lock, because the key service may take seconds.
   Status obtain_key() EXCLUDES(mutex_);
   Result<CipherPtr> make_cipher(EpochId epoch) REQUIRES(mutex_);
   using Context = std::array<std::byte, 64>;

@@ -1,8 +1,8 @@
-// LayerFlush: brings a layer's table up to date with the journal, as part of a checkpoint, and gives back what nothing needs
-// after it.
+// LayerFlush: writes a layer's table as part of a checkpoint, and frees the space that is superfluous afterwards.
 //
-// The checkpointer calls, in one thread: begin(), write(), the syncs, and, when the catalog has committed the record or failed
-// to, end(). Writers wait here when they supersede slots faster than flushes end. Thread-safe but for that order.
+// The checkpointer calls from one thread: begin(), write(), the syncs, and finally end(), when the catalog has
+// committed the table record or failed to. Writers wait here when they supersede slots faster than checkpoints free
+// them. Otherwise thread-safe.
 #pragma once
 
 #include "engine/blocks/block_store.h"
@@ -11,7 +11,7 @@ namespace rekeyfs::blocks {
 
 class LayerFlush {
  public:
-  explicit LayerFlush(BlockStore& blocks) : blocks_(blocks) {}  // outlives it
+  explicit LayerFlush(BlockStore& blocks) : blocks_(blocks) {}  // must outlive the LayerFlush
 
   struct Work {
     std::vector<BlockTable::PageWrite> pages;
@@ -20,15 +20,16 @@ class LayerFlush {
   Result<Work> begin();
   Status write(const Work& work) { return blocks_.write_pages(work.pages); }
   Status sync_table() { return blocks_.sync_table(); }
-  // Gives slots back that no recovery from `first_segment` on can need.
+  // Frees slots that recovery from `first_segment` on cannot need.
   void end(bool committed, catalog::SegmentNumber first_segment);
 
-  // Small writes supersede slots faster than a disk makes their successors durable: a writer waits for the flush under way.
+  // Throttles writers: small writes supersede slots faster than a disk syncs their successors. Waits for the flush in
+  // progress.
   void wait_for_relief();
 
  private:
   BlockStore& blocks_;
-  Mutex relief_;  // guards nothing: for relieved_
+  Mutex relief_;  // guards no data, only used to wait on relieved_
   CondVar relieved_;
 };
 

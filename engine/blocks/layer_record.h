@@ -1,4 +1,4 @@
-// What the catalog and the journal hold of a layer, and its bytes.
+// The records of a layer in the catalog and the journal, and their encodings.
 #pragma once
 
 #include <optional>
@@ -12,51 +12,52 @@
 
 namespace rekeyfs::blocks {
 
-// Table::layer: made with the layer; `base` and `owner` change later, and how the data key is wrapped.
+// Table::layer: written when the layer is made. `base`, `owner` and the wrapping of the data key change later.
 struct LayerRecord {
   crypto::Suite suite = crypto::Suite::plain_gmac;
   std::uint8_t block_shift = 14;  // block size is 2^shift bytes
   std::optional<kms::KeyId> key;  // absent: a plain layer
-  kms::WrappedKey data_key;       // with `key`
-  LayerId base;                   // read where an entry says so; 0: none
-  // What is read of it: the disk of `disk_size` bytes that it holds in that format; raw: its bytes.
+  kms::WrappedKey data_key;       // present if `key` is
+  LayerId base;                   // source of blocks in state "base"; 0: none
+  // How the base is read: as a disk of `disk_size` bytes in this format; raw: byte by byte.
   formats::Format base_format = formats::Format::raw;
   std::uint64_t disk_size = 0;
-  Ino owner;                      // the image whose top layer it is; 0: kept for younger layers only
+  Ino owner;                      // image whose top layer this is; 0: kept only for the layers above it
   LaterFields later;
 
-  // Whether the base's blocks have to be transformed: until they are all here the layer is no clone but a replication.
+  // Whether blocks of the base must be transformed (re-encrypted or converted). If so, this layer is a replica in the
+  // making, not a clone.
   bool transforms(const LayerRecord& its_base) const {
     return key != its_base.key || base_format != formats::Format::raw;
   }
-  // Makes it stand alone.
+  // Removes the base from the record and returns it.
   LayerId take_base();
 
   std::string encode() const;
-  // Errc::wrong_version for one of a layout that this program does not know.
+  // Errc::wrong_version if this program does not know the record's layout.
   static Result<LayerRecord> decode(std::string_view bytes);
 };
 
-// Table::layer_table: the state of the last checkpoint.
+// Table::layer_table: the layer's state as of the last checkpoint.
 struct LayerTableRecord {
   std::uint64_t size = 0;  // bytes of content
   TableRoot root;
   std::uint64_t stored = 0;      // bytes of blocks in slots
-  std::uint64_t next_spill = 0;  // spill slots below were used
-  std::uint64_t filled = 0;      // blocks before this one hold nothing "from base" any more
+  std::uint64_t next_spill = 0;  // all spill slots below this one were used
+  std::uint64_t filled = 0;      // no block before this one is in state "base"
 
   std::string encode() const;
   static Result<LayerTableRecord> decode(std::string_view bytes);
 };
 
-// A change of a layer's blocks, as the journal keeps it; absolute, so that replaying it twice is harmless.
+// A change of a layer's blocks as recorded in the journal. Absolute, so replaying it is idempotent.
 struct LayerChange {
   enum class Kind : std::uint8_t {  // numbers on disk
-    blocks = 1,  // entries from block `first` on
+    blocks = 1,  // `entries`, from block `first` on
     range = 2,   // [first, end) becomes `state`
   };
   Kind kind = Kind::blocks;
-  std::uint64_t size = 0;  // of the content afterwards, bytes
+  std::uint64_t size = 0;  // of the content after the change, in bytes
   BlockIndex first = 0;
   BlockIndex end = 0;
   BlockState state = BlockState::hole;

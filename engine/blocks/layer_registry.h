@@ -1,7 +1,7 @@
-// LayerRegistry: makes, opens and forgets layers; one Layer object per layer at any time.
+// LayerRegistry: makes, opens and forgets layers. There is at most one Layer object per layer.
 //
-// Thread-safe. make() and rewrap() ask the key service: they are not for inside a WriteTxn or under a lock. put(),
-// put_rewrapped(), release() and detach() are for inside a WriteTxn.
+// Thread-safe. draw() and rewrap() may call the key service: do not call them in a WriteTxn or under a lock. put(),
+// put_rewrapped(), release(), disown() and detach() are called in a WriteTxn.
 #pragma once
 
 #include <list>
@@ -15,88 +15,90 @@ namespace rekeyfs::blocks {
 
 class LayerRegistry final : public LayerObserver {
  public:
-  // All outlive it.
+  // All arguments must outlive the registry.
   static Result<std::unique_ptr<LayerRegistry>> create(io::Storage& storage, catalog::Catalog& catalog, kms::KeyDirectory& keys,
                                                        const crypto::Key& root, const Uuid& store);
 
-  // Who is told what changes mean to inodes; outlives all changes that mean something. Before the first of them.
+  // Sets the owner of inodes, which applies each Touch. Call once, before the first change that carries a Touch;
+  // `inodes` must outlive the last one.
   void set_inodes(Inodes* inodes) { inodes_ = inodes; }
 
   Result<std::shared_ptr<Layer>> get(LayerId id);
 
-  // A layer that is not on record yet.
+  // A layer that has no record yet.
   struct NewLayer {
     LayerId id;
     LayerRecord record;
     LayerTableRecord table;
 
-    // `from_base`: all content up to `size` is the base's; else it is a hole. `format` and `disk_size` as in a LayerRecord.
+    // With `from_base`, all content up to `size` is in state "base", else it is a hole. See LayerRecord for `format`
+    // and `disk_size`.
     void place_over(LayerId base, std::uint64_t size, bool from_base, formats::Format format = formats::Format::raw,
                     std::uint64_t disk_size = 0);
   };
-  // Draws the number and the data key of an empty layer without a base or an owner. No key: plain. The key service is
-  // asked: not for inside a transaction or under a lock.
+  // Draws the number and the data key of an empty layer without a base or an owner. Without `key` the layer is plain.
+  // May call the key service: do not call it in a transaction or under a lock.
   Result<NewLayer> draw(const std::optional<kms::KeyId>& key);
-  // The layer itself, before it is on record: what follows the commit must not fail. It holds its base. If its record is
-  // not put, the caller lets go of it and nothing is left.
+  // Opens the layer before its record exists, because nothing may fail after the commit. The layer holds its base. If
+  // the caller does not commit the record, it drops the object and nothing is left.
   Result<std::shared_ptr<Layer>> open_new(const NewLayer& layer);
-  // Puts the records of a new layer into the transaction.
+  // Adds the records of a new layer to the transaction.
   static void put(catalog::WriteTxn& txn, const NewLayer& layer);
-  // The image that owned the layer does not need it any more. Puts its records, and those of bases that nobody needs
-  // then, into the transaction: a layer that others read from stays without an owner, the rest becomes garbage.
+  // The image that owned the layer no longer needs it. Adds to the transaction the changed records of the layer and of
+  // all bases that become unused: a layer with readers above it stays without an owner, any other becomes garbage.
   struct Released {
     LayerId layer;
-    LayerId base;  // that it read from
+    LayerId base;  // its former base
   };
   Result<std::vector<Released>> release(catalog::WriteTxn& txn, LayerId id);
-  // The layer stays, for a younger one over it that takes its place.
+  // Removes the layer's owner: a younger layer above it takes its place.
   Status disown(catalog::WriteTxn& txn, LayerId id) const;
-  // The layer's content is all its own: puts the records that say so. The base may become garbage.
+  // The layer stores all of its content: adds records without a base to the transaction. The base may become garbage.
   Result<std::vector<Released>> detach(catalog::WriteTxn& txn, LayerId id);
-  // After the commit: deleted layers are not flushed any more, and their bases may change; their files go with the next
-  // checkpoint.
+  // Called after the commit. Deleted layers are no longer flushed, and their bases may change. The next checkpoint
+  // removes their files.
   void forget(const std::vector<Released>& released);
 
-  // Open layers let go of their data keys and of what was made from them, if `key` wraps them. The images whose content is
-  // read through such a layer, all that are open among them.
+  // All open layers whose data key is wrapped by `key` wipe it and all keys derived from it. Returns all open images
+  // whose content is read through such a layer.
   std::vector<Ino> forget_keys_of(const kms::KeyId& key);
 
-  // Lets go of every layer object; none may be in use or changed.
+  // Drops every layer object; none may be in use or have unflushed changes.
   void close_all();
 
-  // Bytes of content and bytes stored, without opening the layer.
+  // Bytes of content and bytes stored; does not open the layer.
   struct Sizes {
     std::uint64_t content, stored;
   };
   Result<Sizes> sizes_of(LayerId id);
 
   using Changed = std::map<LayerId, std::shared_ptr<Layer>>;
-  Changed take_changed();           // since the last call
-  void put_back(Changed& changed);  // they still are; takes no memory
+  Changed take_changed();           // layers changed since the last call
+  void put_back(Changed& changed);  // returns layers that were not flushed after all; allocates nothing
   void layer_changed(LayerId layer) override;
   Status touch(catalog::WriteTxn& txn, const Touch& touch) override;
   bool has_changed() const;
-  BlockStore::Pressure pressure() const;  // of all together
-  PageBudget& page_budget() { return budget_; }  // of the tables of all layers
+  BlockStore::Pressure pressure() const;  // sum over all layers
+  PageBudget& page_budget() { return budget_; }  // shared by the tables of all layers
 
   Result<LayerRecord> record_of(LayerId id) const;
   struct Base {
-    LayerId id;                   // 0: there is none
-    bool is_transformed = false;  // else the layer above is a clone of it
+    LayerId id;                   // 0: none
+    bool is_transformed = false;  // false: the layer above is a clone of it
   };
   Result<Base> base_of(LayerId id) const;
-  // Layers whose base is `id`.
+  // The layers whose base is `id`.
   Result<std::vector<LayerId>> children_of(LayerId id) const;
 
-  // A data key that was wrapped anew. Its layer's blocks stay.
+  // A data key with a new wrapping. The layer's blocks are unchanged.
   struct Rewrapped {
     LayerId layer;
     kms::WrappedKey before, after;
   };
-  // Wraps the layer's data key with the newest version of its master key. Nothing if that wrapped it already, or the layer
-  // is gone.
+  // Wraps the layer's data key with the newest version of its master key. nullopt if it already is, or if the layer is
+  // gone.
   Result<std::optional<Rewrapped>> rewrap(LayerId id) const;
-  // Puts the layer's record with the new wrapping into the transaction, if it still has the old one.
+  // Adds the layer's record with the new wrapping to the transaction, if the record still has the old one.
   Status put_rewrapped(catalog::WriteTxn& txn, const Rewrapped& rewrapped) const;
 
  private:
@@ -124,10 +126,10 @@ class LayerRegistry final : public LayerObserver {
   formats::FormatReaders format_readers_;
   Inodes* inodes_ = nullptr;
 
-  Mutex loading_;  // taken before mutex_; held while a layer is opened
+  Mutex loading_;  // held while a layer is opened; taken before mutex_
   mutable Mutex mutex_;
   std::unordered_map<LayerId, std::weak_ptr<Layer>> open_ GUARDED_BY(mutex_);
-  std::list<std::shared_ptr<Layer>> recent_ GUARDED_BY(mutex_);  // kept open, latest first
+  std::list<std::shared_ptr<Layer>> recent_ GUARDED_BY(mutex_);  // keeps layers open; most recently used first
   Changed changed_ GUARDED_BY(mutex_);
 };
 

@@ -1,4 +1,4 @@
-// LayerReplay: plays changes of a layer that the journal has back into its blocks. Recovery's, which is single-threaded.
+// LayerReplay: applies a layer's changes from the journal to its blocks. For recovery only, which is single-threaded.
 #pragma once
 
 #include "engine/blocks/block_store.h"
@@ -7,13 +7,13 @@ namespace rekeyfs::blocks {
 
 class LayerReplay {
  public:
-  explicit LayerReplay(BlockStore& blocks) : blocks_(blocks) {}  // outlives it
+  explicit LayerReplay(BlockStore& blocks) : blocks_(blocks) {}  // must outlive the LayerReplay
 
-  // Whether every block of a change opens, as far as its key can be had. What cannot be read now may be there all the same:
-  // that is an error.
+  // Whether every block of a change decrypts, as far as its key is available. A block that cannot be read now may still
+  // exist, so that is an error.
   Result<bool> verifies(const LayerChange& change);
-  // Applies a change. With `verify`, entries whose slot does not open are left out; whether nothing was. `gives_up` says of
-  // an error of a read that it stands for a block that does not open.
+  // Applies a change. With `verify`, entries whose slot does not decrypt are skipped; returns false if any was.
+  // `gives_up` decides whether a read error counts as a block that does not decrypt.
   using GivesUp = bool (*)(const Error& error);
   Result<bool> replay(const LayerChange& change, catalog::SegmentNumber segment, bool verify, GivesUp gives_up);
 
@@ -22,7 +22,7 @@ class LayerReplay {
   Result<bool> replay_in_part(const LayerChange& change, catalog::SegmentNumber segment, const Opens& opens);
 
   BlockStore& blocks_;
-  bool left_out_ = false;  // of the changes so far, something was
+  bool left_out_ = false;  // an entry was skipped in this or an earlier change
 };
 
 }  // namespace rekeyfs::blocks

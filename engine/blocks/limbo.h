@@ -1,8 +1,8 @@
-// Limbo: slots whose block has a newer version that is not durable yet, so that the old one may still be needed.
+// Limbo: superseded slots that recovery may still need, because the newer version of their block is not durable yet.
 //
-// A slot is in limbo from the journal segment in which its successor was recorded until a checkpoint no longer
-// needs that segment. FreeSlots: those that came out of it and may be written again. Both are kept as runs, because a
-// truncation frees millions at once. Not thread-safe.
+// A slot is in limbo from the journal segment that recorded its successor until a checkpoint makes that segment
+// superfluous. FreeSlots: slots that left limbo and may be written again. Both store runs of slots, because one
+// truncation may free millions. Not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -21,12 +21,12 @@ struct SlotRun {
 
 class Limbo {
  public:
-  // False: it is in already.
+  // False if the slot is in limbo already.
   bool add(Slot slot, std::uint64_t segment) {
     const auto after = runs_.upper_bound(slot);
     if (after != runs_.begin()) {
       Run& before = std::prev(after)->second;
-      if (before.end > slot) return false;  // a replayed change, or one that is tried again
+      if (before.end > slot) return false;  // a change that is replayed or retried
       if (before.end == slot && before.segment == segment) {
         ++before.end;
         ++slots_;
@@ -43,7 +43,7 @@ class Limbo {
     return after != runs_.begin() && std::prev(after)->second.end > slot;
   }
 
-  // The slot is in use again: a replayed change had put it here too early.
+  // Takes a slot out because it is in use again: a replayed change had added it too early.
   void remove(Slot slot) {
     const auto after = runs_.upper_bound(slot);
     if (after == runs_.begin() || std::prev(after)->second.end <= slot) return;
@@ -55,8 +55,8 @@ class Limbo {
     else found->second.end = slot;
   }
 
-  // Takes out those whose successors were recorded before `segment`: ascending runs, neighbours as one. Without memory for
-  // that, throws and takes none.
+  // Takes out all slots whose successors were recorded before `segment`, as ascending runs with adjacent ones merged.
+  // If it throws std::bad_alloc, nothing has changed.
   std::vector<SlotRun> take_older_than(std::uint64_t segment) {
     std::vector<SlotRun> old;
     for (const auto& [first, run] : runs_) {
@@ -68,7 +68,7 @@ class Limbo {
     std::erase_if(runs_, [&](const auto& entry) { return entry.second.segment < segment; });
     return old;
   }
-  // The slots of `range` that are in go over to `other`, with their segments.
+  // Moves the slots of `range` that are here to `other`, with their segments.
   void move_to(Limbo& other, const SlotRun& range) {
     const Slot end = range.first + range.count;
     auto at = runs_.upper_bound(range.first);
@@ -86,7 +86,7 @@ class Limbo {
       else runs_.erase(current);
     }
   }
-  // The parts of `range` that are not in.
+  // The parts of `range` that are not in limbo.
   std::vector<SlotRun> others_in(const SlotRun& range) const {
     std::vector<SlotRun> others;
     const Slot end = range.first + range.count;
@@ -108,15 +108,15 @@ class Limbo {
     Slot end;
     std::uint64_t segment;
   };
-  std::map<Slot, Run> runs_;  // by first slot
+  std::map<Slot, Run> runs_;  // key: first slot
   std::uint64_t slots_ = 0;
 };
 
 class FreeSlots {
  public:
-  static constexpr std::size_t kMostRuns = 4096;  // slots beyond are forgotten: numbers are plenty
+  static constexpr std::size_t kMostRuns = 4096;  // further runs are forgotten: slot numbers are plentiful
 
-  // None of them is in already.
+  // No slot of `run` may be present already.
   void add(SlotRun run) {
     auto after = runs_.upper_bound(run.first);
     if (after != runs_.end() && run.first + run.count == after->first) {
@@ -132,7 +132,7 @@ class FreeSlots {
     }
     if (runs_.size() < kMostRuns) runs_.emplace(run.first, run.count);
   }
-  // The lowest.
+  // Takes the lowest slot.
   std::optional<Slot> take() {
     if (runs_.empty()) return std::nullopt;
     const auto [first, count] = *runs_.begin();
@@ -142,7 +142,7 @@ class FreeSlots {
   }
 
  private:
-  std::map<Slot, std::uint64_t> runs_;  // first slot -> how many
+  std::map<Slot, std::uint64_t> runs_;  // first slot -> number of slots
 };
 
 }  // namespace rekeyfs::blocks

@@ -1,5 +1,5 @@
-// RangeLock: exclusive locks on ranges of a layer's blocks, so that two changes of one block never overlap while
-// changes of different blocks run side by side. Thread-safe; a holder must not lock a second range.
+// RangeLock: exclusive locks on block ranges of one layer. Changes of the same block never overlap; changes of
+// different blocks run in parallel. Thread-safe. A thread that holds a range must not lock a second one.
 #pragma once
 
 #include <vector>
@@ -28,7 +28,7 @@ class RangeLock {
     BlockIndex first_, end_;
   };
 
-  // Blocks [first, end).
+  // Locks blocks [first, end).
   [[nodiscard]] Held acquire(BlockIndex first, BlockIndex end) {
     Lock lock(mutex_);
     while (overlaps(first, end)) freed_.wait(mutex_);

@@ -1,4 +1,4 @@
-// Scratch: memory that is written before it is read.
+// Scratch: uninitialized memory, for buffers that are written before they are read.
 #pragma once
 
 #include <memory>

@@ -1,8 +1,9 @@
-// Sharing: whether others read from a layer, so that its content must not change.
+// Sharing: whether anything reads from a layer, so that its content must not change.
 //
-// Two things answer yes: a hold, which is an object of this process (see BaseRef), and a layer on record that names this one as
-// its base, open or not. The catalog is asked for the records when there is no hold, and its answer is kept until a hold ends
-// or a record is erased. That is enough, because a record is put only while its new layer, which is open, has a hold. Thread-safe.
+// There are two kinds of readers: a hold, which is an object of this process (see BaseRef), and a layer on record whose
+// base is this layer, open or not. Without a hold, the catalog is asked for such records; its answer is cached until a
+// hold ends or a record is erased. That suffices, because a new record is put only while its layer, which is open, has
+// a hold. Thread-safe.
 #pragma once
 
 #include <optional>
@@ -15,10 +16,10 @@ namespace rekeyfs::blocks {
 
 class Sharing {
  public:
-  // The catalog outlives it.
+  // The catalog must outlive this object.
   Sharing(const catalog::Catalog& catalog, LayerId layer) : catalog_(catalog), layer_(layer) {}
 
-  // Begins with the object and ends with it.
+  // Counts as a reader for the lifetime of the object.
   class Hold {
    public:
     explicit Hold(Sharing& sharing);
@@ -30,9 +31,9 @@ class Sharing {
     Sharing* sharing_;
   };
 
-  // True also if the catalog does not answer: a change in place cannot be undone, a new layer only takes space.
+  // Also true if the catalog fails: a new layer only costs space, but a change in place cannot be undone.
   bool is_shared() const;
-  // A layer over this one was deleted, or stands alone now.
+  // Called when a layer above this one was deleted or detached.
   void record_erased();
 
  private:
@@ -42,7 +43,7 @@ class Sharing {
   const LayerId layer_;
   mutable Mutex mutex_;
   std::size_t holds_ GUARDED_BY(mutex_) = 0;
-  mutable std::optional<bool> has_record_ GUARDED_BY(mutex_);  // nullopt: to be looked up
+  mutable std::optional<bool> has_record_ GUARDED_BY(mutex_);  // nullopt: not looked up yet
 };
 
 }  // namespace rekeyfs::blocks

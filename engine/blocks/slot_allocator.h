@@ -1,19 +1,19 @@
-// SlotAllocator: which slots of a layer may be written.
+// SlotAllocator: decides which slots of a layer may be written.
 //
-// Invariant: each slot that was ever given out is in exactly one place.
+// Invariant: each slot that was ever assigned is in exactly one of these states.
 //
-//   in use    an entry of the table names it, or a change that is being made has chosen it; kept by nobody here
+//   in use    named by a table entry, or chosen by a change in progress; not recorded here
 //   limbo     a newer version of its block is recorded, in a journal segment that recovery may still start from
-//   kept      as limbo; it is free after that, and its space stays, for a block that room is promised to
-//   punching  recovery does not need it; its space is being given back
-//   idle      free, and still allocated, so that writing it again costs the file system nothing
-//   punched   free, its space given back. Only spill slots are remembered: a home slot is its block's anyway
+//   kept      like limbo, but afterwards it becomes free with its space, which is promised to its block
+//   punching  not needed by recovery; its space is being freed
+//   idle      free but still allocated, so that writing it again costs the file system nothing
+//   punched   free, without space. Only spill slots are recorded: a home slot always belongs to its block
 //
 //   in use --supersede()--> limbo --begin_punch()--> idle or punching --end_punch()--> punched --choose()--> in use
-//   in use --abandon()----> limbo (for no segment's sake)             idle --choose()--> in use
+//   in use --abandon()----> limbo (of no segment)                     idle --choose()--> in use
 //
-// A layer that is at rest gives its idle slots back as well. keep() and unkeep() are for home slots of blocks without data.
-// Not thread-safe.
+// Idle slots of a layer at rest are punched, too. keep() and unkeep() take home slots of blocks without data. Not
+// thread-safe.
 #pragma once
 
 #include <set>
@@ -28,28 +28,30 @@ class SlotAllocator {
  public:
   using Segment = std::uint64_t;  // of the journal
 
-  // Spill slots below `next_spill` were given out before.
+  // All spill slots below `next_spill` were assigned before.
   explicit SlotAllocator(std::uint64_t next_spill) : next_spill_(next_spill) {}
 
-  // A slot for a new version of the block, whose entry is `current`: its home slot if that is free, else a spill slot.
+  // Chooses a slot for a new version of a block whose entry is `current`: its home slot if that is free, else a spill
+  // slot.
   Result<Slot> choose(BlockIndex index, const BlockEntry& current);
-  // The change that chose the slot was not recorded: nobody will ever look into it.
+  // Releases the slot of a change that was not recorded: no entry refers to it.
   void abandon(Slot slot) { limbo_.add(slot, kNoSegment); }
-  // A newer version of the slot's block was recorded in the segment. False if it is in limbo already.
+  // A newer version of the slot's block was recorded in `segment`. False if the slot is in limbo already.
   bool supersede(Slot slot, Segment segment) { return limbo_.add(slot, segment); }
-  // An entry names it, whatever was thought of it before: a replayed change may have put it into limbo too early.
+  // Marks a slot as in use because an entry names it. Replaying an older change may have put it into limbo.
   void use(Slot slot);
 
-  // The space of these home slots, as far as they have any, stays, for the blocks have none: whoever reserves it now has it
-  // until they are written.
+  // Keeps the space of these home slots, whose blocks have no data, until the blocks are written: the caller reserves
+  // it for them.
   void keep(const SlotRun& homes);
-  // Not any more. Those that can be punched at once; the others are when recovery does not need them.
+  // Undoes keep(). Returns the slots to punch now; the others follow when recovery no longer needs them.
   std::vector<SlotRun> unkeep(const SlotRun& homes);
 
-  // Sorts the slots that no recovery from `first` on can need: some become idle, the others are to be punched.
+  // Takes out of limbo all slots that recovery from `first` on cannot need. Some become idle; the returned ones must be
+  // punched.
   std::vector<SlotRun> begin_punch(Segment first);
   void end_punch();
-  // Slots become idle from now on: not in recovery, after which layers are closed.
+  // From now on slots may become idle. Not called before recovery has ended, because recovery closes its layers.
   void may_idle() { may_idle_ = true; }
 
   std::uint64_t next_spill() const { return next_spill_; }
@@ -58,7 +60,8 @@ class SlotAllocator {
 
  private:
   static constexpr Segment kNoSegment = 0;
-  // To give back and allocate again costs a file system more than all the rest of a small write. A kill leaves at most these.
+  // Punching and allocating again costs a file system more than the rest of a small write. A kill leaves at most this
+  // many.
   static constexpr std::size_t kMostIdle = 8192;
 
   bool is_being_punched(Slot slot) const;

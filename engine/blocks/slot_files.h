@@ -1,7 +1,7 @@
-// SlotFiles: the sparse data files in which the slots of one layer lie.
+// SlotFiles: the sparse data files that hold the slots of one layer.
 //
-// Home slots in <layer>.data<N>, spill slots in <layer>.spill<N>, 2^26 slots a file (1 TiB of 16 KiB blocks; ext4
-// ends at 16 TiB). Files are opened, and made, when first needed. Thread-safe.
+// Home slots are in <layer>.data<N>, spill slots in <layer>.spill<N>, with 2^26 slots per file (1 TiB of 16 KiB blocks;
+// the limit of ext4 is 16 TiB). A file is created or opened on first use. Thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -15,10 +15,10 @@
 
 namespace rekeyfs::blocks {
 
-// layers/<two digits>/<sixteen digits>, to which an ending is added.
+// layers/<two digits>/<sixteen digits>; each file of the layer adds a suffix.
 std::string layer_path(LayerId layer);
 std::string layer_directory(LayerId layer);
-// The layer whose file has this name in its directory; nothing for a name that no layer's file has.
+// The layer that a file name belongs to; nullopt if it is not the name of a layer's file.
 std::optional<LayerId> layer_of_file(std::string_view name);
 
 class SlotFiles {
@@ -26,30 +26,30 @@ class SlotFiles {
   SlotFiles(io::Storage& storage, LayerId layer, std::uint32_t block_size)
       : storage_(storage), layer_(layer), block_size_(block_size) {}
 
-  // Slots [first, first + count), which must not cross from home to spill; at the end of a file the rest of `out`
-  // is zeroed (the last block of an image is stored short).
+  // Reads or writes consecutive slots from `first` on, which must not cross from home to spill. A read beyond the end
+  // of a file gives zeros (the last block of an image is stored short).
   Status read(Slot first, ByteSpan out);
   Status write(Slot first, ByteView bytes);
   Status punch(const SlotRun& run);
-  // Takes the space of slots now, so that writing them takes none.
+  // Allocates space for the slots, so that writing them cannot fail with ENOSPC.
   Status reserve(const SlotRun& run);
-  // How many bytes of slots have their space.
+  // How many bytes of the slots have space allocated.
   Result<std::uint64_t> reserved(const SlotRun& run);
-  // Makes all writes so far durable, and the names of new files.
+  // Makes all completed writes and the names of new files durable.
   Status sync();
-  bool needs_sync() const;  // also while a sync is under way
+  bool needs_sync() const;  // true while a sync is in progress, too
 
-  // Where a slot lies.
+  // The location of a slot.
   struct Place {
-    std::string ending;  // of the file
+    std::string ending;  // of the file name
     std::uint64_t offset;
-    std::uint64_t left;  // bytes to the end of that file
+    std::uint64_t left;  // bytes to the end of that file's range
   };
   Place place_of(Slot slot) const;
 
-  // Removes every file of these layers, whatever its number. For each layer, whether all are gone.
+  // Removes all files of these layers. For each layer: OK if none of its files is left.
   static std::map<LayerId, Status> remove_all(io::Storage& storage, const std::vector<LayerId>& layers);
-  static bool is_one(std::string_view path);  // in the store
+  static bool is_one(std::string_view path);  // whether the path in the store is a slot file
 
  private:
   struct Segment {
@@ -57,7 +57,7 @@ class SlotFiles {
     bool unsynced = false;
   };
   Result<io::File*> file_of(const std::string& ending, bool write);
-  // Visits the parts of a run that lie in one file each.
+  // Calls `visit` for each part of a run that lies in one file.
   template <typename Visit>
   Status each_part(const SlotRun& run, Visit visit) {
     for (SlotRun left = run; left.count > 0;) {
@@ -69,17 +69,19 @@ class SlotFiles {
     }
     return {};
   }
-  // After a write, not before: a sync between the two would take the mark and not the bytes.
+  // Called after a write, never before it: a sync in between would clear the mark without covering the write.
   void written(const std::string& ending);
 
   io::Storage& storage_;
   const LayerId layer_;
   const std::uint32_t block_size_;
-  Mutex syncing_;  // held while files are synced, so that nobody takes what is under way for done; before mutex_
+  // Held while files are synced, so that no other caller takes a sync in progress for done; taken before mutex_.
+  Mutex syncing_;
   mutable Mutex mutex_;
-  std::map<std::string, Segment> segments_ GUARDED_BY(mutex_);  // by ending; never removed while the object lives
+  // By suffix; entries stay for the lifetime of the object.
+  std::map<std::string, Segment> segments_ GUARDED_BY(mutex_);
   bool new_names_ GUARDED_BY(mutex_) = false;
-  bool under_way_ GUARDED_BY(mutex_) = false;  // a sync
+  bool under_way_ GUARDED_BY(mutex_) = false;  // a sync is in progress
 };
 
 }  // namespace rekeyfs::blocks

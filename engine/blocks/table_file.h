@@ -1,5 +1,5 @@
-// TableFile: the name of the file that a layer's table lies in, and whether it is durable. One thread opens and syncs it, the
-// checkpoint's; others open it to read.
+// TableFile: the name of a layer's table file, and whether that name is durable. Only the checkpoint thread creates and
+// syncs it; other threads open it for reading.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ class TableFile {
     is_new_ = true;
     return storage_.open(path, io::OpenMode::create);
   }
-  // Takes space for so many bytes more, whatever they will be.
+  // Allocates `bytes` beyond the end of the file, for pages that are written later.
   Status reserve(std::uint64_t bytes) {
     RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, open(true));
     RK_TRY_ASSIGN(const std::uint64_t end, file->size());
@@ -36,7 +36,7 @@ class TableFile {
  private:
   io::Storage& storage_;
   const LayerId layer_;
-  std::atomic<bool> is_new_{false};  // its name is not durable
+  std::atomic<bool> is_new_{false};  // its name is not durable yet
 };
 
 }  // namespace rekeyfs::blocks

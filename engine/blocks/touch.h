@@ -1,5 +1,5 @@
-// Touch: what a change of a layer's content means for the inode that shows it. A value, which goes with the change down to the
-// journal; Inodes, whose owner is above, puts it into the transaction of the change.
+// Touch: the effect of a content change on the image's inode. A change carries this value down to the journal; Inodes,
+// implemented by the owner of inodes above, adds the inode's records to the change's transaction.
 #pragma once
 
 #include "engine/catalog/catalog.h"
@@ -10,7 +10,7 @@ struct Touch {
   enum class Kind {
     nothing,
     written,  // by a user
-    copied,   // by a piece of a copy: the image stays what the copy made it
+    copied,   // by one part of a copy: the image keeps the state that the copy gave it
   };
   Kind kind = Kind::nothing;
   Ino ino = {};
@@ -19,7 +19,7 @@ struct Touch {
 class Inodes {
  public:
   virtual ~Inodes() = default;
-  // Adds records to the transaction. Called within it, and with the layer's changes held up: asks no layer.
+  // Adds records to the transaction. Called in it, while changes of the layer wait: must not call any layer.
   virtual Status touch(catalog::WriteTxn& txn, const Touch& touch) = 0;
 };
 
