@@ -1,8 +1,8 @@
-// Boots: what the first instance of a disk reads when it boots is recorded as its boot profile, and read ahead for the
-// instances that follow.
+// Boots: records what the first instance of a disk reads while it boots, as a boot profile, and prefetches these blocks
+// for later instances.
 //
-// An image that fast create made, or a clone of one, counts as booted by a virtual machine while it is open read-write:
-// copiers and checksummers open it to read. Nothing here ever fails an open, a read or a close. Thread-safe.
+// An image made by fast create, or a clone of one, counts as booted by a virtual machine while it is open read-write;
+// copiers and checksum tools open it read-only. An error here never fails an open, a read or a close. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -18,28 +18,28 @@ namespace rekeyfs::images {
 
 class Boots {
  public:
-  Boots(store::Store& store, const boot::BootProfiles& profiles, Prefetcher& prefetcher)  // all outlive it
+  Boots(store::Store& store, const boot::BootProfiles& profiles, Prefetcher& prefetcher)  // all must outlive it
       : store_(store), profiles_(profiles), prefetcher_(prefetcher) {}
 
-  // One open handle's part in a boot, which is over when the last part goes.
+  // The share of one open handle in a boot. The boot ends when its last Part is destroyed.
   class Part {
    public:
-    explicit Part(Ino ino) : ino_(ino) {}  // joined by Boots
+    explicit Part(Ino ino) : ino_(ino) {}  // takes part only after Boots::begin()
     ~Part() {
       if (boots_) boots_->end(ino_);
     }
     Part(const Part&) = delete;
     Part& operator=(const Part&) = delete;
-    // A read of `top` through the handle that has succeeded.
+    // Called after a successful read of `top` through the handle.
     void note(blocks::Layer& top, std::uint64_t offset, std::uint64_t size);
 
    private:
     friend class Boots;
     const Ino ino_;
-    Boots* boots_ = nullptr;                      // set when it has joined
-    std::shared_ptr<boot::Recording> recording_;  // null: the boot is not recorded
+    Boots* boots_ = nullptr;                      // set by begin()
+    std::shared_ptr<boot::Recording> recording_;  // null: this boot is not recorded
   };
-  // For a handle that was opened read-write. Null if that is no boot.
+  // Called when a handle is opened read-write. Null if that is not a boot.
   std::unique_ptr<Part> begin(const Image& image, const names::InodeRecord& inode) EXCLUDES(mutex_);
 
   // Whether a virtual machine has the image open as its disk.

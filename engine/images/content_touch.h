@@ -1,4 +1,4 @@
-// ContentTouch: what a change of an image's content does to its inode: times, findings, state. Thread-safe.
+// ContentTouch: updates an image's inode when its content changes: times, findings, state. Thread-safe.
 #pragma once
 
 #include "engine/blocks/touch.h"
@@ -8,7 +8,7 @@ namespace rekeyfs::images {
 
 class ContentTouch final : public blocks::Inodes {
  public:
-  explicit ContentTouch(Initializer& initializer) : initializer_(initializer) {}  // outlives it
+  explicit ContentTouch(Initializer& initializer) : initializer_(initializer) {}  // must outlive it
   Status touch(catalog::WriteTxn& txn, const blocks::Touch& touch) override;
 
  private:

@@ -1,11 +1,11 @@
-// Copies: copy_file_range between images: what `cp` inside the mount calls, and what starts a replication.
+// Copies: copy_file_range between images. `cp` inside the mount calls it; it also starts replications.
 //
-// A copy to the same offset of a new image becomes a layer over the source's: O(1). The kernel asks for a large copy in
-// pieces of at most 4 GiB - 4 KiB, other tools extent by extent; the pieces of one open are stitched into one replica of
-// the source as it was at the first piece. Anything else is copied as bytes.
+// A copy to the same offset of a new image becomes a layer over the source's layer, in O(1). The kernel splits a large
+// copy into pieces of at most 4 GiB - 4 KiB; other tools copy extent by extent. All pieces copied through one handle
+// become one replica of the source as it was at the first piece. Any other copy is done byte by byte.
 //
-// With fast create the target is the disk that a VM sees in the source, whatever format that is a file of: the layer over
-// the source reads it through the format. Thread-safe.
+// With fast create the target becomes the disk that a VM sees in the source, whatever the source's format: the layer
+// over the source reads it through a format reader. Thread-safe.
 #pragma once
 
 #include "engine/images/content.h"
@@ -17,20 +17,21 @@ namespace rekeyfs::images {
 
 class Copies {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   Copies(const LayerSwap::Parts& swaps, Content& content, const ImageStatus& status, Refusals& refusals, Observer& observer)
       : swaps_(swaps), content_(content), status_(status), refusals_(refusals), observer_(observer) {}
 
-  // Bytes copied.
+  // Returns the number of bytes copied.
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
                                    std::uint64_t size, const Caller& caller);
-  // A FLUSH of the target: no further piece is part of this copy.
+  // Called at a FLUSH of the target: later pieces do not belong to this copy.
   Status end(OpenFile& out);
 
-  // The target's handle stays refused, with what the rule says; what its O_TRUNC was about to throw away stays.
+  // Refuses all later changes through the target's handle, with the error that the rule gives. A pending O_TRUNC of the
+  // handle is withdrawn, so the old content stays.
   Error refuse(OpenFile& out, Event refusal);
 
-  // Rules of replication. A full-ECS image leaves by being read and written only, whatever the target holds.
+  // The rules of replication. A full-ECS image may only be copied by read and write, whatever the target's policy is.
   static Status type_rule(const names::InodeRecord& from);
   Status state_rule(Ino ino, const names::InodeRecord& from, bool clones) const;
 

@@ -1,4 +1,4 @@
-// CopyPlanner: what a copy would do, told before it is made. Changes nothing. Thread-safe.
+// CopyPlanner: says what a copy would do without making it. Changes nothing. Thread-safe.
 #pragma once
 
 #include "engine/images/copies.h"
@@ -10,18 +10,18 @@ namespace rekeyfs::images {
 
 class CopyPlanner {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   CopyPlanner(store::Store& store, const names::Tree& tree, const ImageStatus& status, const Copies& copies, audit::AuditLog& audit)
       : store_(store), tree_(tree), status_(status), copies_(copies), audit_(audit) {}
 
-  // The key of an image that is created in the directory. Errc::no_key.
+  // The key of an image that is created in the directory. Errc::no_key if it does not exist.
   Result<std::optional<kms::KeyId>> key_of(const TargetChoice& choice, Ino directory) const;
   Result<ReplicationPlan> plan(Ino source, Ino directory, const TargetChoice& choice, const Caller& caller) const;
   TransformRate transform_rate(const Image& source) const;
 
  private:
   Result<std::uint64_t> stored_of(LayerId top) const;
-  // What the copy becomes with fast create; a refusal is added to the plan.
+  // What the copy becomes with fast create. Adds a refusal to the plan.
   Status plan_disk(const names::InodeRecord& from, ReplicationPlan& plan) const;
 
   store::Store& store_;

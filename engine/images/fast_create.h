@@ -1,8 +1,7 @@
-// FastCreate: an image becomes the disk that a VM sees in it, whatever format it is a file of.
+// FastCreate: turns an image in any disk format into the disk that a VM sees in it.
 //
-// A copy is that disk at once (Copies). An image that arrives by being written becomes it when it is closed, or, if it is
-// not closed by its maker (qemu-img opens a file again and again), when it has been left alone for two seconds.
-// Thread-safe.
+// A copy becomes that disk immediately (see Copies). An image that is written becomes it when its creator closes it or,
+// if the creator opens it repeatedly (as qemu-img does), after two seconds without access. Thread-safe.
 #pragma once
 
 #include "engine/images/layer_swap.h"
@@ -13,16 +12,17 @@ namespace rekeyfs::images {
 
 class FastCreate {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   FastCreate(const LayerSwap::Parts& swaps, OpenImages& open, Refusals& refusals, Observer& observer)
       : swaps_(swaps), open_(open), refusals_(refusals), observer_(observer) {}
 
-  // The content must not change meanwhile. Errc::wrong_medium with the reason if it is no disk that can be shown.
+  // The caller ensures that the content does not change meanwhile. Errc::wrong_medium, with the reason, if it does not
+  // hold a disk that can be presented.
   static Result<DiskInside> look_inside(const std::shared_ptr<blocks::Layer>& content);
 
-  // The image becomes the disk in it, if fast create still wants that.
+  // Turns the image into the disk in it if fast create is still pending for it.
   Status become_disk(Image& image, uid_t asker);
-  // The same for an image that nobody has open: Errc::busy otherwise.
+  // The same for an image that is not open; Errc::busy if it is open.
   Status become_disk(Ino ino);
 
  private:

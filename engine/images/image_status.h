@@ -1,4 +1,4 @@
-// ImageStatus: what readers see of a node now: its attributes, an image's size and state, what is known of its content.
+// ImageStatus: the status of a node as users see it: attributes, and for images the size, state and findings.
 // Thread-safe.
 #pragma once
 
@@ -12,17 +12,17 @@ namespace rekeyfs::images {
 
 class ImageStatus {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   ImageStatus(store::Store& store, const names::Tree& tree, const OpenImages& open, const replication::Filler& filler, const Initializer& initializer)
       : store_(store), tree_(tree), open_(open), filler_(filler), initializer_(initializer) {}
 
   Result<Attributes> getattr(Ino ino) const;
   Result<std::uint64_t> size_of(Ino ino, const names::InodeRecord& inode) const;  // bytes
   ImageState state_of(Ino ino, const names::InodeRecord& inode) const;
-  // Normal, closed by its maker, and left alone: chmod now means what it says.
+  // True if the image is normal, closed by its creator and idle. From then on chmod applies directly.
   bool is_settled(Ino ino, const names::InodeRecord& inode) const;
   std::optional<names::Findings> findings_of(Ino ino, const names::InodeRecord& inode) const;
-  // Whether readers may see other bytes than the findings are about, because the kernel holds changes back.
+  // Whether readers may see newer bytes than those the findings describe, because the kernel may hold delayed changes.
   bool may_differ(Ino ino) const;
 
  private:

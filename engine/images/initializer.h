@@ -1,6 +1,6 @@
-// Initializer: finds out an image's format and digest once it has been left alone for two seconds, and makes it
-// `normal`. What fails for a cause that passes (a disabled key, a full disk) is tried again, at growing intervals. One
-// background thread at the lowest priority. Thread-safe.
+// Initializer: determines an image's format and digest after two seconds without writes, and then makes it `normal`.
+// Work that fails for a transient reason (a disabled key, a full disk) is retried at growing intervals. One background
+// thread with the lowest priority. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -18,19 +18,19 @@ namespace rekeyfs::images {
 class Initializer {
  public:
   Initializer(store::Store& store, const names::Tree& tree);
-  // Called for an image that is to become the disk in it (fast create), before it is examined. Before start().
+  // Called before an image is examined, if fast create must turn it into the disk in it. Set before start().
   void set_disk_wanted(std::function<Status(Ino)> disk_wanted) { disk_wanted_ = std::move(disk_wanted); }
-  // Whether a virtual machine has the image open: then it is not read through beside it. Before start().
+  // Whether a virtual machine has the image open; such an image is not examined. Set before start().
   void set_is_running(std::function<bool(Ino)> is_running) { is_running_ = std::move(is_running); }
-  Status start();  // takes up every image on record that still needs it
+  Status start();  // schedules every recorded image that was not examined yet
   void stop() { background_.stop(); }
 
-  void touched(Ino ino);  // written or made just now: the two seconds start again
-  void completed(Ino ino);  // a replica needs its source no more: it is examined next, if its digest is not known
-  // Its content changes: what is being found out about it is void. Called within the transaction of the change.
+  void touched(Ino ino);  // the image was written or created just now: restarts its two seconds
+  void completed(Ino ino);  // A replica no longer needs its source: examines it next if its digest is unknown.
+  // The content changes: discards the results of an examination in progress. Called in the transaction of the change.
   void written(Ino ino);
   void forget(Ino ino);
-  // Whether the image was written or made less than two seconds ago (or is still to be examined for the first time).
+  // Whether the image was written or created less than two seconds ago or was never examined.
   bool is_awaited(Ino ino) const;
 
  private:
@@ -38,23 +38,24 @@ class Initializer {
   struct Visit {
     Ino ino;
     Clock::time_point at{};
-    Clock::duration pause{};  // since the one before, which failed; 0: there was none
+    Clock::duration pause{};  // since the previous, failed visit; 0: there was none
   };
   Background::Duration step();
   void visit(const Visit& due);
   bool must_look() const EXCLUDES(mutex_);
   Status find_unfinished();
-  // In place of any other to the image. Never fails: what there is no memory for is found again by looking.
+  // Replaces any visit scheduled for the image. Never fails: without memory, the image is found again by the next full
+  // scan.
   void schedule(const Visit& visit) noexcept REQUIRES(mutex_);
   void unschedule(Ino ino) REQUIRES(mutex_);
-  // The next visit, if it is due; else how long it is until then.
+  // The next visit if it is due; otherwise the time until it is.
   std::pair<std::optional<Visit>, Clock::duration> next_visit() EXCLUDES(mutex_);
   void postpone(const Visit& failed, Clock::duration took) EXCLUDES(mutex_);
   void report(Ino ino, const Error& error);
   void begin(Ino ino);
-  bool is_wanted(Ino ino) const;  // false when stopping, or written or touched since begin()
+  bool is_wanted(Ino ino) const;  // false when stopping, or if the image was written or touched since begin()
   Status initialize(Ino ino);
-  // A clone that nobody has written to has its source's bytes.
+  // The findings of the source, which are valid for a clone that was never written.
   std::optional<names::Findings> inherited(const blocks::Layer& layer) const;
   Result<std::optional<names::Findings>> examine(Ino ino, const names::InodeRecord& inode, blocks::Layer& layer);
 
@@ -64,10 +65,10 @@ class Initializer {
   std::function<bool(Ino)> is_running_;
   mutable Mutex mutex_;
   std::map<Ino, Visit> due_ GUARDED_BY(mutex_);
-  std::set<std::pair<Clock::time_point, Ino>> order_ GUARDED_BY(mutex_);  // of due_
-  Ino examining_ GUARDED_BY(mutex_);  // none once it was written to
-  bool must_look_ GUARDED_BY(mutex_) = true;  // through all images: it has not yet, or may have forgotten one
-  std::optional<Errc> reported_;  // the thread's own: a cause that many images share is told once
+  std::set<std::pair<Clock::time_point, Ino>> order_ GUARDED_BY(mutex_);  // index of due_ by time
+  Ino examining_ GUARDED_BY(mutex_);  // none once it is written to
+  bool must_look_ GUARDED_BY(mutex_) = true;  // scan all images: not done yet, or one may have been forgotten
+  std::optional<Errc> reported_;  // used by the background thread only: logs a cause shared by many images once
   Background background_;
 };
 

@@ -1,8 +1,8 @@
-// LayerSwap: the one way to give an image a new top layer: creation, copy, overlay, replacement, rotation.
+// LayerSwap: the only way to give an image a new top layer: creation, copy, overlay, replacement, rotation.
 //
-// prepare() draws the number and the data key of the layer, for which the key service may be asked: no lock is held. One
-// of the others then uses it up, in one transaction; a swap that is not used leaves nothing behind. The caller holds
-// Image::mutex exclusively, so no change of the old top is under way. Not thread-safe.
+// prepare() draws the layer's number and data key. It may call the key service, so the caller holds no lock. One of the
+// other functions then consumes the swap in one transaction; an unused swap leaves nothing behind. Its caller holds
+// Image::mutex exclusively, so that no change of the old top layer is in progress. Not thread-safe.
 #pragma once
 
 #include <functional>
@@ -20,38 +20,38 @@ namespace rekeyfs::images {
 
 class LayerSwap {
  public:
-  struct Parts {  // what it works with; all outlive it
+  struct Parts {  // all must outlive the swap
     store::Store& store;
     names::Tree& tree;
     replication::Filler& filler;
     const boot::BootProfiles& profiles;
     audit::AuditLog& audit;
   };
-  // No key: plain. Errc::no_key, Errc::key_revoked.
+  // Without `key` the layer is plain. Errc::no_key, Errc::key_revoked.
   static Result<LayerSwap> prepare(const Parts& parts, const std::optional<kms::KeyId>& key);
 
   const std::optional<kms::KeyId>& key() const { return drawn_.record.key; }
   LayerId layer() const { return drawn_.id; }
 
-  // A new image, whose record names layer(): puts the records of an empty layer into the transaction that makes it.
+  // For a new image whose record names layer(): adds the records of an empty layer to the transaction that creates it.
   void put_empty(catalog::WriteTxn& txn, Ino owner);
 
-  // The image goes on over the content that it has, which readers of that content keep. With another key, or as the
-  // disk inside, that is a replication of the image to itself.
+  // Puts the new layer over the image's current content; readers of that content keep it. If the key differs, or with a
+  // disk `inside`, the image is thereby replicated to itself.
   Status overlay(Image& image, const DiskInside& inside = {}, uid_t asker = 0) REQUIRES(image.mutex);
-  // The image goes on with new, empty content, as the policy says, whose key was prepared.
+  // Gives the image new, empty content under `policy`. prepare() was called with the policy's key.
   Status replace(Image& image, const names::Policy& policy) REQUIRES(image.mutex);
 
-  // The image becomes a copy.
+  // Describes a copy that the image becomes.
   struct Copied {
     Ino source;
-    std::shared_ptr<blocks::Layer> base;  // its content
+    std::shared_ptr<blocks::Layer> base;  // the source's content
     DiskInside inside;
-    std::uint64_t size = 0;   // of the copy, bytes
-    bool from_base = false;   // all content up to `size` is the base's; else it is a hole at first
+    std::uint64_t size = 0;   // of the copy, in bytes
+    bool from_base = false;   // true: all content up to `size` comes from the base; false: starts as a hole
     uid_t asker = 0;
   };
-  // Changes the image's record as the copy demands; an error ends the swap before anything happens.
+  // Applies the copy's changes to the image's record. If it fails, the swap fails and nothing has changed.
   using Edit = std::function<Status(catalog::WriteTxn&, names::InodeRecord&)>;
   Status copy(Image& image, const Copied& copied, const Edit& edit) REQUIRES(image.mutex);
 
@@ -59,21 +59,21 @@ class LayerSwap {
   using NewLayer = blocks::LayerRegistry::NewLayer;
   LayerSwap(const Parts& parts, NewLayer drawn) : parts_(parts), drawn_(std::move(drawn)) {}
 
-  // What a swap comes to, once the new layer's base and size are known.
+  // The result of a swap once the base and the size of the new layer are known.
   struct Outcome {
     std::shared_ptr<blocks::Layer> top;
     std::shared_ptr<blocks::Layer> base;  // null: none
     bool transforms = false;
-    bool keeps_old = false;  // the old top is the base
-    bool in_pieces = false;  // more of the copy may follow
+    bool keeps_old = false;  // the old top layer is the base
+    bool in_pieces = false;  // more pieces of the copy may follow
     std::optional<boot::BootProfile> profile;
-    Event event;  // of an overlay with the same content and key, and of empty content, nobody is told
+    Event event;  // not recorded for an overlay with the same content and key, nor for empty content
   };
   Result<Outcome> open_over(const Image& image, std::shared_ptr<blocks::Layer> base, const DiskInside& inside,
                             std::uint64_t size, bool from_base) REQUIRES(image.mutex);
   Status commit(Image& image, Outcome outcome, const Edit& edit) REQUIRES(image.mutex);
   Status put_transformation(catalog::WriteTxn& txn, Ino ino, const Outcome& outcome, names::InodeRecord& inode);
-  // Made outside a transaction: the key service is asked.
+  // Called outside a transaction because it may call the key service.
   Event event_of(Ino target, Ino source, const Outcome& outcome, uid_t asker) const;
   std::optional<boot::BootProfile> profile_to_carry(const Outcome& outcome) const;
 

@@ -1,4 +1,4 @@
-// OpenFile: one handle of an image. What it holds for its time is held by members, which end with it.
+// OpenFile: one open handle of an image. Resources of the handle are RAII members that end with it.
 #pragma once
 
 #include <atomic>
@@ -14,8 +14,8 @@ namespace rekeyfs {
 
 namespace images {
 
-// While it lives, the image is `creating`: it was written through a handle that has not been flushed since. The two
-// seconds after which the image is examined begin when it ends.
+// While it exists, the image is `creating`: it was written through a handle that was not flushed since. Its end starts
+// the two seconds after which the image is examined.
 class Unflushed {
  public:
   Unflushed(Image& image, Initializer& initializer) : image_(image), initializer_(initializer) { image_.unflushed.fetch_add(1); }
@@ -31,8 +31,8 @@ class Unflushed {
   Initializer& initializer_;
 };
 
-// While it lives, the kernel may hold changes to the image back (a shared mapping, a write-back cache): what readers see
-// may differ from what is stored.
+// While it exists, the kernel may delay changes to the image (shared mapping, write-back cache), so readers may see
+// other bytes than those stored.
 class HeldBack {
  public:
   explicit HeldBack(Image& image) : image_(image) { image_.holding_back.fetch_add(1); }
@@ -44,7 +44,7 @@ class HeldBack {
   Image& image_;
 };
 
-// How an image came to be: through this handle, under this name.
+// Marks the handle that created the image, with the directory and the name used.
 class Creation {
  public:
   Creation(Image& image, Ino directory, std::string_view under) : parent(directory), name(under), image_(image) {
@@ -73,21 +73,21 @@ class OpenFile {
   images::Image& image() const { return *hold; }
   Ino ino() const { return hold->ino; }
 
-  // The handle stays refused: each later change through it answers this.
+  // Refuses all later changes through this handle: each fails with `error`.
   void refuse(const Error& error) EXCLUDES(mutex);
   std::optional<Error> refusal() const EXCLUDES(mutex);
 
-  const images::ImageHold hold;  // first, so that it ends last: the others are about the image
-  const uid_t uid;               // who opened it
-  // Set before others see the handle.
+  const images::ImageHold hold;  // declared first so that it is destroyed last: the other members refer to the image
+  const uid_t uid;               // user who opened the handle
+  // Set before the handle is published to other threads.
   std::optional<images::Creation> creation;
-  std::optional<images::HeldBack> held_back;     // of a handle that both reads and writes
-  std::unique_ptr<images::Boots::Part> boot;  // null: no boot
+  std::optional<images::HeldBack> held_back;     // set if the handle both reads and writes
+  std::unique_ptr<images::Boots::Part> boot;  // null: not a boot
 
-  std::atomic<bool> fast_create{false};    // what it makes is to be a disk as a VM sees it
-  images::Truncations::Ticket truncation;  // guarded by Image::mutex; FLUSH of this handle, and of no other, makes it final
+  std::atomic<bool> fast_create{false};    // the created image must become the disk that a VM sees in it
+  images::Truncations::Ticket truncation;  // guarded by Image::mutex; made final only by FLUSH of this handle
 
-  // A descriptor may be used by several threads at once.
+  // Several threads may use one descriptor at the same time.
   mutable Mutex mutex;
   std::optional<images::Unflushed> unflushed GUARDED_BY(mutex);
   std::optional<Error> refused GUARDED_BY(mutex);

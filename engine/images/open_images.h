@@ -1,8 +1,8 @@
-// OpenImages: who has an image open, and what becomes of an image that loses its last name.
+// OpenImages: the registry of open images; also deletes images that have lost their last name.
 //
-// An image is open while there is an ImageHold. An image that is deleted while it is open goes with its last hold; if the
-// process ends first, with the next mount. Thread-safe. Locks, outermost first: opening(), Image::mutex (by ino), layer,
-// catalog.
+// An image is open while an ImageHold exists. An image that is unlinked while open is deleted with its last hold or, if
+// the process ends first, at the next mount. Thread-safe. Lock order, outermost first: opening(), Image::mutex (by
+// ino), layer, catalog.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,7 @@ namespace rekeyfs::images {
 
 class OpenImages;
 
-// One reason for which an image is open. Begins with OpenImages::open() and ends with the object.
+// One reason to keep an image open. OpenImages::open() returns it; the reason ends with the object.
 class ImageHold {
  public:
   ImageHold(ImageHold&& other) noexcept : owner_(other.owner_), image_(std::move(other.image_)) {}
@@ -39,16 +39,16 @@ class ImageHold {
 
 class OpenImages final : public names::ImageReaper {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   OpenImages(store::Store& store, names::Tree& tree, replication::Filler& filler, Initializer& initializer)
       : store_(store), tree_(tree), filler_(filler), initializer_(initializer) {}
 
-  // Deletes images that were unlinked and open when the store was last left. Before any traffic.
+  // Deletes images that were unlinked but still open when the previous process ended. Call before serving requests.
   Status reap_orphans();
 
   Result<ImageHold> open(Ino ino) EXCLUDES(opening_);
-  std::shared_ptr<Image> find(Ino ino) const EXCLUDES(opening_);  // null if nobody has it open; opens nothing
-  bool is_open_elsewhere(const ImageHold& hold) const EXCLUDES(opening_);  // through another hold as well
+  std::shared_ptr<Image> find(Ino ino) const EXCLUDES(opening_);  // null if it is not open; opens nothing
+  bool is_open_elsewhere(const ImageHold& hold) const EXCLUDES(opening_);  // whether another hold exists
 
   Mutex& opening() override { return opening_; }
   Status image_unlinked(catalog::WriteTxn& txn, Ino ino, names::InodeRecord& inode) override;
@@ -76,7 +76,7 @@ class OpenImages final : public names::ImageReaper {
 
   mutable Mutex opening_;
   std::unordered_map<Ino, Entry> open_ GUARDED_BY(opening_);
-  Released released_ GUARDED_BY(opening_);  // by the unlinking transaction at work
+  Released released_ GUARDED_BY(opening_);  // filled by the current unlinking transaction
   Ino unlinking_ GUARDED_BY(opening_);
 };
 

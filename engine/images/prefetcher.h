@@ -1,9 +1,9 @@
-// Prefetcher: reads what an instance is going to read when it boots, before it does.
+// Prefetcher: reads the blocks that an instance will read while it boots, ahead of time.
 //
-// A prefetch is a read that nobody waits for: what it gets from a base is kept, as any reader's is, and the rest is in
-// the operating system's memory afterwards, for all clones that share the blocks. It works only in moments in which
-// nobody reads from an image and what readers got has been stored: so it slows nobody down, and an instance that reads
-// all the time gets no help, for it needs none. Thread-safe; one background thread.
+// A prefetch is a read without a waiting reader. Data from a base is stored, as after any read, and all other data ends
+// up in the page cache, for all clones that share the blocks. It runs only while no reader is active and copy-on-read
+// has nothing left to store, so it slows nothing down; an instance that reads continuously gets no prefetch and needs
+// none. Thread-safe; one background thread.
 #pragma once
 
 #include <chrono>
@@ -19,14 +19,14 @@ namespace rekeyfs::images {
 
 class Prefetcher {
  public:
-  Prefetcher(const replication::Readers& readers, replication::CopyOnRead& copy_on_read);  // both outlive it
+  Prefetcher(const replication::Readers& readers, replication::CopyOnRead& copy_on_read);  // both must outlive it
   Status start();
   void stop() { background_.stop(); }
 
-  // For the image `ino`, which has been opened and has its content in `layer`. Nothing happens if the same profile was
-  // prefetched a short time ago, for another one.
+  // Starts prefetching for image `ino`, which was opened and has its content in `layer`. Does nothing if the same
+  // profile was prefetched for another image a short time ago.
   void prefetch(Ino ino, const std::shared_ptr<blocks::Layer>& layer, boot::BootProfiles::Found found) EXCLUDES(mutex_);
-  void forget(Ino ino) EXCLUDES(mutex_);  // closed
+  void forget(Ino ino) EXCLUDES(mutex_);  // the image was closed
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -40,7 +40,7 @@ class Prefetcher {
   Background::Duration step();
   bool has_work() const EXCLUDES(mutex_);
   bool may_work() const;
-  // What to read next, in bytes; nothing if no job has anything left.
+  // The next range to read, in bytes; nullopt if no job has anything left.
   struct Piece {
     std::shared_ptr<blocks::Layer> layer;
     std::uint64_t offset = 0, size = 0;
@@ -51,8 +51,9 @@ class Prefetcher {
   const replication::Readers& readers_;
   replication::CopyOnRead& copy_on_read_;
   mutable Mutex mutex_;
-  std::deque<Job> jobs_ GUARDED_BY(mutex_);                          // the first is at work
-  std::map<LayerId, Clock::time_point> prefetched_ GUARDED_BY(mutex_);  // whose profile, when
+  std::deque<Job> jobs_ GUARDED_BY(mutex_);                          // the first one is active
+  // By layer of the profile: time of the last prefetch.
+  std::map<LayerId, Clock::time_point> prefetched_ GUARDED_BY(mutex_);
   Background background_;
 };
 

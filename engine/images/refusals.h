@@ -1,4 +1,4 @@
-// Refusals: rules that forbid a call, checked and kept in the audit log. Thread-safe.
+// Refusals: enforces rules that forbid a call and records violations in the audit log. Thread-safe.
 #pragma once
 
 #include <functional>
@@ -13,9 +13,9 @@ namespace rekeyfs::images {
 
 class Refusals {
  public:
-  Refusals(store::Store& store, audit::AuditLog& audit) : store_(store), audit_(audit) {}  // both outlive it
+  Refusals(store::Store& store, audit::AuditLog& audit) : store_(store), audit_(audit) {}  // both must outlive it
 
-  // Whether the caller may use the key. A refusal is on record, under `path`.
+  // Whether the caller may use the key. A refusal is recorded in the audit log under `path`.
   Status check_key(const std::optional<kms::KeyId>& key, const Caller& caller, const std::function<std::string()>& path);
 
   static Event event_of(std::string path, const Caller& caller, const Error& rule);

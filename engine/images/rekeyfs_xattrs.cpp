@@ -72,7 +72,7 @@ constexpr std::size_t kMaxValue = 255;
 
 Status check_value(std::string_view value) {
   if (value.empty() || value.size() > kMaxValue || value.find('\0') != std::string_view::npos || !is_utf8(value))
-    return fail(Errc::invalid, "a value is 1 to 255 bytes of UTF-8 without NUL");
+    return fail(Errc::invalid, "the value must be 1 to 255 bytes of UTF-8 without NUL");
   return {};
 }
 
@@ -83,12 +83,12 @@ Status not_settable(std::string_view name) {
 Result<bool> parse_switch(std::string_view value) {
   if (value == "1") return true;
   if (value == "0") return false;
-  return fail(Errc::invalid, "the value is 1 or 0");
+  return fail(Errc::invalid, "the value must be 1 or 0");
 }
 
 Result<names::ImageType> type_named(std::string_view value) {
   const auto type = names::image_type_from(value);
-  if (!type) return fail(Errc::invalid, "the type is system-disk, data-disk or full-ecs");
+  if (!type) return fail(Errc::invalid, "the type must be system-disk, data-disk or full-ecs");
   return *type;
 }
 
@@ -140,7 +140,7 @@ Status RekeyfsXattrs::change(Ino ino, const Caller& caller, const std::function<
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
   if (caller.uid != 0 && caller.uid != inode.uid)
-    return fail(Errc::not_permitted, "only its owner or root sets the user.rekeyfs attributes of a file or directory");
+    return fail(Errc::not_permitted, "only the owner or root may set the user.rekeyfs attributes of a file or directory");
   const std::optional<kms::KeyId> key_before = inode.policy.key;
   RK_TRY(edit(inode));
   // A key that is set by hand ends a rotation under way, which would change it back.

@@ -1,8 +1,9 @@
-// RotationEstimate: how much is transformed, and how much space is taken at one time, when images are encrypted anew one after
-// the other. Not thread-safe.
+// RotationEstimate: how many bytes a rotation transforms, and how much additional space it needs at its peak, if images
+// are re-encrypted one after the other. Not thread-safe.
 //
-// An image that is encrypted anew goes on in a layer over those it has. These go when it is complete, but a layer that other
-// images read from, its clones, goes only with the last of them: each clone is transformed in full.
+// A re-encrypted image continues in a new layer over its existing ones. When it is complete, the existing layers are
+// deleted, except those that other images (its clones) still read: such a layer is deleted with its last reader, and
+// every clone is transformed in full.
 #pragma once
 
 #include <unordered_map>
@@ -16,11 +17,11 @@ class RotationEstimate {
  public:
   explicit RotationEstimate(blocks::LayerRegistry& layers) : layers_(layers) {}
 
-  // The top layer of an image, in the order in which they will be done.
+  // Adds an image by its top layer. Call in the order in which images will be re-encrypted.
   Status add(LayerId top);
   std::uint64_t images() const { return images_.size(); }
-  std::uint64_t bytes() const;  // to transform, at most
-  // More than is stored now, at most, at one time.
+  std::uint64_t bytes() const;  // upper bound of the bytes to transform
+  // Upper bound of the bytes stored at any time beyond those stored now.
   Result<std::uint64_t> peak() const;
 
  private:

@@ -1,4 +1,4 @@
-// Stitch: a copy of one image into another that arrives in pieces: all read the source as it was at the first one.
+// Stitch: a copy of an image that arrives in pieces. All pieces read the source as it was at the first piece.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace rekeyfs::images {
 
-// While it lives, the replication of an image is not completed: more of it may follow.
+// While it exists, the image's replication is not completed, because more pieces of the copy may follow.
 class HeldReplication {
  public:
   HeldReplication(replication::Filler& filler, Ino image) : filler_(filler), image_(image) {}
@@ -27,10 +27,10 @@ struct Stitch {
   Ino source;
   std::shared_ptr<const blocks::BaseRef> base;  // the source's content
   std::shared_ptr<const HeldReplication> held;
-  DiskInside inside;  // if it is wrapped, the first piece brings all of the disk, and the others nothing
-  std::optional<names::Findings> findings;  // about the base's content
-  std::uint64_t changes = 0;                // Image::changes of the target when it began
-  std::uint64_t copied = 0;                 // bytes from the start on, without a gap
+  DiskInside inside;  // if the source is in a disk format, the first piece copies the whole disk and later ones nothing
+  std::optional<names::Findings> findings;  // about the content of `base`
+  std::uint64_t changes = 0;                // the target's Image::changes when the copy began
+  std::uint64_t copied = 0;                 // contiguous bytes from the start
 };
 
 }  // namespace rekeyfs::images

@@ -1,8 +1,8 @@
-// Truncations: the handles that opened an image with O_TRUNC and have not made that final.
+// Truncations: the handles that opened an image with O_TRUNC and whose truncation is not final yet.
 //
-// While there is one, the image reads as empty but keeps its content: a copy that is refused restores it. The first change
-// through any handle, or the FLUSH of one of these handles, replaces the content for all of them; a refused or closed
-// handle only takes back its own wish. Guarded by Image::mutex.
+// While there is one, the image reads as empty but keeps its old content, so that a refused copy can restore it. The
+// first change through any handle, or the FLUSH of one of these handles, replaces the content and settles all of them.
+// A handle that is refused or closed withdraws only its own truncation. Guarded by Image::mutex.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace rekeyfs::images {
 
 class Truncations {
  public:
-  // A handle's wish. Default: none.
+  // The pending truncation of one handle. Default: none.
   class Ticket {
    public:
     explicit operator bool() const { return round_ != 0; }
@@ -30,14 +30,14 @@ class Truncations {
     ticket.round_ = round_;
     return ticket;
   }
-  // False if the wish had been granted, or there was none.
+  // False if the truncation has taken place already, or there was none.
   bool withdraw(Ticket& ticket) {
     const bool held = holds(ticket);
     ticket = {};
     if (held) --waiting_;
     return held;
   }
-  // The content was replaced.
+  // The content was replaced: settles all pending truncations.
   void grant_all() {
     waiting_ = 0;
     ++round_;
@@ -45,7 +45,7 @@ class Truncations {
 
  private:
   std::size_t waiting_ = 0;
-  std::uint64_t round_ = 1;  // one more with each replacement
+  std::uint64_t round_ = 1;  // incremented by each replacement
 };
 
 }  // namespace rekeyfs::images
