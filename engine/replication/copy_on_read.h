@@ -1,7 +1,7 @@
-// CopyOnRead: stores what readers of a replicating image got from its base, behind their backs.
+// CopyOnRead: stores data that readers of a replicating image got from its base, in the background.
 //
-// Bounded: when the queue is full, a read is served and not kept; the filler comes by later. Thread-safe; one
-// background thread.
+// The queue is bounded: when it is full, a read is served without storing its data, which the filler copies later.
+// Thread-safe; one background thread.
 #pragma once
 
 #include <deque>
@@ -14,10 +14,11 @@ namespace rekeyfs::replication {
 class CopyOnRead {
  public:
   Status start();
-  void stop();  // what is queued is dropped
-  // `bytes` is what was read at `offset`; the parts of it that layers want to keep are copied if there is room.
+  void stop();  // drops queued work
+  // `bytes` is the result of a read at `offset`. Copies the parts that layers want to store into the queue, if there is
+  // room.
   void offer(const std::vector<blocks::Taken>& taken, std::uint64_t offset, ByteView bytes);
-  bool is_idle() const EXCLUDES(mutex_);  // nothing is queued
+  bool is_idle() const EXCLUDES(mutex_);  // the queue is empty
 
  private:
   struct Kept {

@@ -1,7 +1,7 @@
-// FillJob: one layer that is being filled: which of its blocks are a worker's next, and how far it is.
+// FillJob: the state of filling one layer: which blocks a worker gets next, and how much is done.
 //
-// Its blocks are given out in pieces: first those that its boot profile names, then the others in the image's order. The
-// filler's lock guards it; what is constant may be read without.
+// Blocks are handed out in pieces: first those in the boot profile, then all others in ascending order. Guarded by the
+// filler's lock; const members may be read without it.
 #pragma once
 
 #include <chrono>
@@ -16,17 +16,17 @@ namespace rekeyfs::replication {
 
 struct Progress {
   Ino ino;
-  std::uint64_t done = 0, total = 0;  // bytes
-  double rate = 0;                    // bytes a second since the job was taken up
+  std::uint64_t done = 0, total = 0;  // in bytes
+  double rate = 0;                    // bytes per second since the job was taken up
   std::string error;
-  double percent() const;  // 99.9 at most: 100 is for what is complete
+  double percent() const;  // at most 99.9: only a completed job has 100
 };
 
 struct FillJob {
   using Clock = std::chrono::steady_clock;
   struct Piece {
     BlockIndex first = 0, end = 0;
-    bool is_in_order = true;  // else of the boot profile
+    bool is_in_order = true;  // false: from the boot profile
   };
 
   FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, bool is_held, std::string why, std::deque<Piece> boot_pieces);
@@ -34,24 +34,24 @@ struct FillJob {
   BlockIndex end() const { return (layer->size() + layer->block_size() - 1) / layer->block_size(); }
   bool has_pieces() const { return next < end(); }
   Piece take_piece();
-  // A worker is done with the piece, up to `reached`, or has failed.
+  // Called when a worker has finished the piece up to `reached`, or has failed.
   void give_back(const Piece& piece, BlockIndex reached, bool succeeded);
-  BlockIndex filled() const;  // blocks before this one need nothing any more
+  BlockIndex filled() const;  // no block before this one needs work
   Progress progress() const;
 
-  Ino ino;  // the image it makes normal; none if that has gone on without the layer
+  Ino ino;  // image that becomes normal at the end; none if the image continues without the layer
   const std::shared_ptr<blocks::Layer> layer;
-  bool held;          // more of the image is still being copied
-  bool busy = false;  // one worker has all of it: to find room for it, or to finish it
-  std::deque<Piece> boot;             // those nobody has been given
-  BlockIndex next;                    // and in the image's order nobody has been given blocks from here on
-  std::multiset<BlockIndex> in_hand;  // first blocks of what workers are at
+  bool held;          // more pieces of the image may still be copied
+  bool busy = false;  // one worker has the whole job: to find space for it or to finish it
+  std::deque<Piece> boot;             // boot profile pieces not handed out yet
+  BlockIndex next;                    // in ascending order, blocks from here on were not handed out yet
+  std::multiset<BlockIndex> in_hand;  // first blocks of the pieces that workers have now
   std::string error;
-  BlockIndex failed_at = 0;  // with an error, which is over when this block is done, whatever others do meanwhile
-  bool has_failed = false;   // once: the time it took says nothing about this machine
+  BlockIndex failed_at = 0;  // block that failed; the error lasts until this block is done, regardless of other blocks
+  bool has_failed = false;   // failed at least once, so its duration says nothing about this machine's speed
   const Clock::time_point begun = Clock::now();
-  const std::uint64_t done_before;    // bytes, when the job was taken up
-  const std::uint64_t stored_before;  // bytes the layer held itself then
+  const std::uint64_t done_before;    // in bytes, when the job was taken up
+  const std::uint64_t stored_before;  // bytes that the layer itself stored at that time
 };
 
 }  // namespace rekeyfs::replication

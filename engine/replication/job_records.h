@@ -1,5 +1,5 @@
-// JobRecords: what the catalog and the audit log are told of a replication: that it is complete, that it does not go on and
-// why, that it goes on again. Thread-safe.
+// JobRecords: records in the catalog and in the audit log that a replication is complete, suspended (and why) or
+// resumed. Thread-safe.
 #pragma once
 
 #include "engine/audit/audit_log.h"
@@ -12,13 +12,14 @@ namespace rekeyfs::replication {
 
 class JobRecords {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   JobRecords(store::Store& store, const names::Tree& tree, audit::AuditLog& audit) : store_(store), tree_(tree), audit_(audit) {}
 
-  // The layer's content is all its own and durable: it stands alone from here on, and `ino`, if it is an image, is normal.
-  // How many layers nobody needs any more; none if the layer itself was deleted meanwhile.
+  // The layer stores all of its content durably: records that it stands alone and, if `ino` is an image, that the image
+  // is normal. Returns the number of layers that became unused; nullopt if the layer itself was deleted meanwhile.
   Result<std::optional<std::size_t>> complete(const FillJob& job, Ino ino);
-  // Why it does not go on; empty: it goes on again. Nothing to record if the image has gone on without the layer.
+  // Records why the replication is suspended; empty: it is resumed. Does nothing if the image continues without the
+  // layer.
   Status put_error(const FillJob& job, Ino ino, const std::string& message);
 
  private:

@@ -1,4 +1,4 @@
-// Pending: the replications that the catalog has on record, found when a store is opened. Thread-safe.
+// Pending: the replications recorded in the catalog, found when a store is opened. Thread-safe.
 #pragma once
 
 #include "engine/namespace/tree.h"
@@ -7,19 +7,19 @@
 namespace rekeyfs::replication {
 
 struct Pending {
-  Ino ino;  // none: a layer that was being filled when its image went, and that clones still read from
+  Ino ino;  // none: the image was deleted while the layer was being filled, and clones still read from the layer
   LayerId layer;
   uid_t asker = 0;
-  std::string error;  // why it did not go on
+  std::string error;  // why it was suspended
 };
-// A record that does not make sense is logged, and keeps none of the others from being found.
+// An invalid record is logged and does not prevent finding the others.
 Result<std::vector<Pending>> list_pending(store::Store& store, const names::Tree& tree);
 
-// The layer that a replication of the image with this top layer fills. An image whose content others have cloned, and that
-// was written to since, goes on in a layer above that one.
+// The layer that is being filled for the image with this top layer. It is below the top if the image was cloned and
+// then written to.
 Result<LayerId> layer_to_fill(const blocks::LayerRegistry& layers, LayerId top);
 
-// Whether a layer reads from this one that does not transform what it reads, and so will need it for long.
+// Whether some layer over this one is a clone of it, and so needs it for long.
 Result<bool> has_clones(const blocks::LayerRegistry& layers, LayerId layer);
 
 }  // namespace rekeyfs::replication

@@ -1,6 +1,6 @@
-// Readers: whether anybody is reading from an image, for those who work in the background and give way.
+// Readers: whether any image is being read now, so that background work can yield to readers.
 //
-// Thread-safe, and cheap: every read of every image goes through it.
+// Thread-safe and cheap: every read of every image passes through it.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@ namespace rekeyfs::replication {
 
 class Readers {
  public:
-  // A read under way, while it lives.
+  // A read in progress for the lifetime of the object.
   class Read {
    public:
     explicit Read(Readers& readers) : readers_(readers) { readers_.under_way_.fetch_add(1, std::memory_order_relaxed); }
@@ -25,7 +25,7 @@ class Readers {
     Readers& readers_;
   };
 
-  // Somebody waits for an answer, or has just got one and is likely to ask for more.
+  // True while a read is in progress, and shortly after one, when more are likely to follow.
   bool are_busy() const {
     constexpr Clock::duration kPause = std::chrono::milliseconds(2);
     if (under_way_.load(std::memory_order_relaxed) > 0) return true;
@@ -35,7 +35,7 @@ class Readers {
  private:
   using Clock = std::chrono::steady_clock;
   std::atomic<int> under_way_{0};
-  std::atomic<Clock::rep> last_{0};  // when the latest one ended
+  std::atomic<Clock::rep> last_{0};  // end of the latest read
 };
 
 }  // namespace rekeyfs::replication

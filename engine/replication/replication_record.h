@@ -1,5 +1,5 @@
-// ReplicationRecord: a replication that is not done yet (Table::replication, by the target's ino). Authenticated like
-// every record: nobody can make a replica plain, or end it early, by writing to the disk.
+// ReplicationRecord: a replication that is not complete (Table::replication, key: ino of the target). Authenticated
+// like every record: nobody can make a replica plain, or end its replication early, by changing the disk.
 #pragma once
 
 #include "engine/base/bytes.h"
@@ -10,8 +10,8 @@ namespace rekeyfs::replication {
 
 struct ReplicationRecord {
   Timestamp started = 0;
-  std::string source;  // its path when it was copied, for people
-  std::uint32_t uid = 0;  // who copied it
+  std::string source;  // the source's path at the time of the copy, for display
+  std::uint32_t uid = 0;  // user who made the copy
 
   std::string encode() const { return Writer().put_time(started).put_string(source).put(uid).take(); }
   static Result<ReplicationRecord> decode(std::string_view bytes) {

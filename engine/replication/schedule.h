@@ -1,13 +1,13 @@
-// Schedule: which replications are worked on now, and when those that failed are tried again.
+// Schedule: which replications are active now, and when failed ones are retried.
 //
-// At most kMostActive jobs are active: of each user who asked for some the oldest, then of each the second oldest, until all
-// places are taken; where there are not enough places, the older jobs get them. Users take turns, and of a user's active jobs
-// the oldest comes first. A job that fails gives its place to another and rests, for a second at first and after each failure
-// for twice as long; it ends its rest early when a key was enabled, or space became free, if that is what it failed for.
-// So a job that cannot go on holds up nobody, and costs nothing while it rests.
+// At most kMostActive jobs are active: first the oldest job of each user, then the second oldest of each, and so on
+// until all places are taken; when places run out, older jobs go first. Users take turns; the active jobs of one user
+// are ordered by age. A failed job gives its place to another one and rests, for one second at first and twice as long
+// after each further failure. The rest ends early when a key is enabled or space becomes free, if that was the cause. A
+// job that cannot continue therefore blocks no other job and costs nothing while it rests.
 //
-// Jobs are known by their layers, whose numbers grow, so that the smaller one is the older job. No clock, no locks: the owner
-// says what time it is, and guards it.
+// A job is identified by its layer; layer numbers grow, so the smaller number is the older job. No clock and no locks:
+// the owner passes the time and guards the object.
 #pragma once
 
 #include <chrono>
@@ -28,28 +28,29 @@ class Schedule {
   static constexpr std::size_t kMostActive = 4;
   static constexpr Clock::duration kShortestRest = std::chrono::seconds(1), kLongestRest = std::chrono::seconds(256);
 
-  // In place of a job of the same number.
+  // Replaces a job with the same number.
   void add(LayerId job, uid_t user);
   void remove(LayerId job) noexcept;
-  // Nothing is to be done for it until it is resumed.
+  // The job gets no place until it is resumed.
   void pause(LayerId job);
   void resume(LayerId job);
 
   struct Failure {
     enum class Cause { other, key, space };
     Cause cause = Cause::other;
-    std::uint64_t bytes_needed = 0, bytes_free = 0;  // for want of space: it goes on when that many are free, and more than were
+    // Cause `space`: retried when bytes_needed are free, and more than bytes_free.
+    std::uint64_t bytes_needed = 0, bytes_free = 0;
   };
   void failed(LayerId job, const Failure& failure, Clock::time_point now);
-  void succeeded(LayerId job);  // where it had failed: the next rest is a short one again
+  void succeeded(LayerId job);  // after a failure: the next rest is short again
   void key_enabled();
   void space_is(std::uint64_t bytes_free);
   bool waits_for_space() const { return wait_for_space_ > 0; }
 
-  // The active jobs, in the order in which they are to be looked at.
+  // The active jobs, in the order in which a worker considers them.
   std::vector<LayerId> active(Clock::time_point now);
-  void served(LayerId job);  // the other users are next
-  // When the next rest ends.
+  void served(LayerId job);  // the other users' turns come next
+  // When the earliest rest ends.
   std::optional<Clock::time_point> next_end() const;
 
  private:
@@ -58,7 +59,7 @@ class Schedule {
     uid_t user = 0;
     State state = State::ready;
     Failure failure;
-    Clock::duration rest{};  // the latest one
+    Clock::duration rest{};  // duration of the latest rest
     Clock::time_point end{};
   };
   using Jobs = std::map<LayerId, Entry>;
@@ -70,9 +71,9 @@ class Schedule {
 
   Jobs jobs_;
   std::map<uid_t, std::set<LayerId>> ready_;  // by user
-  std::set<std::pair<Clock::time_point, LayerId>> ends_;  // of those that rest
-  std::size_t wait_for_space_ = 0;  // how many of those
-  std::optional<std::vector<LayerId>> chosen_;  // none since something changed
+  std::set<std::pair<Clock::time_point, LayerId>> ends_;  // of resting jobs
+  std::size_t wait_for_space_ = 0;  // number of resting jobs with cause `space`
+  std::optional<std::vector<LayerId>> chosen_;  // nullopt after a change
   uid_t last_user_ = 0;
 };
 
