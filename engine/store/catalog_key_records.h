@@ -1,4 +1,4 @@
-// The key directory's records, kept in the catalog. Not for use inside a WriteTxn. Thread-safe.
+// CatalogKeyRecords: stores the key directory's records in the catalog. Not for use inside a WriteTxn. Thread-safe.
 #pragma once
 
 #include "engine/catalog/catalog.h"

@@ -1,5 +1,5 @@
-// Health: whether the store may still be written. A failed sync turns it read-only for good: what the kernel then
-// still holds is unknown, and a retry that succeeds would lie. Thread-safe.
+// Health: whether the store may be written. A failed sync makes it read-only until it is mounted again: the state of
+// the unsynced data is unknown, and a retry could report success although data is lost. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -15,19 +15,19 @@ class Health {
  public:
   explicit Health(bool read_only) : read_only_(read_only) {}
 
-  // Errc::read_only, with the reason, once nothing may be written any more.
+  // Errc::read_only, with the reason, after a failed sync.
   Status is_sound() const {
     if (!broken_.load(std::memory_order_relaxed)) return {};
     Lock lock(mutex_);
     return fail(Errc::read_only, reason_ + "; check the disk, unmount and mount again");
   }
-  // The same, or as long as users may not change the store.
+  // The same, and for a store that was mounted read-only.
   Status may_write() const {
     RK_TRY(is_sound());
     if (read_only_) return fail(Errc::read_only, "the store was mounted read-only");
     return {};
   }
-  // Passes the status of a sync on, and remembers a failure.
+  // Returns the status of a sync unchanged and remembers a failure.
   Status after_sync(Status status) {
     if (status || is_shortage(status.error().code)) return status;
     Lock lock(mutex_);

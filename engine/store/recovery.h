@@ -1,4 +1,4 @@
-// Recovery: plays the journal's history back into the catalog and the block tables.
+// Recovery: applies the journal's history to the catalog and the block tables.
 #pragma once
 
 #include "engine/blocks/layer_registry.h"
@@ -6,16 +6,16 @@
 
 namespace rekeyfs::store {
 
-// Puts the master keys that the history speaks of into the catalog. Must precede replay(): it verifies blocks with them.
+// Puts the master keys in the history into the catalog. Must precede replay(), which verifies blocks with them.
 Status replay_keys(catalog::Catalog& catalog, const catalog::Journal::History& history);
 
-// After a kill all data the journal speaks of is there. After a power cut some of what was never synced is missing:
-// a block that does not open is left out if its layer was not synced afterwards. What comes after the last sync of
-// anything is left out from the first such block on, and as a whole if there was one before: so that nothing, a replica
-// or a new name, appears without what it was made from.
+// After a kill, all data that the journal names is there. After a power cut, some unsynced data may be missing. A block
+// that does not decrypt is skipped if its layer was not synced afterwards. Of the records after the last sync of any
+// layer, all from the first such block on are skipped, and all of them if a block before that sync was skipped. So
+// nothing (a replica, a new name) appears without the data that it was made from.
 //
-// What cannot be read may be there all the same, so that is an error (the disk, no descriptor, no memory), before
-// anything was changed. A check goes on instead, with what the disk fails to read as missing.
+// A block that cannot be read (disk error, no descriptor, no memory) may still exist, so replay() then fails before it
+// changes anything. A check continues instead and treats data that the disk fails to read as missing.
 enum class Unreadable { is_error, is_missing };
 Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const catalog::Journal::History& history,
               Unreadable unreadable = Unreadable::is_error);

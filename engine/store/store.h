@@ -1,4 +1,4 @@
-// Store: everything an open store consists of below the name space, made and taken down in the right order.
+// Store: all parts of an open store below the name space, started and stopped in the right order.
 #pragma once
 
 #include <memory>
@@ -18,23 +18,23 @@
 
 namespace rekeyfs::store {
 
-// The files of a store in `disk`: with a bound on open ones, and a reserve for a full disk.
+// The files of a store in `disk`, with a bounded number of descriptors and a reserve for a full disk.
 std::unique_ptr<io::ReservedStorage> files_of_store(std::unique_ptr<io::Storage> disk);
 
 class Store {
  public:
-  // Makes a store that holds `records` (the root of the name space). Leaves nothing behind when it fails.
+  // Creates a store with `records` (the root of the name space). On failure it leaves nothing behind.
   static Status create(const std::string& directory, const Credential& credential,
                        const std::vector<std::pair<std::string, std::string>>& records);
-  // Locks, unlocks, verifies, recovers; the journal's work is in the catalog and the tables when it returns. No thread
-  // runs yet. Forks (see verify.h): single-threaded callers only. `storage` is the directory's files seen otherwise than
-  // through LocalStorage; the lock and the catalog are always the directory's own.
-  // With `read_only`, what the journal holds is recovered as ever, by one checkpoint; without anything in the journal, no
-  // file but the lock is changed. After that nothing is written, and no transaction commits.
+  // Locks, unlocks, verifies and recovers the store. When it returns, all changes in the journal are in the catalog and
+  // the tables, and no thread is running. Forks (see verify.h): the caller must be single-threaded. `storage`, if not
+  // null, replaces LocalStorage for the directory's files; the lock and the catalog always use the directory itself.
+  // With `read_only`, a journal that is not empty is recovered as usual, with one checkpoint; with an empty journal
+  // only the lock file is changed. Afterwards nothing is written, and every transaction fails.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only,
                                              std::unique_ptr<io::Storage> storage = nullptr);
-  // Everything durable, background stopped; the lock goes with the object. A disk that is too full for a checkpoint leaves
-  // that to the next mount.
+  // Makes everything durable and stops background work; the destructor releases the lock. If the disk is too full for a
+  // checkpoint, the next mount makes it.
   Status close();
 
   io::ReservedStorage& storage() { return *storage_; }
@@ -44,11 +44,11 @@ class Store {
   Checkpointer& checkpointer() { return *checkpointer_; }
   Health& health() { return health_; }
 
-  // What a caller must ask before a change. Errc::read_only; Errc::no_space: on a full disk, changes of existing records
-  // work for longer than additions, and deleting, which asks may_write() only, works always.
+  // Checked by callers before a change: Errc::read_only or Errc::no_space. On a full disk, changes of existing records
+  // work longer than additions; deletions, which check may_write() only, always work.
   Status may_write() const { return health_.may_write(); }
   Status may_change();
-  Status may_add();  // a name, with its records and files
+  Status may_add();  // before adding a name with its records and files
 
   const crypto::Key& root() const { return unlocked_.root; }
   const Uuid& id() const { return unlocked_.superblock.store_id; }

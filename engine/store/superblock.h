@@ -1,9 +1,9 @@
-// Superblock: the file `rekeyfs.store` that identifies a store and holds its root key, locked.
+// Superblock: the file `rekeyfs.store`, which identifies a store and holds its wrapped root key.
 //
-// JSON is not used: the bytes are specified in man/rekeyfs-format.5 (magic, format version, store id, how to
-// unlock, the wrapped root key, and a MAC under the root key over all of it). A store without features has version 1,
-// which every rekeyfs reads; version 2 adds the sets of flags. Written once, by init: first of all to
-// `rekeyfs.store.new`, synced; when everything else is durable that is renamed, and the directory synced.
+// A binary format, specified in man/rekeyfs-format.5: magic, format version, store id, how to unlock, the wrapped root
+// key, and a MAC under the root key over all of it. A store without features has version 1, which every rekeyfs reads;
+// version 2 adds the feature flags. `init` writes the file once: first as `rekeyfs.store.new`, synced; when everything
+// else is durable, it renames the file and syncs the directory.
 #pragma once
 
 #include <optional>
@@ -18,9 +18,9 @@
 namespace rekeyfs::store {
 
 inline constexpr std::uint32_t kFormatVersion = 1;    // of a store without features
-inline constexpr std::uint32_t kFeaturesVersion = 2;  // of a store with some
+inline constexpr std::uint32_t kFeaturesVersion = 2;  // of a store with features
 inline constexpr std::string_view kSuperblockName = "rekeyfs.store";
-inline constexpr std::string_view kNewSuperblockName = "rekeyfs.store.new";  // of a store that is being made
+inline constexpr std::string_view kNewSuperblockName = "rekeyfs.store.new";  // while the store is being created
 
 struct Superblock {
   std::uint32_t version = kFormatVersion;
@@ -34,18 +34,19 @@ struct Unlocked {
   crypto::Key root;
 };
 
-// Makes a random root key and writes the superblock, durable, under its name for the time being. Errc::exists if there
-// is one under either name. Errc::invalid for an empty passphrase or a key file of less than 32 or more than 65536
+// Generates a random root key and writes the superblock durably under kNewSuperblockName. Errc::exists if the file
+// exists under either name. Errc::invalid for an empty passphrase, or a key file of less than 32 or more than 65536
 // bytes.
 Result<Unlocked> create_superblock(io::Storage& storage, const Credential& credential, crypto::ScryptCost cost = {});
-// Gives it its name: from now on the directory is a store. Everything else in it is durable.
+// Renames the new superblock: from now on the directory is a store. Everything else in it must be durable.
 Status publish_superblock(io::Storage& storage);
 
-// Errc::not_found if it is no store; Errc::wrong_version, also for a feature that keeps this program from reading it; Errc::wrong_secret; Errc::corrupt if damaged. Each
-// message names the next step. Costs read from the file are bounded before use.
+// Errc::not_found if the directory is not a store; Errc::wrong_version for an unknown version or feature;
+// Errc::wrong_secret; Errc::corrupt if the file is damaged. Each message names the next step. Unlocking costs read from
+// the file are bounded before use.
 Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credential);
 
-// What can be told without unlocking.
+// The fields that can be read without unlocking.
 Result<Superblock> read_superblock(io::Storage& storage);
 
 }  // namespace rekeyfs::store
