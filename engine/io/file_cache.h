@@ -1,20 +1,23 @@
-// FileCache: a storage whose files share a bounded number of descriptors.
+// FileCache: a storage decorator whose files share a bounded number of descriptors.
 //
-// A decorator. A File that it gives out stays valid for as long as its owner keeps it; the descriptor behind it is
-// closed when others need one, least recently used first, and opened again by the next call. A descriptor is not closed
-// during a call. When all of them are in calls, a caller that needs one waits for one of these calls to end; no call of
-// the storage below needs a second one, so this ends.
+// A File that it returns stays valid as long as its owner keeps it. The descriptor behind it is closed when another
+// file needs one, least recently used first, and reopened by the next call. A descriptor is never closed during a call.
+// When all descriptors are in calls, a caller that needs one waits for a call to end. This cannot deadlock, because no
+// call of the storage below needs a second descriptor.
 //
-// Why a file with unsynced writes is never closed: Linux reports a failed writeback to the descriptors that were open
-// when it happened, and besides these only to the first descriptor opened after it, provided that nobody was told and
-// the kernel still has the inode in memory (errseq_t in the kernel's documentation; fsync(2), BUGS). Somebody else's
-// fsync, or memory pressure, would lose the report, and a later fdatasync would return success for data that is gone. So
-// only synced files are closed. When there are none, everything is synced first, with one syncfs(2), as this many files
-// are cheaper to sync together than one by one. If that fails with a passing error, the caller that needed the descriptor
-// gets it and nothing is closed. After any other failure nothing can be promised any more: every later sync fails with
-// the same error, and files are closed with or without unsynced writes, so that reading goes on.
+// A file with unsynced writes is never closed, because the kernel could then lose a writeback error. Linux reports a
+// failed writeback to the descriptors that were open at that time. Other than these, only the first descriptor opened
+// afterwards gets the report, provided that the error was not reported before and that the inode is still in memory
+// (errseq_t in the kernel's documentation; fsync(2), BUGS). An fsync by another process, or memory pressure, would lose
+// the report, and a later fdatasync would succeed although data is lost. Therefore only synced files are closed. When
+// there are none, one syncfs(2) first syncs everything, which is cheaper than syncing that many files one by one. If it
+// fails with a transient error, the caller gets its descriptor and nothing is closed. After any other failure
+// durability cannot be promised any more: every later sync fails with the same error, and files are closed with or
+// without unsynced writes, so that reads continue to work.
 //
-// A file is opened for reading again as it was opened first, and otherwise as one that exists: if it has been removed
+// A file is reopened for reading if it was first opened for reading, and otherwise as an existing file: if it was
+// removed meanwhile, calls fail with Errc::corrupt. Thread-safe. mutex_ is never held during a call of the storage
+// below.
 // meanwhile, calls answer Errc::corrupt. Thread-safe. `mutex_` is never held during a call of the storage below.
 #pragma once
 
@@ -29,11 +32,11 @@ namespace rekeyfs::io {
 
 class FileCache final : public Storage {
  public:
-  // `most`: descriptors of open files, at least 1.
+  // `most`: maximum number of descriptors of open files, at least 1.
   FileCache(std::unique_ptr<Storage> disk, std::size_t most);
   ~FileCache() override;
 
-  // What the soft limit RLIMIT_NOFILE, as it is now, leaves for files of the store.
+  // The number of descriptors that the current soft limit RLIMIT_NOFILE leaves for files of the store.
   static std::size_t most_for_process();
   static std::size_t most_for_limit(std::uint64_t descriptors);
 
@@ -56,36 +59,38 @@ class FileCache final : public Storage {
   struct Opened;
   using Files = std::list<CachedFile*>;  // most recently used first
 
-  // One more descriptor may be opened. Closes another file for it, or waits for a call to end, if need be.
+  // Takes a place for one more descriptor. If there is none, closes another file or waits for a call to end.
   Result<Place> take_place();
   Result<Opened> open_within_bound(const std::string& path, OpenMode mode);
   Result<Opened> open_again(const CachedFile& file);
-  // Closes the least recently used file that is synced, or syncs all files so that there is one; false if all are in calls.
+  // Closes the least recently used synced file, after syncing all files if none is synced. False if all files are in
+  // calls.
   Result<bool> close_one() EXCLUDES(mutex_);
   static bool has_idle(const Files& files);
-  // The least recently used file that is synced and not in a call, to be closed by the caller without the lock.
+  // The least recently used synced file that is not in a call; the caller closes it without the lock.
   std::optional<Opened> take_oldest() REQUIRES(mutex_);
   Status sync_to_close() EXCLUDES(mutex_);
-  // The file is open when it returns, and stays so until end_call().
+  // When it returns, the file is open, and stays open until end_call().
   Status begin_call(CachedFile& file) EXCLUDES(mutex_);
   void end_call(CachedFile& file, bool wrote) EXCLUDES(mutex_);
   Status sync(CachedFile& file) EXCLUDES(mutex_);
   void used(CachedFile& file) REQUIRES(mutex_);
   void synced(CachedFile& file, Files::const_iterator before) REQUIRES(mutex_);
-  void all_synced(std::uint64_t covered) REQUIRES(mutex_);  // the files whose last write is not after that one
+  // Marks the files whose last write is not newer than `covered`.
+  void all_synced(std::uint64_t covered) REQUIRES(mutex_);
   void forget(CachedFile& file) EXCLUDES(mutex_);
 
   const std::unique_ptr<Storage> disk_;
   const std::size_t most_;
 
   mutable Mutex mutex_;
-  CondVar changed_;  // a place was freed, a call has ended, a sync has ended
-  std::size_t places_ GUARDED_BY(mutex_) = 0;  // descriptors open, being opened, or being closed
-  Files synced_ GUARDED_BY(mutex_);            // open files
-  Files unsynced_ GUARDED_BY(mutex_);          // open files that were written to since they were synced
+  CondVar changed_;  // signalled when a place is freed, a call ends or a sync ends
+  std::size_t places_ GUARDED_BY(mutex_) = 0;  // descriptors that are open, being opened or being closed
+  Files synced_ GUARDED_BY(mutex_);            // open files without unsynced writes
+  Files unsynced_ GUARDED_BY(mutex_);          // open files with unsynced writes
   std::uint64_t writes_ GUARDED_BY(mutex_) = 0;
-  bool syncing_ GUARDED_BY(mutex_) = false;    // in sync_to_close()
-  std::optional<Error> failure_ GUARDED_BY(mutex_);  // of such a sync, for good
+  bool syncing_ GUARDED_BY(mutex_) = false;    // sync_to_close() is running
+  std::optional<Error> failure_ GUARDED_BY(mutex_);  // permanent error of such a sync
 };
 
 }  // namespace rekeyfs::io

@@ -1,10 +1,9 @@
-// LocalStorage: Storage in a directory of the local file system.
+// LocalStorage: a Storage in a directory of the local file system.
 //
-// Every path is resolved by openat2(2) below the directory that was opened at the start: no symbolic link, no
-// ".." and no /proc link is followed, not even one that is planted while the store is open. What is found where a
-// file should be and is something else (a link, a pipe, a device) is Errc::corrupt. "" is the store's directory
-// itself. Files are made with mode 0600, directories with 0700.
-// Thread-safe: the only state is the directory's descriptor and a count.
+// Every path is resolved by openat2(2) below the directory opened at the start: no symbolic link, no ".." and no /proc
+// link is followed, even if it is created while the store is open. If a path that should be a regular file is anything
+// else (a link, a pipe, a device), the call fails with Errc::corrupt. "" is the store's directory itself. New files
+// have mode 0600, new directories 0700. Thread-safe: the only state is the directory's descriptor and a counter.
 #pragma once
 
 #include <atomic>
@@ -16,13 +15,13 @@
 
 namespace rekeyfs::io {
 
-// What becomes of reads that answer EIO. A check has the first few tried again for half a second: it would take for lost
-// what it is not given.
+// What to do about reads that fail with EIO. A check retries the first few for half a second, because it would report
+// unreadable data as lost.
 enum class ReadErrors { told_at_once, tried_again };
 
 class LocalStorage final : public Storage {
  public:
-  // The directory must exist; symbolic links on the way to it are followed, as it is the user who named it.
+  // The directory must exist. Symbolic links in `directory` itself are followed, because the user named it.
   static Result<std::unique_ptr<LocalStorage>> open(const std::string& directory, ReadErrors read_errors = ReadErrors::told_at_once);
 
   Result<std::unique_ptr<File>> open(std::string_view path, OpenMode mode) override;
@@ -37,7 +36,7 @@ class LocalStorage final : public Storage {
   Result<Space> space() override;
 
  private:
-  // The directory that a path's last component is in, and that component.
+  // The parent directory of a path's last component, and that component.
   struct Place {
     Descriptor parent;
     std::string name;
@@ -49,7 +48,8 @@ class LocalStorage final : public Storage {
   Status unlink(std::string_view path, int flags) const;
 
   const Descriptor root_;
-  const std::shared_ptr<std::atomic<int>> waits_;  // for reads to be tried again, left over all files; null: they are not
+  // Remaining retries of failed reads, shared by all files; null: no retries.
+  const std::shared_ptr<std::atomic<int>> waits_;
 };
 
 }  // namespace rekeyfs::io

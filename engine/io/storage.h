@@ -1,8 +1,8 @@
-// Storage: the files of one store, and the only way the engine touches them (LMDB does its own I/O).
+// Storage: the files of one store. All file access of the engine goes through it, except LMDB's own I/O.
 //
-// An interface, so that tests can lose unsynced writes and inject faults, and so that other back ends can
-// stand behind it. Paths are relative to the store ("layers/3f/data.0"), '/'-separated, without "." or
-// ".."; symbolic links in them are never followed. All members are thread-safe; offsets and sizes are bytes.
+// An interface, so that tests can lose unsynced writes and inject faults, and for other backends. Paths are relative to
+// the store ("layers/3f/data.0"), separated by '/', without "." or ".."; symbolic links in them are never followed. All
+// members are thread-safe; offsets and sizes are in bytes.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,18 @@ namespace rekeyfs::io {
 class File {
  public:
   virtual ~File() = default;
-  // Fills `out` and returns its size; less only at the end of the file.
+  // Fills `out` and returns its size, or less at the end of the file only.
   virtual Result<std::size_t> read(std::uint64_t offset, ByteSpan out) = 0;
-  // Writes all of `bytes` or fails (a part may then have been written).
+  // Writes all of `bytes`; on failure a part may have been written.
   virtual Status write(std::uint64_t offset, ByteView bytes) = 0;
-  // Durable when it returns: the bytes written so far and what is needed to find them.
+  // Makes all bytes written so far durable, and the metadata needed to read them.
   virtual Status sync() = 0;
-  // Gives the space of a range back; it reads zero afterwards. Does not change the size.
+  // Frees the space of a range, which then reads as zero. Does not change the size.
   virtual Status punch(std::uint64_t offset, std::uint64_t size) = 0;
-  // Reserves real space for a range; a file that ends before it grows to its end. (ext4 punches nothing behind the end.)
+  // Allocates space for a range; a shorter file grows to the end of the range, because ext4 punches nothing beyond a
+  // file's end.
   virtual Status reserve(std::uint64_t offset, std::uint64_t size) = 0;
-  // How many bytes of a range can be written without taking more space; 0 if the file system does not tell.
+  // How many bytes of a range have space allocated; 0 if the file system cannot tell.
   virtual Result<std::uint64_t> reserved(std::uint64_t offset, std::uint64_t size) = 0;
   virtual Result<std::uint64_t> size() = 0;
 };
@@ -37,15 +38,15 @@ class File {
 enum class OpenMode {
   read,        // the file must exist
   write,       // the file must exist; read and write
-  create,      // made if missing; read and write
+  create,      // created if missing; read and write
   create_new,  // must not exist; read and write
 };
 
 struct Space {
   std::uint64_t total = 0;      // bytes
-  std::uint64_t available = 0;  // bytes an ordinary process may still use
-  std::uint64_t free = 0;       // bytes, with those that the file system keeps for root
-  std::uint64_t files = 0;      // files that may still be made
+  std::uint64_t available = 0;  // bytes available to an ordinary user
+  std::uint64_t free = 0;       // bytes, including those that the file system reserves for root
+  std::uint64_t files = 0;      // number of files that can still be created
 };
 
 class Storage {
@@ -53,13 +54,13 @@ class Storage {
   virtual ~Storage() = default;
   virtual Result<std::unique_ptr<File>> open(std::string_view path, OpenMode mode) = 0;
   virtual Result<bool> exists(std::string_view path) = 0;
-  virtual Status make_directory(std::string_view path) = 0;  // fine if it exists
-  virtual Status remove(std::string_view path) = 0;          // a file; fine if it is missing
-  virtual Status remove_directory(std::string_view path) = 0;  // empty; fine if it is missing
+  virtual Status make_directory(std::string_view path) = 0;  // no-op if it exists
+  virtual Status remove(std::string_view path) = 0;          // a file; no-op if it is missing
+  virtual Status remove_directory(std::string_view path) = 0;  // must be empty; no-op if it is missing
   virtual Status rename(std::string_view from, std::string_view to) = 0;
   virtual Result<std::vector<std::string>> list(std::string_view path) = 0;  // names, unsorted
   virtual Status sync_directory(std::string_view path) = 0;
-  // Everything written to any file of the store so far is durable when it returns.
+  // Makes all writes so far to any file of the store durable.
   virtual Status sync_all() = 0;
   virtual Result<Space> space() = 0;
 };

@@ -1,9 +1,9 @@
-// StoreLock: a store is open in one process at a time.
+// StoreLock: ensures that only one process has a store open.
 //
-// An open-file-description lock on STORE/lock: the kernel frees it when the last descriptor of it goes, so also
-// after kill -9. A child that inherits the descriptor keeps the lock alive (the descriptor is close-on-exec; a
-// child that does not exec must close it). The file is never removed, as another process might just have opened
-// it. It names the holder, for the message that a second process gets. Not thread-safe; an owner moves it.
+// An open-file-description lock on STORE/lock. The kernel releases it with the last descriptor, also after kill -9. A
+// child that inherits the descriptor keeps the lock: the descriptor is close-on-exec, and a child without exec must
+// close it. The file is never removed, because another process may just have opened it. It names the holder, for the
+// error message of a second process. Not thread-safe; movable.
 #pragma once
 
 #include <string>
@@ -15,8 +15,8 @@ namespace rekeyfs::io {
 
 class StoreLock {
  public:
-  // Errc::locked names the process that holds it; Errc::not_found if there is no such directory. Where the holder is
-  // dead and a child of it has the lock still, waits for at most a second.
+  // Errc::locked names the process that holds the lock; Errc::not_found if the directory does not exist. If the named
+  // process is dead but a child of it still has the lock, waits up to one second.
   static Result<StoreLock> acquire(const std::string& store_directory);
 
  private:
