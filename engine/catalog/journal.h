@@ -1,9 +1,8 @@
-// Journal: the one append-only log that every change goes through before its call is acknowledged.
+// Journal: the append-only log of all changes. A change is appended before its call is acknowledged.
 //
-// Segments are files journal/<16 hex digits>; a checkpoint starts a new one and removes those it made
-// superfluous. A record is sealed (AES-256-GCM under a key of this mount) and authenticates its place and the
-// tag of the record before it, across segments: nothing can be cut out, moved or replayed. Bytes: rekeyfs-format(5).
-// Thread-safe.
+// Segments are files journal/<16 hex digits>; a checkpoint starts a new one and removes the superfluous ones. A record
+// is encrypted (AES-256-GCM under a key of this mount) and authenticates its position and the tag of the previous
+// record, across segments: no record can be removed, moved or replayed. Bytes: rekeyfs-format(5). Thread-safe.
 #pragma once
 
 #include <compare>
@@ -22,21 +21,21 @@ using SegmentNumber = std::uint64_t;
 
 class Journal {
  public:
-  // Starts segment `first`, which must not exist; older ones are there until remove_before().
-  // `storage` outlives the journal.
+  // Starts segment `first`, which must not exist. Older segments stay until remove_before(). `storage` must outlive the
+  // journal.
   static Result<std::unique_ptr<Journal>> start(io::Storage& storage, const Uuid& store, EpochId epoch,
                                                 crypto::Aead aead, SegmentNumber first);
 
-  // Bytes of one record: recovery takes a larger one for damage.
+  // Maximum bytes of one record: recovery treats a larger one as damage.
   static constexpr std::size_t kMaxPayload = (16u << 20) - crypto::Aead::kOverhead;
-  // In the page cache when it returns, and the segment it went to. On failure nothing was appended. Errc::too_large for
+  // Appends a record to the page cache and returns its segment. On failure nothing was appended. Errc::too_large for
   // more than kMaxPayload bytes.
   Result<SegmentNumber> append(std::string_view payload);
-  // Everything appended before the call is durable when it returns.
+  // Makes everything appended before the call durable.
   Status sync();
-  // Appends go to a new segment from now on; its number.
+  // Starts a new segment for further appends and returns its number.
   Result<SegmentNumber> rotate();
-  Status remove_before(SegmentNumber first_kept);  // none of them is needed any more
+  Status remove_before(SegmentNumber first_kept);  // removes superfluous segments
   std::uint64_t segment_bytes() const;  // of the current segment
 
   struct Position {
@@ -44,19 +43,19 @@ class Journal {
     std::uint64_t offset = 0;
     friend auto operator<=>(const Position&, const Position&) = default;
   };
-  Position end() const;  // where the next record goes; it may yet go to a new segment
+  Position end() const;  // position of the next record; it may still move to a new segment
   struct Record {
     Position at;
     std::string payload;
   };
   struct History {
-    std::vector<Record> records;  // in order, up to the first that is torn or was never written
-    SegmentNumber next_segment = 0;  // no segment of this or a higher number exists, nor will one for long
+    std::vector<Record> records;  // in order, up to the first one that is torn or missing
+    SegmentNumber next_segment = 0;  // no segment with this or a higher number exists
     bool begins = true;           // false: segment `first` is missing, and nothing was read
-    std::string broken;           // where records are missing although later ones are there; empty: nowhere
+    std::string broken;           // where records are missing before existing ones; empty: nowhere
   };
-  static Result<std::vector<SegmentNumber>> list(io::Storage& storage);  // whatever is there, ascending
-  // What was appended since segment `first` was started.
+  static Result<std::vector<SegmentNumber>> list(io::Storage& storage);  // existing segments, ascending
+  // Reads the records appended since segment `first` was started.
   using AeadOfEpoch = std::function<Result<std::shared_ptr<const crypto::Aead>>(EpochId)>;
   static Result<History> read(io::Storage& storage, const Uuid& store, SegmentNumber first, const AeadOfEpoch& aead_of);
 
@@ -72,7 +71,7 @@ class Journal {
 
   mutable Mutex mutex_;
   std::shared_ptr<Segment> current_ GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<Segment>> unsynced_ GUARDED_BY(mutex_);  // older, not known to be durable
+  std::vector<std::shared_ptr<Segment>> unsynced_ GUARDED_BY(mutex_);  // older segments that may not be durable yet
   crypto::Tag last_tag_ GUARDED_BY(mutex_){};
 };
 

@@ -1,8 +1,8 @@
-// RAII for LMDB: its rules (one environment per file and process, short transactions) kept by types.
+// RAII types for LMDB that enforce its rules (one environment per file and process, short transactions).
 //
-// Always synchronous (never NOSYNC or WRITEMAP). LMDB trusts its file: walk it in a child process first
-// (verify.h). Errors name the file. Once a commit has failed at its last page LMDB refuses everything, reading too,
-// until its environment is closed; the next transaction then opens it anew. Thread-safe.
+// Always synchronous (never NOSYNC or WRITEMAP). LMDB trusts its file, so verify it in a child process first
+// (verify.h). Error messages name the file. After a commit fails at its last page, LMDB refuses everything, including
+// reads, until the environment is closed; the next transaction then reopens it. Thread-safe.
 #pragma once
 
 #include <functional>
@@ -24,7 +24,7 @@ class LmdbEnvironment {
  public:
   enum class Access { read_only, read_write };
   static Result<LmdbEnvironment> open(const std::string& directory, Access access);
-  // Closes and opens it anew if it was opened for reading only. Nothing of a transaction may be in use by the caller.
+  // Reopens an environment that was opened read-only. The caller must not have an open transaction.
   Status make_writable();
   LmdbEnvironment(LmdbEnvironment&& other) noexcept;
   LmdbEnvironment& operator=(LmdbEnvironment&&) = delete;
@@ -34,14 +34,14 @@ class LmdbEnvironment {
   friend class LmdbReadTxn;
   friend class LmdbWriteTxn;
   struct State;
-  using InUse = std::shared_lock<SharedMutex>;  // by a transaction: it is not closed meanwhile
+  using InUse = std::shared_lock<SharedMutex>;  // held by a transaction: keeps the environment open
   explicit LmdbEnvironment(std::unique_ptr<State> state);
   Result<std::pair<MDB_txn*, InUse>> begin(unsigned flags, std::string_view doing) const;
 
   std::unique_ptr<State> state_;
 };
 
-// A snapshot. Views it hands out live as long as it does.
+// A snapshot. The views it returns are valid as long as it exists.
 class LmdbReadTxn {
  public:
   static Result<LmdbReadTxn> begin(const LmdbEnvironment& env);
@@ -50,7 +50,7 @@ class LmdbReadTxn {
   ~LmdbReadTxn();
 
   Result<std::optional<std::string_view>> get(std::string_view key) const;
-  // Every pair from the first key at or after `from`, in order, until `visit` returns false.
+  // Visits all pairs from the first key at or after `from`, in order, until `visit` returns false.
   Status scan(std::string_view from, const std::function<bool(std::string_view key, std::string_view value)>& visit) const;
 
  private:
@@ -60,7 +60,7 @@ class LmdbReadTxn {
   unsigned dbi_;
 };
 
-// The one writer; aborted unless committed.
+// The only write transaction; aborted unless committed.
 class LmdbWriteTxn {
  public:
   static Result<LmdbWriteTxn> begin(const LmdbEnvironment& env);
@@ -70,7 +70,7 @@ class LmdbWriteTxn {
 
   Result<std::optional<std::string_view>> get(std::string_view key) const;
   Status put(std::string_view key, std::string_view value);
-  Status erase(std::string_view key);  // fine if it is missing
+  Status erase(std::string_view key);  // no-op if it is missing
   Status commit();                     // durable when it returns
 
  private:

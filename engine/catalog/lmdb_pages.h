@@ -1,5 +1,5 @@
-// LmdbPages: LMDB's file read page by page, without LMDB (layout: LMDB 0.9, mdb.c), so that no damage makes anybody
-// follow a wrong pointer. A view: the bytes outlive it. Immutable.
+// LmdbPages: reads LMDB's file page by page without LMDB (layout: LMDB 0.9, mdb.c), so that damage cannot cause a wrong
+// pointer to be followed. A view: the bytes must outlive it. Immutable.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,12 @@ namespace rekeyfs::catalog {
 using PageNumber = std::uint64_t;
 
 struct LmdbNode {
-  std::size_t at = 0, size = 0;                 // where it begins in its page, and its bytes there
-  std::uint16_t marks = 0;                      // of a leaf's
+  std::size_t at = 0, size = 0;                 // offset in its page and length, in bytes
+  std::uint16_t marks = 0;                      // flags of a leaf node
   std::string_view key, value;
-  bool is_whole = true;                         // else its pages contradict it, and the value is empty
-  PageNumber child = 0;                         // of a branch
-  PageNumber overflow = 0, overflow_pages = 0;  // where a long value lies; 0: on the leaf itself
+  bool is_whole = true;                         // false: its pages contradict it, and the value is empty
+  PageNumber child = 0;                         // in a branch
+  PageNumber overflow = 0, overflow_pages = 0;  // pages of a long value; 0: the value is in the leaf itself
 };
 
 struct LmdbMeta {
@@ -37,21 +37,22 @@ class LmdbPages {
   PageNumber count() const;
   bool is_branch(PageNumber page) const;
   bool is_leaf(PageNumber page) const;
-  // The nodes of a branch or a leaf, in order; nothing if the page contradicts itself.
+  // The nodes of a branch or leaf page, in order; nullopt if the page is inconsistent.
   std::optional<std::vector<LmdbNode>> nodes(PageNumber page) const;
-  // Of the last commit; nothing if one of the two is damaged, for then nobody knows which it is.
+  // The meta page of the last commit; nullopt if one of the two is damaged, because the other may then be the older
+  // one.
   std::optional<LmdbMeta> newest_meta() const;
 
-  // All of the tree that can be reached; false if any of it cannot. `used` gets its pages.
+  // Visits all reachable nodes of the tree and adds its pages to `used`. False if a part cannot be reached.
   using Visit = std::function<void(const LmdbNode&)>;
   bool walk(PageNumber root, std::set<PageNumber>& used, const Visit& visit) const {
     return walk_below(root, 0, used, visit);
   }
-  // The pages that the next commits may overwrite; nothing if that cannot be told.
+  // The pages that the next commits may overwrite; nullopt if they cannot be determined.
   std::optional<std::set<PageNumber>> free_pages(const LmdbMeta& meta) const;
 
-  // That the next commit overwrites nothing that is in use, and finds room where it looks for it: what a walk over the
-  // records cannot tell.
+  // Whether the next commit overwrites no page in use and its free pages exist. A walk over the records cannot detect
+  // this.
   Status verify() const;
 
  private:

@@ -1,5 +1,5 @@
-// How catalog records lie in LMDB: each sealed under its mount's key and bound to its key; and the digest over
-// all of them, which makes one record put back from an older catalog visible.
+// RecordSeal: encrypts each catalog record under its mount's key, bound to the record's key, for LMDB. RecordDigest: a
+// digest over all records, which detects a single record restored from an older catalog.
 //
 // The digest is a multiset hash (Clarke et al., "Incremental Multiset Hash Functions", 2003, MSet-Add-Hash with
 // a keyed hash): the sum of HMAC-SHA256 over the records in (Z/2^64)^4, so that one changed record costs two hashes.
@@ -15,7 +15,7 @@ class RecordSeal {
 
   Result<std::string> seal(std::string_view key, std::string_view value) const;
   Result<std::string> open(std::string_view key, std::string_view sealed) const;
-  // Records that must open before any epoch is known: epochs and the super record.
+  // Records that must be readable before any epoch is known: epochs and the super record.
   Result<std::string> seal_by_root(std::string_view key, std::string_view value) const;
   Result<std::string> open_by_root(std::string_view key, std::string_view sealed) const;
   static bool is_by_root(std::string_view key);
@@ -36,12 +36,12 @@ class RecordSeal {
   crypto::Mac mac_;
 };
 
-// The state of the last checkpoint: the record of Table::super.
+// Table::super: the state of the last checkpoint.
 struct SuperRecord {
   std::uint64_t checkpoint = 0;
   std::uint64_t next_ino = 2;
   std::uint64_t next_layer = 1;
-  std::uint64_t journal_first = 1;  // where recovery starts
+  std::uint64_t journal_first = 1;  // segment that recovery starts from
   RecordSeal::MultisetDigest digest{};
   std::string encode() const;
   static Result<SuperRecord> decode(std::string_view bytes);

@@ -1,8 +1,8 @@
-// Salvage: what can still be read of a damaged catalog, and a new catalog made of it.
+// Salvage: reads what is still readable of a damaged catalog and builds a new catalog from it.
 //
-// Reads LMDB's file page by page (lmdb_pages.h), so that no damage makes it follow a wrong pointer. Only records that
-// open are taken, from the tree of the last commit and, for what a damaged branch hides, from leaf pages that the list
-// of free pages does not name: a page that was given up holds older records, which open, too. Memory grows with the
+// Reads LMDB's file page by page (lmdb_pages.h), so that damage cannot cause a wrong pointer to be followed. Takes only
+// records that decrypt: from the tree of the last commit and, for parts hidden by a damaged branch, from leaf pages
+// that are not in the list of free pages. A freed page holds older records, which decrypt, too. Memory grows with the
 // file. Single-threaded.
 #pragma once
 
@@ -15,15 +15,15 @@
 namespace rekeyfs::catalog {
 
 struct Salvaged {
-  std::map<std::string, std::string> records;  // as they lie there, without the super record
-  SuperRecord super;                           // of the last checkpoint, as far as it could be found
-  bool whole = false;                          // the digest proves that these are all
+  std::map<std::string, std::string> records;  // as stored, without the super record
+  SuperRecord super;                           // of the last checkpoint, as far as found
+  bool whole = false;                          // the digest proves that no record is missing
 };
 
-// `path` is that of the file in the store.
+// `path`: the database file in the store.
 Result<Salvaged> salvage(io::Storage& storage, const std::string& path, const crypto::Key& root, const Uuid& store);
 
-// Makes a catalog in the empty `directory` of the local file system. Durable when it returns.
+// Creates a catalog in the empty `directory` of the local file system. Durable when it returns.
 Status rebuild(const std::string& directory, const Salvaged& salvaged, const crypto::Key& root, const Uuid& store);
 
 }  // namespace rekeyfs::catalog

@@ -1,5 +1,5 @@
-// The tables of the catalog and how their keys are made. A key is one letter for the table and the rest;
-// numbers in keys are big-endian, so that a range of keys is a range of numbers.
+// The tables of the catalog and their keys. A key is one letter for the table, followed by the rest. Numbers in keys
+// are big-endian, so that a range of keys is a range of numbers.
 #pragma once
 
 #include <string>

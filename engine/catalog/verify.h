@@ -1,5 +1,5 @@
-// The walk over a whole catalog before it is trusted: in a child process, because LMDB follows what its pages
-// say and dies of damaged ones (measured: SIGBUS or SIGSEGV in 54 of 600 bit flips).
+// Verifies a whole catalog before it is trusted, in a child process: LMDB follows pointers in damaged pages and crashes
+// (measured: SIGBUS or SIGSEGV in 54 of 600 bit flips).
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@
 namespace rekeyfs::catalog {
 
 struct Census {
-  std::uint64_t nodes = 0;  // inode records
+  std::uint64_t nodes = 0;  // number of inode records
 };
 
-// Every record opens, is found where it is looked for, and the digest over them is the super record's; LMDB's next
-// commit overwrites none. Forks: single-threaded callers only. Errc::corrupt with the next step otherwise. Cost: about
-// 1.5 us a record.
+// Checks that every record decrypts and is found under its key, that the digest over all records matches the super
+// record, and that LMDB's next commit overwrites no record. Forks: the caller must be single-threaded. On damage,
+// Errc::corrupt with the next step. Cost: about 1.5 us per record.
 Result<Census> verify_catalog(const std::string& directory, const crypto::Key& root, const Uuid& store);
 
 }  // namespace rekeyfs::catalog
