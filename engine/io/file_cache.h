@@ -18,7 +18,6 @@
 // A file is reopened for reading if it was first opened for reading, and otherwise as an existing file: if it was
 // removed meanwhile, calls fail with Errc::corrupt. Thread-safe. mutex_ is never held during a call of the storage
 // below.
-// meanwhile, calls answer Errc::corrupt. Thread-safe. `mutex_` is never held during a call of the storage below.
 #pragma once
 
 #include <list>
