@@ -1,5 +1,5 @@
-// FileService: Files: the life of open files, and whether a call may change the store. What it does is done by
-// images::Content and images::Copies.
+// FileService: implements Files: the lifetime of open files, and whether a call may change the store. images::Content
+// and images::Copies do the work on content.
 #pragma once
 
 #include "engine/boot/boot_profiles.h"
@@ -11,7 +11,7 @@ namespace rekeyfs::services {
 
 class FileService final : public Files {
  public:
-  struct Parts {  // all outlive it
+  struct Parts {  // all must outlive the service
     store::Store& store;
     names::Tree& tree;
     images::LayerSwap::Parts swaps;
@@ -29,7 +29,7 @@ class FileService final : public Files {
   };
   explicit FileService(const Parts& parts) : parts_(parts) {}
 
-  // setattr of a size; `file`, if not null, is the handle that it came through.
+  // Implements setattr of a size; `file`, if not null, is the handle used (ftruncate).
   Status resize(Ino ino, std::uint64_t size, OpenFile* file, const Caller& caller);
 
   Result<Created> create(Ino parent, std::string_view name, mode_t mode, int flags, const Caller& caller) override;
@@ -56,10 +56,10 @@ class FileService final : public Files {
   Status clear_boot_profile(Ino image, const Caller& caller) override;
 
  private:
-  // Before each change through a handle.
+  // Called before each change through a handle.
   Status begin_change(OpenFile& file);
   Status check_changeable(const names::InodeRecord& inode) const;
-  // Whether the caller may use the image's key, and that of its new content if it is truncated.
+  // Whether the caller may use the image's key and, if the image is truncated, the key of its new content.
   Status check_keys(const images::Image& image, bool truncates, const Caller& caller);
   Status begin_truncation(OpenFile& file);
   Status remove_refused(OpenFile& file);

@@ -1,4 +1,4 @@
-// KeyService: Keys over the life of master keys and the rotation of directories.
+// KeyService: implements Keys with KeyLife, for master keys, and Rotator, for the keys of directories.
 #pragma once
 
 #include "engine/contract/keys.h"
@@ -12,7 +12,7 @@ namespace rekeyfs::services {
 
 class KeyService final : public Keys {
  public:
-  // All outlive it.
+  // All arguments must outlive the service.
   KeyService(store::Store& store, keys::KeyLife& life, const keys::KeyUses& uses, images::Rotator& rotator)
       : store_(store), life_(life), uses_(uses), rotator_(rotator) {}
 

@@ -1,4 +1,5 @@
-// NameService: Names over the tree, with the rules that content adds: sizes, sharing, user.rekeyfs.* attributes.
+// NameService: implements Names on top of Tree, with the rules that content adds: sizes, sharing, user.rekeyfs.*
+// attributes.
 #pragma once
 
 #include "engine/contract/names.h"

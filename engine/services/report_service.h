@@ -1,4 +1,4 @@
-// ReportService: Reports, gathered from the parts that know.
+// ReportService: implements Reports; collects the facts from the parts of the engine.
 #pragma once
 
 #include "engine/audit/audit_log.h"
@@ -17,7 +17,7 @@ namespace rekeyfs::services {
 
 class ReportService final : public Reports {
  public:
-  // All outlive it.
+  // All arguments must outlive the service.
   ReportService(store::Store& store, const names::Tree& tree, const replication::Filler& filler, audit::AuditLog& audit,
                 const keys::KeyUses& key_uses, const images::RekeyfsXattrs& xattrs, Names& names)
       : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), xattrs_(xattrs), names_(names) {}
