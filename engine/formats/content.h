@@ -1,4 +1,4 @@
-// Content: bytes that something else is read through: a layer, or the disk inside one. Thread-safe.
+// Content: the interface of readable bytes: a layer, or the disk inside one. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@ namespace rekeyfs::formats {
 class Content {
  public:
   virtual ~Content() = default;
-  virtual std::uint64_t size() const = 0;  // bytes
-  // Fills `out`; what lies beyond the size is zeros.
+  virtual std::uint64_t size() const = 0;  // in bytes
+  // Fills `out`; bytes beyond the size are zeros.
   virtual Status read(std::uint64_t offset, ByteSpan out) = 0;
-  // How many bytes from `offset` on are known to be zeros; 0 if none are.
+  // The number of bytes from `offset` on that are known to be zeros; 0 if the first one is not.
   virtual Result<std::uint64_t> zeros_at(std::uint64_t offset) = 0;
 };
 

@@ -1,5 +1,5 @@
-// DiskConnection: one connection to the format reader, through which the disk is read by libnbd. What comes from the
-// peer is not trusted; every call ends by its deadline. One thread at a time. For FormatReader.
+// DiskConnection: one connection to the format reader, which reads the disk through libnbd. The peer is not trusted,
+// and every call ends by its deadline. Not thread-safe. For FormatReader.
 #pragma once
 
 #include <chrono>
@@ -15,24 +15,24 @@ struct nbd_handle;
 namespace rekeyfs::formats {
 
 struct Extent {
-  std::uint64_t length;  // bytes
+  std::uint64_t length;  // in bytes
   bool zeros;
 };
 
 class DiskConnection {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
-  static constexpr std::uint32_t kMostRead = 1u << 20;   // bytes of one read
-  static constexpr std::uint32_t kMostExtent = 1u << 30;  // bytes of one question about extents
+  static constexpr std::uint32_t kMostRead = 1u << 20;   // maximum bytes of one read
+  static constexpr std::uint32_t kMostExtent = 1u << 30;  // maximum bytes of one extent request
 
-  // Waits until the reader has opened the image and says how large the disk is.
+  // Waits until the format reader has opened the image and reports the size of the disk.
   static Result<std::unique_ptr<DiskConnection>> open(Descriptor socket, Deadline deadline);
 
   std::uint64_t size() const { return size_; }
   Status read(std::uint64_t offset, ByteSpan out, Deadline deadline);  // at most kMostRead, within the size
-  // The first bytes of [offset, offset + length), as many as are of one kind.
+  // The longest prefix of [offset, offset + length) that is either all zeros or all data.
   Result<Extent> extent_at(std::uint64_t offset, std::uint32_t length, Deadline deadline);
-  // After a timeout or a breach of the protocol nothing can be read any more; a refused read leaves it usable.
+  // False after a timeout or a protocol violation. A read that the peer refused leaves the connection usable.
   bool is_usable() const;
 
  private:

@@ -1,5 +1,5 @@
-// Format: how an image file holds its disk, told by magic numbers only: nothing else of an untrusted header is looked
-// at in this process. Pure functions.
+// Format: the disk format of an image file, detected by magic numbers only: this process does not parse untrusted
+// headers any further. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -20,16 +20,17 @@ enum class Format : std::uint8_t {  // numbers on disk
   vdi = 7,
 };
 
-inline constexpr std::uint64_t kLargestDisk = std::uint64_t{16} << 40;  // bytes; a larger one is not shown
-inline constexpr std::size_t kFormatHead = 512;  // bytes of the start that detect_format() wants
-inline constexpr std::size_t kFormatTail = 512;  // and of the end (a fixed VHD has a footer only)
+inline constexpr std::uint64_t kLargestDisk = std::uint64_t{16} << 40;  // bytes; larger disks are refused
+inline constexpr std::size_t kFormatHead = 512;  // bytes at the start of the file that detect_format() needs
+// Bytes at the end of the file that it needs (a fixed VHD has only a footer).
+inline constexpr std::size_t kFormatTail = 512;
 
-std::string_view name_of(Format format);  // QEMU's name of it
-// `raw` if no magic number matches. Shorter spans are fine.
+std::string_view name_of(Format format);  // QEMU's name of the format
+// `raw` if no magic number matches. Shorter spans are allowed.
 Format detect_format(ByteView head, ByteView tail);
 Result<Format> detect_format(Content& file);
 Result<Format> format_from_number(std::uint8_t number);
-// The name in the shared MIME database of the format that QEMU calls `name`.
+// The MIME type, in the shared MIME database, of the format that QEMU calls `name`.
 std::string_view mime_type_of(std::string_view name);
 
 }  // namespace rekeyfs::formats

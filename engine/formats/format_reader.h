@@ -1,6 +1,7 @@
-// FormatReader: one sandboxed process of QEMU's block layer (qemu-storage-daemon) that shows an image as its disk, from
-// its start to its end. It holds no key: it gets the image's bytes from an ImageServer over one pair of sockets and
-// gives the disk's over others, none of which anybody else can reach. For FormatReaders and DiskView. Thread-safe.
+// FormatReader: one sandboxed process of QEMU's block layer (qemu-storage-daemon) that presents an image as its disk,
+// from the start of the process to its end. The process holds no key: it gets the image's bytes from an ImageServer
+// over one pair of sockets and serves the disk over others, which no other process can reach. For FormatReaders and
+// DiskView. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -18,36 +19,36 @@
 
 namespace rekeyfs::formats {
 
-// How long things may take.
+// Time limits.
 struct Patience {
   using Duration = std::chrono::steady_clock::duration;
   Duration start = std::chrono::seconds(20);   // until a process has opened its image
-  Duration answer = std::chrono::seconds(30);  // one read of the disk
-  // A process that nobody reads through is ended, after `start` at the earliest; longer than `answer`.
+  Duration answer = std::chrono::seconds(30);  // for one read of the disk
+  // A process without reads for this long is ended, `start` after its launch at the earliest. Longer than `answer`.
   Duration idle = std::chrono::seconds(60);
-  Duration first_pause = std::chrono::milliseconds(500);  // after a process failed, until another is started;
-  Duration longest_pause = std::chrono::seconds(30);      // twice as long each time
+  Duration first_pause = std::chrono::milliseconds(500);  // from the failure of a process to the start of the next one;
+  Duration longest_pause = std::chrono::seconds(30);      // doubles with each failure up to this
 };
 
 class FormatReader {
  public:
   enum class State : std::uint8_t {
     running,
-    ended,  // the process is gone, by itself or because nobody read for long: another one may do better
-    hung,   // it did not answer in time
+    ended,  // the process ended by itself or was idle for too long; another one may succeed
+    hung,   // it did not answer within its time limit
   };
 
   static Result<std::shared_ptr<FormatReader>> start(std::shared_ptr<Content> image, Format format, const Patience& patience);
-  ~FormatReader();  // waits for reads of the image that are under way
+  ~FormatReader();  // waits for reads of the image in progress
 
-  std::uint64_t size() const { return size_; }  // bytes of the disk
+  std::uint64_t size() const { return size_; }  // of the disk, in bytes
   Status read(std::uint64_t offset, ByteSpan out);  // within the size
   Result<Extent> extent_at(std::uint64_t offset, std::uint64_t length);
   State state() const EXCLUDES(mutex_);
   std::chrono::steady_clock::time_point last_used() const EXCLUDES(mutex_);
-  // Unless a read is under way, or was less than that ago.
+  // Ends the process unless a read is in progress or was less than `least` ago.
   void end_if_idle_for(std::chrono::steady_clock::duration least) EXCLUDES(mutex_);
-  // After its end: whether by then no read of the image is under way any more.
+  // Call after the end of the process. Whether all reads of the image have ended by the deadline.
   bool is_done_by(std::chrono::steady_clock::time_point deadline) { return server_->is_done_by(deadline); }
 
  private:
@@ -55,7 +56,7 @@ class FormatReader {
   using Connection = std::unique_ptr<DiskConnection>;
   explicit FormatReader(const Patience& patience) : patience_(patience) {}
   Status launch(std::shared_ptr<Content> image, Format format);
-  // Calls `use` with a connection of its own.
+  // Calls `use` with a connection that no other thread uses meanwhile.
   template <typename Use>
   Status with_connection(Use use);
   Result<Connection> borrow(Clock::time_point deadline) EXCLUDES(mutex_);

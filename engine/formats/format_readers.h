@@ -1,8 +1,8 @@
-// FormatReaders: the format readers of a store, of which only so many run at a time.
+// FormatReaders: all format readers of a store; bounds how many run at a time.
 //
-// Each is a process with memory of its own, and the images that are read as disks may be hundreds. Where one more is
-// wanted than may run, the one that has been idle longest ends; the next read of its image starts another. Where all are
-// at work, one is waited for. Thread-safe.
+// Each one is a process with its own memory, and there may be hundreds of images that are read as disks. When the limit
+// is reached, the reader that was idle longest is ended; the next read of its image starts a new one. When all readers
+// are in use, the caller waits for one. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class FormatReaders {
   static constexpr std::size_t kMost = 32;
   explicit FormatReaders(std::size_t most = kMost) : most_(most) {}
 
-  // As FormatReader::start(); Errc::io, too, if none of the others was idle within `patience.start`.
+  // Like FormatReader::start(). Also Errc::io if no other reader became idle within `patience.start`.
   Result<std::shared_ptr<FormatReader>> start(std::shared_ptr<Content> image, Format format, const Patience& patience)
       EXCLUDES(mutex_);
 

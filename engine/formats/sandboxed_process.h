@@ -1,9 +1,9 @@
-// SandboxedProcess: a program run where it can reach nothing but the system's libraries and the descriptors it is
-// given: bubblewrap with namespaces of its own and no network, /proc, /dev, /etc or writable file, an empty
-// environment, no capability, a short list of system calls (syscall_filter.h), and a bound on its memory. For
-// FormatReader and probe_disk(). Thread-safe.
+// SandboxedProcess: a program in a sandbox in which it can access only the system's libraries and the descriptors
+// passed to it. bubblewrap gives it its own namespaces and no network, /proc, /dev, /etc or writable file, an empty
+// environment, no capabilities, a short list of system calls (syscall_filter.h) and a memory limit. For FormatReader
+// and probe_disk(). Thread-safe.
 //
-// It lives on a lease: it is killed when the lease runs out, when kill() is called, and with this process.
+// The process has a lease: it is killed when the lease expires, when kill() is called, and when this process ends.
 #pragma once
 
 #include <chrono>
@@ -26,26 +26,27 @@ class SandboxedProcess {
   struct Command {
     std::string program;                 // absolute path
     std::vector<std::string> arguments;  // without the program's name
-    std::vector<int> descriptors;        // arrive as kFirstDescriptor and following; no other does, but 0, 1 and 2
+    // Passed as kFirstDescriptor and following; besides these only 0, 1 and 2 are open.
+    std::vector<int> descriptors;
   };
   struct End {
-    int status;    // as of waitpid(2)
-    bool expired;  // by the end of its lease
+    int status;    // as from waitpid(2)
+    bool expired;  // killed because its lease expired
   };
   static constexpr int kFirstDescriptor = 3;
 
   static Result<std::unique_ptr<SandboxedProcess>> start(const Command& command, Clock::time_point lease);
-  ~SandboxedProcess();  // killed and reaped
+  ~SandboxedProcess();  // kills and reaps the process
   SandboxedProcess(const SandboxedProcess&) = delete;
   SandboxedProcess& operator=(const SandboxedProcess&) = delete;
 
-  void extend_lease(Clock::time_point lease) EXCLUDES(mutex_);  // an earlier time than before changes nothing
+  void extend_lease(Clock::time_point lease) EXCLUDES(mutex_);  // no-op if the current lease is longer
   void kill();                                                  // does not wait
-  End wait() EXCLUDES(mutex_);                                  // until it has ended
+  End wait() EXCLUDES(mutex_);                                  // waits until the process has ended
   std::optional<End> ended() const EXCLUDES(mutex_);
-  // What it has written so far and nobody has taken yet. More than a pipe holds is lost.
+  // Output of the process not taken yet. Output that exceeds the capacity of a pipe is lost.
   std::string take_output();
-  // As one line of printable characters, bounded, fit for a message.
+  // The same as one bounded line of printable characters, for a message.
   std::string take_complaint();
 
  private:
@@ -55,7 +56,7 @@ class SandboxedProcess {
   Clock::duration lease_left() const EXCLUDES(mutex_);
 
   // Starts the process, waits for its end and reaps it. The process dies with this thread, not only with the daemon:
-  // the signal on a parent's death is sent when the thread that started it ends.
+  // the kernel sends the parent-death signal when the starting thread ends.
   std::thread keeper_;
   Descriptor output_, complaints_;
   std::optional<ChildProcess> process_;

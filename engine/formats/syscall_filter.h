@@ -1,4 +1,4 @@
-// The system calls a format reader may make, as a seccomp program for bubblewrap. For SandboxedProcess.
+// The system calls that a format reader may make, as a seccomp program for bubblewrap. For SandboxedProcess.
 #pragma once
 
 #include "engine/base/descriptor.h"
@@ -6,7 +6,7 @@
 
 namespace rekeyfs::formats {
 
-// A descriptor to read the program from. What the list does not name fails with ENOSYS, so that a C library which
+// Returns a descriptor with the program. A system call that is not listed fails with ENOSYS, so that a C library that
 // tries a newer call first falls back to an older one.
 Result<Descriptor> make_syscall_filter();
 

@@ -1,4 +1,5 @@
-// Starting a thread where the system may have none left: an error, not an exception. Within engine/formats.
+// Starts a thread and returns an error, instead of throwing, if the system has no more threads. For engine/formats
+// only.
 #pragma once
 
 #include <system_error>
