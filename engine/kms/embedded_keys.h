@@ -1,5 +1,5 @@
-// EmbeddedKeys: the key service within the process. A master key's handle is the key itself, wrapped by a key that is
-// derived from the store's root key; man/rekeyfs-format.5 has its bytes. Thread-safe.
+// EmbeddedKeys: the key service inside this process. The handle of a master key is the key itself, wrapped by a key
+// derived from the store's root key; man/rekeyfs-format.5 specifies the bytes. Thread-safe.
 #pragma once
 
 #include "engine/crypto/key_wrap.h"
@@ -13,7 +13,7 @@ class EmbeddedKeys final : public MasterKeys {
 
   Result<std::string> make(const KeyId& id, KeyVersion version) override;
   Result<std::unique_ptr<MasterKey>> open(const KeyId& id, KeyVersion version, std::string_view handle) override;
-  // The key goes with its handle, which the caller removes.
+  // Nothing to do: the key ends with its handle, which the caller removes.
   Status destroy(const KeyId&, KeyVersion, std::string_view) override { return {}; }
 
  private:

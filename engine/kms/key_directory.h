@@ -1,10 +1,10 @@
-// KeyDirectory: the master keys of a store by name: aliases, states, versions, owners, grants, dates. It says which keys may
-// be used and keeps their gates; the keys themselves are with MasterKeys.
+// KeyDirectory: the directory of a store's master keys: aliases, states, versions, owners, grants, dates. It decides
+// which keys may be used and updates their gates; MasterKeys holds the keys themselves.
 //
-// Thread-safe. A change is made to a copy, put on record, and only then published, one at a time under `change_`; looking up
-// never waits for that. Master keys are made, used and destroyed without a lock, and records are put in transactions of
-// their own, so wrap(), unwrap() and what changes keys are not for inside a transaction; find(), list() and gate_of() are.
-// Lock order: change_ -> the records' own -> mutex_.
+// Thread-safe. A change is applied to a copy, recorded, and then published; `change_` serializes changes, and lookups
+// never wait for them. Master keys are created, used and destroyed without a lock, and records are put in their own
+// transactions. Therefore wrap(), unwrap() and all functions that change keys must not be called in a transaction;
+// find(), list() and gate_of() may. Lock order: change_ -> the records' own lock -> mutex_.
 #pragma once
 
 #include <functional>
@@ -22,36 +22,36 @@ namespace rekeyfs::kms {
 
 class KeyDirectory {
  public:
-  // Reads all records. Errc::corrupt if one does not open. `records` and `masters` outlive it.
+  // Reads all records. Errc::corrupt if one fails verification. `records` and `masters` must outlive the directory.
   static Result<std::unique_ptr<KeyDirectory>> open(const crypto::Key& root, KeyRecords& records, MasterKeys& masters);
 
   // Errc::exists if the alias is taken, Errc::invalid if it is malformed.
   Result<KeyInfo> create(std::string_view alias, uid_t owner) EXCLUDES(change_, mutex_);
-  // By alias or by id in hex (32 digits). Errc::no_key if there is none.
+  // Finds a key by alias or by id in hex (32 digits). Errc::no_key if there is none.
   Result<KeyInfo> find(std::string_view alias_or_id) const EXCLUDES(mutex_);
   Result<KeyInfo> find(const KeyId& id) const EXCLUDES(mutex_);
-  Result<std::vector<KeyInfo>> list() const EXCLUDES(mutex_);  // by alias
+  Result<std::vector<KeyInfo>> list() const EXCLUDES(mutex_);  // ordered by alias
 
   // Wraps with the newest version. Errc::no_key, Errc::key_revoked.
   Result<WrappedKey> wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) const EXCLUDES(mutex_);
-  // Errc::no_key, Errc::key_revoked; Errc::corrupt if it was not wrapped by that key for that context.
+  // Errc::no_key, Errc::key_revoked; Errc::corrupt if `wrapped` was not made by that key for that context.
   Result<crypto::Key> unwrap(const KeyId& id, const WrappedKey& wrapped, ByteView context) const EXCLUDES(mutex_);
-  // Of an unknown key: one that stays shut.
+  // For an unknown key, a gate that stays shut.
   std::shared_ptr<const KeyGate> gate_of(const KeyId& id) const EXCLUDES(mutex_);
 
-  // The life of a key. Errc::no_key; Errc::invalid for a step that its state does not allow. All durable against
-  // kill -9 when they return.
+  // Changes of a key's state. Errc::no_key; Errc::invalid if the current state does not allow the change. The change
+  // survives kill -9 when the call returns.
   Result<KeyInfo> disable(const KeyId& id);
   Result<KeyInfo> enable(const KeyId& id);
-  // Neither changes a deletion that is due: the master key may be gone already.
+  // Neither of these changes a deletion that is due: the master key may be gone already.
   Result<KeyInfo> schedule_deletion(const KeyId& id, Timestamp when);
-  Result<KeyInfo> cancel_deletion(const KeyId& id);  // the key is enabled again
-  // What it wrapped is lost. Only of a key whose deletion is due.
+  Result<KeyInfo> cancel_deletion(const KeyId& id);  // enables the key again
+  // Deletes a key whose deletion is due. All data keys that it wrapped are lost.
   Status remove(const KeyId& id) EXCLUDES(change_, mutex_);
-  // A new version wraps from now on; the old ones still unwrap. Errc::key_revoked unless enabled; Errc::busy if the key is
-  // being rotated already.
+  // Creates a new version, which wraps from now on; old versions still unwrap. Errc::key_revoked unless enabled;
+  // Errc::busy if a rotation of the key is in progress.
   Result<KeyInfo> rotate(const KeyId& id);
-  // The caller knows that nothing is wrapped with versions before `oldest` any more.
+  // The caller ensures that no data key is wrapped by a version before `oldest`.
   Status forget_versions(const KeyId& id, KeyVersion oldest);
   Result<KeyInfo> grant(const KeyId& id, uid_t user);
   Result<KeyInfo> revoke(const KeyId& id, uid_t user);
@@ -60,13 +60,13 @@ class KeyDirectory {
   using MasterKeyPtr = std::shared_ptr<const MasterKey>;
   struct Entry {
     KeyRecord record;
-    std::map<KeyVersion, MasterKeyPtr> masters;  // all versions while the key is enabled, else none
+    std::map<KeyVersion, MasterKeyPtr> masters;  // all versions while the key is enabled, else empty
     std::shared_ptr<KeyGate> gate = std::make_shared<KeyGate>();
   };
   struct Usable {
     std::string alias;
     KeyVersion version = 0;
-    MasterKeyPtr master;  // none of a version that is not kept
+    MasterKeyPtr master;  // null for a version that no longer exists
   };
   using Edit = std::function<Status(KeyRecord&)>;
 
@@ -74,12 +74,12 @@ class KeyDirectory {
       : codec_(std::move(codec)), records_(records), masters_(masters) {}
 
   Status load(const KeyId& id, std::string_view record) EXCLUDES(change_, mutex_);
-  // Opens the master keys of a key that is enabled, and lets go of those of any other.
+  // Opens the master keys of an enabled key; drops those of any other key.
   Status make_ready(Entry& entry) const;
-  // Edits a copy, puts its record, and only then lets others see it.
+  // Edits a copy, puts its record, and then publishes the copy.
   Result<KeyInfo> change(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
   Result<KeyInfo> add(Entry entry) EXCLUDES(change_, mutex_);
-  // An entry as others will see it, made before its record is put: publishing it then takes no memory.
+  // An entry ready to be published. Made before its record is put, so that publishing allocates no memory.
   struct Prepared {
     std::map<KeyId, Entry> entry;
     std::map<std::string, KeyId, std::less<>> alias;
@@ -87,7 +87,7 @@ class KeyDirectory {
   static Prepared prepare(Entry entry);
   void publish(Prepared prepared) noexcept REQUIRES(change_) EXCLUDES(mutex_);
   Result<Entry> copy_of(const KeyId& id) const EXCLUDES(mutex_);
-  // `version`: else the newest one.
+  // nullopt: the newest version.
   Result<Usable> usable(const KeyId& id, std::optional<KeyVersion> version) const EXCLUDES(mutex_);
   bool is_taken(std::string_view alias) const EXCLUDES(mutex_);
   const Entry* entry_of(std::string_view alias_or_id) const REQUIRES_SHARED(mutex_);

@@ -1,7 +1,7 @@
 // KeyGate: whether a master key may be used now.
 //
-// The key directory keeps it up to date. Every holder of a data key that the master key wrapped looks at it before each
-// block, so that disabling takes effect at once. Thread-safe.
+// The key directory updates it. Every holder of a data key wrapped by the master key checks the gate before each block,
+// so that disabling a key takes effect immediately. Thread-safe.
 #pragma once
 
 #include <atomic>

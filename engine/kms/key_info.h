@@ -1,4 +1,4 @@
-// What a store says of a master key: its name, its state, who may use it. No key material.
+// KeyInfo: the metadata of a master key: name, state, grants. No key material.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@
 namespace rekeyfs::kms {
 
 using KeyId = Uuid;
-using KeyVersion = std::uint32_t;  // from 1; rotation adds one
+using KeyVersion = std::uint32_t;  // starts at 1; each rotation adds one
 
 enum class KeyState : std::uint8_t {  // numbers on disk, never reused
   enabled = 1,
@@ -24,24 +24,25 @@ std::string_view name_of(KeyState state);
 
 struct KeyInfo {
   KeyId id{};
-  std::string alias;      // unique, 1 to 128 of [A-Za-z0-9._-], not starting with '-' or '.', not 32 hex digits
+  // Unique; 1 to 128 characters of [A-Za-z0-9._-], not starting with '-' or '.', not 32 hex digits.
+  std::string alias;
   KeyState state = KeyState::enabled;
-  KeyVersion version = 1;  // the one that wraps new data keys
+  KeyVersion version = 1;  // version that wraps new data keys
   uid_t owner = 0;
   Timestamp created = 0;
-  Timestamp deletion = 0;       // when a pending deletion takes place; 0 if none
-  KeyVersion oldest = 1;        // the oldest one kept, for data keys that were not wrapped anew since a rotation
-  std::vector<uid_t> grantees;  // users other than the owner and root who may use it; sorted
+  Timestamp deletion = 0;       // due time of a pending deletion; 0: none
+  KeyVersion oldest = 1;        // oldest existing version, for data keys not rewrapped since a rotation
+  std::vector<uid_t> grantees;  // users besides the owner and root who may use the key; sorted
 };
 
 bool is_alias(std::string_view text);
-bool is_hex_id(std::string_view text);  // 32 hex digits
+bool is_hex_id(std::string_view text);  // exactly 32 hex digits
 
-// Errc::key_revoked, with the way to make it usable again, unless the key is enabled.
+// OK if the key is enabled; else Errc::key_revoked, and the message says how to make it usable again.
 Status check_enabled(const KeyInfo& key);
 
-// A data key as it is stored. The wrapping authenticates its context (which layer), the master key and its version, and
-// commits to the master key: no other one opens it to anything.
+// A wrapped data key, as stored. The wrapping authenticates its context (the layer), the master key and its version. It
+// is key-committing: unwrapping with any other master key fails.
 struct WrappedKey {
   KeyVersion version = 0;
   std::string bytes;

@@ -1,6 +1,6 @@
-// KeyRecord: what a store keeps of one master key, and its bytes (man/rekeyfs-format.5).
+// KeyRecord: the stored record of one master key, and its encoding (man/rekeyfs-format.5).
 //
-// A record carries a MAC under a key derived from the root key, wherever it is kept. Thread-safe.
+// A record carries a MAC under a key derived from the root key, independent of where it is stored. Thread-safe.
 #pragma once
 
 #include <map>
@@ -12,14 +12,14 @@ namespace rekeyfs::kms {
 
 struct KeyRecord {
   KeyInfo info;
-  std::map<KeyVersion, std::string> handles;  // by which the key service knows the key's versions
+  std::map<KeyVersion, std::string> handles;  // the key service's handle of each version
 };
 
 class KeyRecordCodec {
  public:
   static Result<KeyRecordCodec> create(const crypto::Key& root);
   std::string encode(const KeyRecord& record) const;
-  // Errc::corrupt if it is damaged or another key's; Errc::wrong_version.
+  // Errc::corrupt if it is damaged or belongs to another key; Errc::wrong_version.
   Result<KeyRecord> decode(const KeyId& id, std::string_view bytes) const;
 
  private:
@@ -27,7 +27,7 @@ class KeyRecordCodec {
   crypto::Mac mac_;
 };
 
-// Errc::corrupt: what is wrong with a key's record, and what to do.
+// Errc::corrupt with a message: what is wrong with the key's record, and what to do.
 Error damaged_record(const KeyId& id, std::string_view what);
 
 }  // namespace rekeyfs::kms

@@ -1,4 +1,4 @@
-// KeyRecords: where the key directory keeps its records: whole, authenticated, by id. The catalog in a store, a map in tests.
+// KeyRecords: the storage of the key directory's records, by key id: the catalog in a store, a map in tests.
 #pragma once
 
 #include <optional>
@@ -14,7 +14,7 @@ class KeyRecords {
  public:
   virtual ~KeyRecords() = default;
   virtual Result<std::vector<std::pair<KeyId, std::string>>> all() = 0;
-  virtual Status put(const KeyId& id, std::string_view record) = 0;  // durable against kill -9 when it returns
+  virtual Status put(const KeyId& id, std::string_view record) = 0;  // survives kill -9 when it returns
   virtual Status remove(const KeyId& id) = 0;
 };
 
