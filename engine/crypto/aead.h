@@ -1,9 +1,9 @@
 // Aead: authenticated encryption of small records (catalog values, journal records, wrapped keys).
 //
-// AES-256-GCM. No caller ever chooses a nonce: seal() draws one and puts it in front. Two ways of drawing,
-// by who may hold the key: `random` for a long-lived key (at most 2^32 seals), `counting` for a key that this
-// object alone seals with in its whole life, because a fresh random salt made it (an epoch's): 4 random bytes drawn
-// at creation and a 64-bit counter, which is faster and without that limit. Thread-safe.
+// AES-256-GCM. Callers never choose a nonce: seal() generates one and prepends it. There are two generators: `random`
+// for a long-lived key (at most 2^32 seals), and `counting` for a key that only this object ever seals with, because it
+// was derived from a fresh random salt (an epoch's). `counting` combines 4 random bytes drawn at creation with a 64-bit
+// counter; it is faster and has no such limit. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ enum class NonceSource { random, counting };
 
 class Aead {
  public:
-  static constexpr std::size_t kOverhead = 12 + 16;  // nonce in front, tag behind
+  static constexpr std::size_t kOverhead = 12 + 16;  // nonce in front, tag at the end
 
   static Result<Aead> create(const Key& key, NonceSource nonces);
   Aead(Aead&&) noexcept;
@@ -25,9 +25,9 @@ class Aead {
 
   // nonce || ciphertext || tag. `context` is authenticated, not stored.
   Result<std::string> seal(ByteView context, ByteView plain) const;
-  // Errc::corrupt when anything does not match.
+  // Errc::corrupt if authentication fails.
   Result<std::string> open(ByteView context, ByteView sealed) const;
-  // The same to where `plain` is, which has room for kOverhead bytes less than `sealed`.
+  // The same, into `plain`, whose size is that of `sealed` minus kOverhead.
   Status open(ByteView context, ByteView sealed, ByteSpan plain) const;
 
  private:

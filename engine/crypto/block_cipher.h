@@ -1,8 +1,8 @@
-// BlockCipher: seals and opens blocks under one epoch key (the key of one layer in one mount).
+// BlockCipher: encrypts and decrypts blocks under one epoch key (the key of one layer in one mount).
 //
-// The nonce is `counter` (96 bits, little-endian, upper bits zero): the caller guarantees that a counter is
-// used for one seal() only during the life of the key, which is what an epoch key is for. Thread-safe; a
-// context per concurrent caller is made on demand and kept.
+// The nonce is `counter` (96 bits, little-endian, upper bits zero). The caller guarantees that a counter is used for at
+// most one seal() during the lifetime of the key; this is the purpose of an epoch key. Thread-safe: each concurrent
+// caller uses its own pooled context.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@ namespace rekeyfs::crypto {
 enum class Suite : std::uint8_t {  // numbers on disk, never reused
   aes_256_gcm = 1,
   chacha20_poly1305 = 2,
-  plain_gmac = 3,  // no secrecy: the block is stored as it is and authenticated by AES-256-GMAC
+  plain_gmac = 3,  // not encrypted: the block is stored as it is, authenticated by AES-256-GMAC
 };
 bool is_known_suite(std::uint8_t number);
 
@@ -25,9 +25,9 @@ class BlockCipher {
   BlockCipher& operator=(BlockCipher&&) noexcept;
   ~BlockCipher();
 
-  // `sealed` has the size of `plain` and may be the same memory; `tag` authenticates it and `context`.
+  // `sealed` has the size of `plain` and may be the same memory. `tag` authenticates `sealed` and `context`.
   Status seal(std::uint64_t counter, ByteView context, ByteView plain, ByteSpan sealed, Tag& tag) const;
-  // The inverse; Errc::corrupt (and unspecified bytes in `plain`) when anything does not match.
+  // The inverse. Errc::corrupt, with unspecified bytes in `plain`, if authentication fails.
   Status open(std::uint64_t counter, ByteView context, ByteView sealed, ByteSpan plain, const Tag& tag) const;
 
  private:

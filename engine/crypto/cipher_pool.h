@@ -1,7 +1,7 @@
-// CipherPool: one AEAD cipher under one key, for any number of threads. What Aead and BlockCipher stand on.
+// CipherPool: one AEAD cipher under one key, for any number of threads. The basis of Aead and BlockCipher.
 //
-// For engine/crypto only: here, and nowhere above, a nonce is an argument. The cipher is looked up and the key
-// schedule computed once per context; contexts are pooled, so that an operation only sets the nonce.
+// For engine/crypto only: callers pass nonces here and nowhere above. The cipher lookup and the key schedule are done
+// once per context; contexts are pooled, so that an operation only sets the nonce.
 #pragma once
 
 #include <initializer_list>
@@ -17,13 +17,14 @@ using Nonce = std::array<std::byte, 12>;
 
 class CipherPool {
  public:
-  // `algorithm` is OpenSSL's name of a cipher with 256-bit keys, 96-bit nonces and 128-bit tags.
+  // `algorithm`: OpenSSL's name of a cipher with 256-bit keys, 96-bit nonces and 128-bit tags.
   static Result<std::unique_ptr<CipherPool>> create(const char* algorithm, const Key& key);
 
-  // `authenticated` pieces count as their concatenation. `sealed` has the size of `plain` and may be the same memory.
+  // The pieces in `authenticated` are authenticated as their concatenation. `sealed` has the size of `plain` and may be
+  // the same memory.
   Status seal(const Nonce& nonce, std::initializer_list<ByteView> authenticated, ByteView plain, ByteSpan sealed,
               Tag& tag);
-  // Errc::corrupt, and zeros in `plain`, when anything does not match.
+  // Errc::corrupt, with zeros in `plain`, if authentication fails.
   Status open(const Nonce& nonce, std::initializer_list<ByteView> authenticated, ByteView sealed, ByteSpan plain,
               const Tag& tag);
 

@@ -1,6 +1,6 @@
-// ContextPool: contexts that are expensive to make (their key is set up), lent to one thread at a time.
+// ContextPool: contexts that are expensive to create (key setup), leased to one thread at a time.
 //
-// For engine/crypto only. Thread-safe. It holds as many contexts as were ever used at once and no more.
+// For engine/crypto only. Thread-safe. It holds at most as many contexts as were ever in use at the same time.
 #pragma once
 
 #include <new>
@@ -11,10 +11,10 @@
 
 namespace rekeyfs::crypto {
 
-template <typename Pointer>  // an owning pointer; null is "none"
+template <typename Pointer>  // an owning pointer; null: none
 class ContextPool {
  public:
-  // A context out on loan; given back when it goes.
+  // A leased context; returned to the pool by the destructor.
   class Lease {
    public:
     Lease(ContextPool& pool, Pointer context) : pool_(pool), context_(std::move(context)) {}
@@ -24,7 +24,7 @@ class ContextPool {
       if (context_) pool_.give(std::move(context_));
     }
     auto get() const { return context_.get(); }
-    // For a lease of nothing: the context that will be given to the pool.
+    // For an empty lease: stores the context to be returned to the pool.
     void fill(Pointer context) { context_ = std::move(context); }
 
    private:
@@ -32,7 +32,7 @@ class ContextPool {
     Pointer context_;
   };
 
-  // Holds nothing when all contexts are out: the caller makes one and fills the lease with it.
+  // Returns an empty lease when no context is free: the caller then creates one and adopts it into the lease.
   Lease take() EXCLUDES(mutex_) {
     Lock lock(mutex_);
     if (idle_.empty()) return Lease(*this, nullptr);
@@ -41,7 +41,7 @@ class ContextPool {
     return Lease(*this, std::move(context));
   }
 
-  // Called by destructors: without memory to keep it by, the context goes.
+  // Called by destructors. Without memory to keep it, the context is freed.
   void give(Pointer context) noexcept EXCLUDES(mutex_) {
     Lock lock(mutex_);
     try {

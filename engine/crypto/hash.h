@@ -12,14 +12,14 @@ namespace rekeyfs::crypto {
 using Digest = std::array<std::byte, 32>;
 using Tag = std::array<std::byte, 16>;
 
-// `out.size()` bytes from the operating system's generator.
+// Fills `out` from the operating system's random generator.
 Status fill_random(ByteSpan out);
-// Version 4 of RFC 4122: 122 random bits.
+// An RFC 4122 version 4 UUID: 122 random bits.
 Result<Uuid> random_uuid();
 
-// HKDF-SHA256 (RFC 5869), 32 bytes out. `info` says what the key is for; different uses, different infos.
+// HKDF-SHA256 (RFC 5869) with 32 bytes of output. `info` names the purpose of the key; each purpose has its own.
 Result<Key> derive_key(const Key& from, ByteView salt, std::string_view info);
-// The same from raw bytes of a key file.
+// The same from the raw bytes of a key file.
 Result<Key> derive_key(ByteView from, ByteView salt, std::string_view info);
 
 // scrypt (RFC 7914). `log2_n` from 10 to 22, `r` from 1 to 32, `p` from 1 to 16; the store's default is
@@ -31,14 +31,15 @@ struct ScryptCost {
 };
 Result<Key> derive_key_from_passphrase(std::string_view passphrase, ByteView salt, ScryptCost cost);
 
-// HMAC-SHA256 under one key, made once and used for many messages from many threads.
+// HMAC-SHA256 under one key; set up once, used for many messages by many threads.
 class Mac {
  public:
   static Result<Mac> create(const Key& key);
   Mac(Mac&&) noexcept;
   Mac& operator=(Mac&&) noexcept;
   ~Mac();
-  // Over the concatenation of `first` and `second`; callers keep the boundary unambiguous (fixed-size first).
+  // Authenticates the concatenation of `first` and `second`; the caller ensures that the split is unambiguous
+  // (fixed-size first).
   Digest digest(ByteView first, ByteView second = {}) const;
   // The first 16 bytes of digest().
   Tag tag(ByteView first, ByteView second = {}) const;
@@ -59,7 +60,7 @@ class Sha256 {
   Sha256(const Sha256&) = delete;
   Sha256& operator=(const Sha256&) = delete;
   void update(ByteView bytes);
-  Digest finish();  // once
+  Digest finish();  // call once
 
  private:
   struct State;

@@ -1,9 +1,9 @@
-// KeyWrap: keys sealed by another key, so that no other key opens them to anything.
+// KeyWrap: wraps keys under another key with key commitment: unwrapping with any other key fails.
 //
-// AES-256-GCM alone is not key-committing: a ciphertext can be made that opens under two keys. So two values are
-// derived from the wrapping key by HKDF, the key that seals and a commitment stored in front and compared in
-// constant time ("key-committing AEAD by HKDF commitment", as in the AWS Encryption SDK's committing suites;
-// draft-irtf-cfrg-aead-limits and RFC 9771 name the property). The nonce is random: at most 2^32 wraps by one key.
+// AES-256-GCM alone is not key-committing: a ciphertext can be crafted that decrypts under two keys. Therefore HKDF
+// derives two values from the wrapping key: the encryption key, and a commitment that is stored in front and compared
+// in constant time ("key-committing AEAD by HKDF commitment", as in the AWS Encryption SDK's committing suites;
+// draft-irtf-cfrg-aead-limits and RFC 9771 name the property). The nonce is random: at most 2^32 wraps per key.
 // Thread-safe.
 #pragma once
 
@@ -18,13 +18,13 @@ class KeyWrap {
  public:
   static constexpr std::size_t kWrappedSize = sizeof(Digest) + Aead::kOverhead + kKeySize;  // 92 bytes
 
-  // `purpose` says what is wrapped ("rekeyfs v1 data key"); wraps made for one purpose do not open for another.
+  // `purpose` names what is wrapped ("rekeyfs v1 data key"); a key wrapped for one purpose does not unwrap for another.
   static Result<KeyWrap> create(const Key& wrapping_key, std::string_view purpose);
 
-  // commitment || nonce || sealed key || tag. `context` is authenticated, not stored.
+  // commitment || nonce || encrypted key || tag. `context` is authenticated, not stored.
   Result<std::string> wrap(ByteView context, const Key& key) const;
-  // Errc::wrong_secret if another key (or one for another purpose) wrapped it; Errc::corrupt if it is damaged or
-  // was wrapped for another context.
+  // Errc::wrong_secret if it was wrapped by another key or for another purpose; Errc::corrupt if it is damaged or was
+  // wrapped for another context.
   Result<Key> unwrap(ByteView context, ByteView wrapped) const;
 
  private:

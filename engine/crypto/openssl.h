@@ -1,7 +1,7 @@
-// Owning handles for OpenSSL objects, and what its failures mean. For engine/crypto only.
+// Owning handles for OpenSSL objects, and the meaning of OpenSSL's failures. For engine/crypto only.
 //
-// Want of memory throws std::bad_alloc, as it does with operator new: a caller who asks whether something verifies must
-// not take that for a no.
+// Lack of memory throws std::bad_alloc, as operator new does: a caller that verifies something must not mistake it for
+// a failed verification.
 #pragma once
 
 #include <memory>
@@ -30,10 +30,10 @@ using KdfContextPtr = std::unique_ptr<EVP_KDF_CTX, OpensslDeleter<EVP_KDF_CTX_fr
 using MacPtr = std::unique_ptr<EVP_MAC, OpensslDeleter<EVP_MAC_free>>;
 using MacContextPtr = std::unique_ptr<EVP_MAC_CTX, OpensslDeleter<EVP_MAC_CTX_free>>;
 
-// For what fails only when memory is exhausted.
+// Checks a call that fails only when memory is exhausted.
 void require(bool succeeded);
 
-// After a fetch that failed: Errc::not_supported, and what OpenSSL has to say about it.
+// For a failed fetch: Errc::not_supported with OpenSSL's message.
 Error algorithm_missing(std::string_view name);
 
 inline const unsigned char* as_uchar(ByteView bytes) {
