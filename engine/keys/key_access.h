@@ -1,4 +1,5 @@
-// Who may use which master key. The decision is the engine's, whatever key service has the key. Thread-safe.
+// KeyAccess: which users may use or change a master key. The engine decides this, independent of the key service.
+// Thread-safe.
 #pragma once
 
 #include <optional>
@@ -8,11 +9,11 @@
 
 namespace rekeyfs::keys {
 
-// Whether `caller` may have content sealed or opened with the key: root, its owner, and whoever has a grant.
-// Errc::access_denied otherwise; Errc::no_key; Errc::key_revoked while it is not enabled. No key: anybody.
+// Whether `caller` may encrypt and decrypt content with the key: root, the key's owner and users with a grant.
+// Otherwise Errc::access_denied. Errc::no_key; Errc::key_revoked unless the key is enabled. Without a key: every user.
 Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
-// Whether `caller` may change the key itself: root and its owner. Errc::not_permitted otherwise.
+// Whether `caller` may change the key: root and its owner. Errc::not_permitted otherwise.
 Status may_manage(const kms::KeyInfo& key, const Caller& caller);
 
 }  // namespace rekeyfs::keys

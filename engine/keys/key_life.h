@@ -1,8 +1,9 @@
-// KeyLife: master keys from their making to their deletion, each step in the audit log. Rotation wraps data keys anew, disabling makes images
-// unreadable at once, a deletion that is due takes place; grants say who else may use a key.
+// KeyLife: the life cycle of master keys from creation to deletion; the audit log records each step. Rotation rewraps
+// data keys, disabling makes images unreadable immediately, and a deletion takes place when it is due; grants allow
+// other users to use a key.
 //
-// Only a key's owner and root change it, and a key that images still need is disabled or deleted only by force.
-// Thread-safe; one background thread waits for deletions to be due.
+// Only a key's owner and root may change it, and only with force may they disable or delete a key that images need.
+// Thread-safe; one background thread waits for due deletions.
 #pragma once
 
 #include "engine/audit/audit_log.h"
@@ -17,11 +18,11 @@ namespace rekeyfs::keys {
 
 class KeyLife {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   KeyLife(store::Store& store, const KeyUses& uses, replication::Filler& filler, audit::AuditLog& audit, Observer& observer)
       : store_(store), uses_(uses), filler_(filler), audit_(audit), observer_(observer) {}
 
-  // Finishes what a rotation left when the store was last in use. Before any traffic.
+  // Completes rotations that were interrupted when the store was last in use. Call before serving requests.
   Status start();
   void stop() { background_.stop(); }
 
@@ -31,17 +32,18 @@ class KeyLife {
  private:
   Result<kms::KeyInfo> apply(const kms::KeyInfo& key, const KeyChange& change);
   Status check_unneeded(const kms::KeyInfo& key) const;
-  // What has to be done once the key has changed. The change stands, whatever becomes of it.
+  // The actions that follow a change of the key. The change stands even if they fail.
   Status follow(const KeyChange& change, const kms::KeyInfo& changed);
   Status forget_content_of(const kms::KeyId& key);
   Status finish_rotation(const kms::KeyInfo& key);
-  // Whether every data key is wrapped with the newest version now. The key service is asked between transactions.
+  // Rewraps all data keys that an older version wraps. True if none is left. Calls the key service between
+  // transactions.
   Result<bool> rewrap_all(const kms::KeyInfo& key);
   using Rewrapped = blocks::LayerRegistry::Rewrapped;
   Status put(const std::vector<Rewrapped>& rewrapped);
   Result<std::vector<LayerId>> layers_behind(const kms::KeyInfo& key) const;
   void delete_due();
-  // The key directory puts its records in transactions of its own, so this is one more, right after.
+  // A separate transaction, right after the key directory's own.
   Status log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text = {});
 
   store::Store& store_;

@@ -11,7 +11,7 @@ namespace rekeyfs::keys {
 
 class KeyUses {
  public:
-  // All outlive it.
+  // All arguments must outlive it.
   KeyUses(store::Store& store, const names::Tree& tree, const replication::Filler& filler)
       : store_(store), tree_(tree), filler_(filler) {}
 
@@ -19,19 +19,20 @@ class KeyUses {
     Ino image;
     KeyUse facts;
   };
-  // By path.
+  // Ordered by path.
   Result<std::vector<Use>> of(const kms::KeyId& key) const;
 
-  // Calls `visit` once for each image that needs the key, deleted ones that are still open included: `is_top` if its own
-  // layer is encrypted with the key, else one below it is. Reads each layer's record, and of those above the key's layers
-  // who reads from them. Skips what cannot be read, and returns the first such error at the end.
+  // Calls `visit` once for each image that needs the key, including deleted images that are still open. `is_top`: the
+  // image's own top layer is encrypted with the key, otherwise a layer below it is. Reads the record of each layer, and
+  // the readers of the layers above the key's layers. Skips what cannot be read, and returns the first such error at
+  // the end.
   using Visit = std::function<void(Ino image, bool is_top)>;
   Status visit(const kms::KeyId& key, const Visit& visit) const;
 
-  // Until when an image needs the key of a layer below its own.
+  // Until when an image needs the key of a layer below its top.
   std::string until_replicated(Ino image) const;
 
-  // An image's layer and those it reads from, youngest first. Errc::stale if the image is gone.
+  // The layers of an image, from its top down to the lowest base. Errc::stale if the image was deleted.
   struct LayerAt {
     LayerId id;
     blocks::LayerRecord record;
@@ -44,7 +45,7 @@ class KeyUses {
     Ino owner;
   };
   Status find_layers(const kms::KeyId& key, std::vector<Found>& found) const;
-  // The layers that read from `layer` directly.
+  // The layers whose base is `layer`.
   Status find_readers(LayerId layer, std::vector<Found>& found) const;
   Use use_of(Ino image, bool is_top) const;
   Result<std::vector<LayerAt>> chain_from(LayerId top) const;
