@@ -1,5 +1,5 @@
-// AttributeRecord: an extended attribute that a user set (Table::attribute, by node and a hash of the name), and its
-// bytes.
+// AttributeRecord: an extended attribute set by a user (Table::attribute, key: node and hash of the name), and its
+// encoding.
 #pragma once
 
 #include "engine/base/bytes.h"
@@ -8,7 +8,7 @@
 namespace rekeyfs::names {
 
 struct AttributeRecord {
-  std::string name;  // whole
+  std::string name;  // full name
   std::string value;
 
   std::string encode() const { return Writer().put_string(name).put_string(value).take(); }

@@ -1,4 +1,4 @@
-// EntryRecord: one name in a directory (Table::entry, by the directory and a hash of the name), and its bytes.
+// EntryRecord: one name in a directory (Table::entry, key: directory and hash of the name), and its encoding.
 #pragma once
 
 #include "engine/base/bytes.h"
@@ -6,7 +6,7 @@
 
 namespace rekeyfs::names {
 
-inline constexpr std::size_t kMostName = 255;  // bytes of a name
+inline constexpr std::size_t kMostName = 255;  // maximum bytes of a name
 
 struct EntryRecord {
   std::string name;

@@ -1,8 +1,8 @@
-// RemovedNodes: the attributes of nodes that have lost their last name, for as long as the kernel knows their numbers,
-// which may be longer than they have a record: a directory that is somebody's working directory, a deleted file whose
-// times are still to be written back.
+// RemovedNodes: the attributes of nodes without a name, for as long as the kernel knows their numbers. That may be
+// longer than they have a record: a removed working directory, or a deleted file with times to be written back.
 //
-// Kept in memory only, since nobody knows a number after the next mount. As many as the kernel holds in use. Thread-safe.
+// In memory only, because no number is known to the kernel after a remount. Bounded by the number of inodes that the
+// kernel holds. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -24,12 +24,12 @@ class RemovedNodes {
 
   void add(const Node& node) EXCLUDES(mutex_);
   std::optional<Node> find(Ino ino) const EXCLUDES(mutex_);
-  // A change of size has no effect: there is no content any more. False if there is no such node.
+  // A change of size has no effect, because there is no content any more. False if the node is not here.
   bool change(Ino ino, const AttributeChange& change) EXCLUDES(mutex_);
   void forget(Ino ino) EXCLUDES(mutex_);
 
  private:
-  // The kernel forgets numbers all the time, and hardly ever that of a node that was removed.
+  // Fast path: the kernel forgets numbers all the time, and rarely that of a removed node.
   bool is_empty() const { return count_.load() == 0; }
 
   mutable Mutex mutex_;

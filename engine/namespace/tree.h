@@ -1,7 +1,6 @@
-// Tree: the name space. Directories, names, links and attributes, as records of the catalog.
+// Tree: the name space: directories, names, links and attributes, as records of the catalog.
 //
-// Content is not its business: for the deletion of an image it asks Images. Thread-safe: every change is one
-// catalog transaction.
+// It does not handle content; the ImageReaper deletes images. Thread-safe: every change is one catalog transaction.
 #pragma once
 
 #include <memory>
@@ -18,14 +17,14 @@
 
 namespace rekeyfs::names {
 
-inline constexpr std::size_t kMostTarget = 4095;  // bytes of a symbolic link
+inline constexpr std::size_t kMostTarget = 4095;  // maximum bytes of a symbolic link's target
 inline constexpr std::uint32_t kMostLinks = 65000;
 
-// What happens to an image that loses its last name. Called inside the transaction.
+// Deletes an image that loses its last name. Called in the transaction.
 class ImageReaper {
  public:
   virtual ~ImageReaper() = default;
-  // Held from before the transaction to after it: whether an image is open does not change meanwhile.
+  // Held from before the transaction until after it, so that an image is neither opened nor closed meanwhile.
   virtual Mutex& opening() = 0;
   virtual Status image_unlinked(catalog::WriteTxn& txn, Ino ino, InodeRecord& inode) = 0;
   virtual void unlink_committed(bool committed) = 0;
@@ -34,13 +33,13 @@ class ImageReaper {
 class Tree {
  public:
   static Result<Tree> create(catalog::Catalog& catalog, const crypto::Key& root, const Uuid& store);
-  // The records of a new store's name space: the root, owned by `owner`.
+  // The name space records of a new store: the root directory, owned by `owner`.
   static std::vector<std::pair<std::string, std::string>> initial_records(const Caller& owner);
   void set_reaper(ImageReaper* reaper) { reaper_ = reaper; }
 
-  Result<InodeRecord> get(Ino ino) const;  // Errc::stale if it is gone
-  // Hands the record to `look`, which looks up what it names (its layer). Content may be replaced between the two; `look`
-  // then fails, and is asked again with the record as it is now.
+  Result<InodeRecord> get(Ino ino) const;  // Errc::stale if it was deleted
+  // Calls `look` with the record; `look` reads the layer that the record names. If it fails because the content was
+  // replaced in between, it is called again with the current record.
   template <typename Look>
   std::invoke_result_t<Look&, const InodeRecord&> look_at(Ino ino, Look look) const {
     for (;;) {
@@ -57,26 +56,26 @@ class Tree {
   Result<std::vector<DirectoryEntry>> list(Ino directory, std::uint64_t cookie, std::size_t most) const;
   std::string entry_key(Ino parent, std::string_view name) const;
   std::string xattr_key(Ino ino, std::string_view name) const;
-  // Nodes without a name. The record of one counts for as long as there is one.
+  // Nodes without a name. While a node has a record, the record is authoritative.
   RemovedNodes& removed() const { return *removed_; }
-  std::string path_of(Ino ino) const;  // for messages; "?" where a record is missing
+  std::string path_of(Ino ino) const;  // for messages; "?" if a record is missing
 
-  // Adds a node to a directory within the caller's transaction; fills parent, name, links, times.
+  // Adds a node to a directory in the caller's transaction; fills parent, name, links, times.
   Result<Ino> add(catalog::WriteTxn& txn, Ino parent, std::string_view name, InodeRecord& inode) const;
   Result<Ino> make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller);
   Result<Ino> make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller);
   Status link(Ino ino, Ino parent, std::string_view name);
-  // With `only`: Errc::not_found if the name stands for another node.
+  // With `only`: Errc::not_found if the name belongs to another node.
   Status unlink(Ino parent, std::string_view name, Ino only = {});
   Status remove_directory(Ino parent, std::string_view name);
   Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how);
 
-  // Extended attributes that users own, whole names.
+  // Extended attributes set by users, by full name.
   Result<std::string> getxattr(Ino ino, std::string_view name) const;
   Result<std::vector<std::string>> listxattr(Ino ino) const;
   Status setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how);
   Status removexattr(Ino ino, std::string_view name);
-  // Gives `to` the attribute of `from` if it has none of that name.
+  // Copies the attribute from `from` to `to` unless `to` has one of that name.
   Status inherit_xattr(catalog::WriteTxn& txn, Ino from, Ino to, std::string_view name) const;
   Status erase_xattrs(catalog::WriteTxn& txn, Ino ino) const;
 
@@ -92,16 +91,16 @@ class Tree {
   Status touch_directory(catalog::WriteTxn& txn, Ino directory, int links_delta) const;
   Result<bool> is_empty(Ino directory) const;
   Result<bool> is_below(Ino node, Ino ancestor) const;
-  // A node with several names has one of them in its record. When that one goes, another has to be found among all names
-  // there are. This is done without locks between two attempts at the transaction, the second of which verifies what was
-  // found; only what cannot be found so, because names move meanwhile, is looked for within a transaction.
+  // The record of a node with several names contains one of them. When that name is removed, another one has to be
+  // found among all names. The search runs without locks between two attempts of the transaction; the second attempt
+  // verifies the result. Only if names keep moving meanwhile is the search repeated in a transaction.
   struct Named {
     Ino parent;
     Entry entry;
   };
   struct Unlinking {
-    std::optional<Named> lost;   // the attempt needs another name of this node
-    std::optional<Named> found;  // for the next attempt
+    std::optional<Named> lost;   // this attempt needs another name of this node
+    std::optional<Named> found;  // search result for the next attempt
     bool searched = false;
   };
   Status drop_name(catalog::WriteTxn& txn, Ino parent, const Entry& entry, Unlinking& unlinking);
