@@ -1,8 +1,8 @@
-// AuditLog: who did what and when, kept in the catalog (Table::audit) and so persistent and authenticated.
+// AuditLog: who did what and when. Stored in the catalog (Table::audit), and so persistent and authenticated.
 //
-// Bounded: whoever adds an entry drops the oldest in the same transaction, so a user who provokes refusals cannot fill
-// the store. An entry that tells of a change goes into the change's own transaction; neither is there without the
-// other. No secrets in it. Thread-safe.
+// Bounded: each added entry drops the oldest one in the same transaction, so that a user who provokes refusals cannot
+// fill the store. The entry of a change is part of the change's own transaction, so neither exists without the other.
+// Entries contain no secrets. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -17,25 +17,26 @@ inline constexpr std::uint64_t kMostEvents = 10'000;
 
 class AuditLog {
  public:
-  // `catalog` outlives it.
+  // `catalog` must outlive it.
   explicit AuditLog(catalog::Catalog& catalog) : catalog_(catalog) {}
-  Status load();  // finds where the log ends; before anything is added
+  Status load();  // finds the end of the log; call before anything is added
 
-  // Within the transaction of the change it tells of. The number is drawn here; `time` is now if it is 0.
+  // Adds an entry in the transaction of the change that it records. Assigns the number; `time` 0 means now.
   Status add(catalog::WriteTxn& txn, Event event);
-  // In a transaction of its own: not for inside another one.
+  // Adds an entry in its own transaction: do not call it inside another one.
   Status add(Event event);
 
-  // Oldest first. Costs some microseconds for each entry looked at, from the newest back; writers are not kept waiting.
+  // Ordered from oldest to newest. Costs some microseconds per entry searched, from the newest back; does not block
+  // writers.
   Result<std::vector<Event>> find(const EventQuery& query) const;
 
  private:
   catalog::Catalog& catalog_;
   std::atomic<std::uint64_t> next_{1};
-  std::uint64_t oldest_ = 1;  // none before it has a record; whoever holds a WriteTxn may use it
+  std::uint64_t oldest_ = 1;  // no entry before it has a record; used by the holder of a WriteTxn only
 };
 
-// What the log calls a key; nothing for a plain image. By the key directory.
+// The name of a key in the log, from the key directory; nullopt for a plain image.
 EventKey key_named(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& id);
 
 }  // namespace rekeyfs::audit

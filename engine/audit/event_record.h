@@ -1,4 +1,4 @@
-// EventRecord: the bytes of an entry of the audit log (Table::audit). Specified in man/rekeyfs-format.5. Pure functions.
+// EventRecord: the encoding of an audit log entry (Table::audit). Specified in man/rekeyfs-format.5. Pure functions.
 #pragma once
 
 #include <string>
@@ -9,8 +9,9 @@
 
 namespace rekeyfs::audit {
 
-// The number is the record's key and not in it. Longer texts are cut, so that nobody fills the store with long paths.
-inline constexpr std::size_t kMostText = 2048;  // bytes
+// The number is the record's key and not part of it. Longer texts are truncated, so that long paths cannot fill the
+// store.
+inline constexpr std::size_t kMostText = 2048;  // in bytes
 
 std::string encode(const Event& event);
 Result<Event> decode(std::uint64_t number, std::string_view bytes);
