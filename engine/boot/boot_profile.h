@@ -1,6 +1,7 @@
-// BootProfile: which parts of an image its first boot read, in that order (Table::profile, by layer), and its bytes.
+// BootProfile: the parts of an image that its first boot read, in that order (Table::profile, key: layer), and its
+// encoding.
 //
-// A hint, never more: what it names may be read earlier than it would have been.
+// Only a hint: blocks that it names may be read earlier than necessary.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@
 
 namespace rekeyfs::boot {
 
-// In units of 16 KiB, the usual size of a block.
+// A range in units of 16 KiB, the usual block size.
 struct Run {
   std::uint32_t first = 0, count = 0;
   std::uint64_t end() const { return std::uint64_t{first} + count; }
@@ -22,12 +23,12 @@ struct Run {
 };
 
 struct BootProfile {
-  static constexpr std::uint64_t kUnit = 16384;               // bytes
-  static constexpr std::uint64_t kUnits = std::uint64_t{1} << 30;  // of the largest image, 16 TiB
+  static constexpr std::uint64_t kUnit = 16384;               // in bytes
+  static constexpr std::uint64_t kUnits = std::uint64_t{1} << 30;  // units of the largest image, 16 TiB
   static constexpr std::size_t kMostRuns = 8192;              // 64 KiB on disk
 
   Timestamp recorded = 0;
-  std::vector<Run> runs;  // not empty, none of them twice
+  std::vector<Run> runs;  // not empty, without overlaps
 
   std::uint64_t bytes() const;
   std::string encode() const;

@@ -1,7 +1,7 @@
-// Recording: what is read of an image while somebody boots from it, until it makes a boot profile.
+// Recording: records the reads of an image during a boot and turns them into a boot profile.
 //
-// It is over when the boot has taken two minutes or read 256 MiB, or when its owner takes the profile because the image
-// was closed. Memory is bounded by that. Thread-safe.
+// It ends after two minutes or 256 MiB of reads, or when its owner takes the profile because the image was closed. This
+// bounds its memory. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -17,14 +17,14 @@ namespace rekeyfs::boot {
 
 class Recording {
  public:
-  // `booted`: the layer that the profile will belong to. Where readers are in a clone over it, what the clone holds
-  // itself does not count.
+  // `booted`: the layer that the profile will belong to. If readers read through a clone above it, blocks that the
+  // clone stores itself are ignored.
   explicit Recording(LayerId booted) : booted_(booted) {}
 
   LayerId booted() const { return booted_; }
-  // A read of `top` that has succeeded. True once: when this made the recording over.
+  // Records a successful read of `top`. True once: when this read ended the recording.
   bool note(blocks::Layer& top, std::uint64_t offset, std::uint64_t size) EXCLUDES(mutex_);
-  // Ends it. Nothing if less was read than a boot reads, and the second time.
+  // Ends the recording. nullopt if less was read than a boot reads, and at every further call.
   std::optional<BootProfile> take() EXCLUDES(mutex_);
 
  private:
@@ -35,8 +35,8 @@ class Recording {
   const LayerId booted_;
   std::atomic<bool> over_{false};
   Mutex mutex_;
-  std::optional<Clock::time_point> begun_ GUARDED_BY(mutex_);  // with the first read
-  std::unordered_set<std::uint32_t> seen_ GUARDED_BY(mutex_);  // units
+  std::optional<Clock::time_point> begun_ GUARDED_BY(mutex_);  // time of the first read
+  std::unordered_set<std::uint32_t> seen_ GUARDED_BY(mutex_);  // units already recorded
   std::vector<Run> runs_ GUARDED_BY(mutex_);
 };
 
