@@ -1,5 +1,5 @@
-// Bench: a store taken apart for a check: its parts opened one after the other, with nothing written and nothing
-// started. What is changed here stays in memory until a repair makes a checkpoint of it. Single-threaded.
+// Bench: a store whose parts a check opens one after the other; nothing is written and no thread is started. Changes
+// stay in memory until a repair makes a checkpoint. Single-threaded.
 #pragma once
 
 #include <memory>
@@ -23,18 +23,18 @@ namespace rekeyfs::check {
 
 class Bench {
  public:
-  // Locks and unlocks. The catalog is opened by open_catalog().
+  // Locks and unlocks the store. open_catalog() opens the catalog.
   static Result<std::unique_ptr<Bench>> open(const std::string& directory, const Credential& credential);
 
   ~Bench();
 
   // Errc::corrupt if the catalog or the start of its journal is damaged. Forks.
   Status open_catalog();
-  // Makes a catalog beside the damaged one of what can be read of that; open_catalog() opens this one then.
+  // Salvages the damaged catalog into a new one beside it, which open_catalog() then opens.
   Result<catalog::Salvaged> salvage_catalog();
-  // Key records that do not open are told of and left out.
+  // Key records that fail verification are reported and left out.
   Status open_keys(Findings& findings);
-  // A salvaged catalog takes the place of the damaged one; then what was changed in memory becomes durable, in two
+  // Replaces the damaged catalog by the salvaged one, if any. Then makes the changes in memory durable with two
   // checkpoints, as closing a store does.
   Status commit();
 

@@ -1,4 +1,4 @@
-// The check of a store that nobody has open: what Engine::check() does. Single-threaded; forks.
+// Checks a store that is not open; the implementation of Engine::check(). Single-threaded; forks.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace rekeyfs::check {
 
-// Problems are in the report; an error is what kept the check from being made at all.
+// Problems are in the report; an error means that the check could not be made.
 Result<CheckReport> check_store(const std::string& directory, const Credential& credential, const CheckOptions& options,
                                 CheckObserver& observer);
 

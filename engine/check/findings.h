@@ -1,4 +1,4 @@
-// Findings: what a check has found so far. Single-threaded.
+// Findings: the problems that a check has found so far. Single-threaded.
 #pragma once
 
 #include <utility>
@@ -16,7 +16,7 @@ class Findings {
     observer_.found(problem);
     report.problems.push_back(std::move(problem));
   }
-  // Of records: a repair does what `remedy` says.
+  // For problems in records; a repair does what `remedy` says.
   void add_record(std::string path, std::string what, std::string remedy) {
     CheckProblem problem;
     problem.path = std::move(path);

@@ -1,7 +1,7 @@
-// LayerCheck: whether the files of a store's layers hold what their tables say. Single-threaded.
+// LayerCheck: checks that the files of layers hold what their tables say. Single-threaded.
 //
-// A page of a table that cannot be read is marked as lost before the journal is replayed, so that the changes in the
-// journal reach the rest of the layer. Cost: every page of every table is read, and with `read_data` every block.
+// Pages of a table that cannot be read are marked as lost before the journal is replayed, so that the journal's changes
+// to the rest of the layer are applied. Cost: reads every page of every table and, with `read_data`, every block.
 #pragma once
 
 #include <vector>
@@ -14,11 +14,11 @@ namespace rekeyfs::check {
 class LayerCheck {
  public:
   LayerCheck(Bench& bench, Findings& findings) : bench_(bench), findings_(findings) {}
-  // Before the replay.
+  // Call before the replay.
   Status mark_lost_pages();
-  // After it, when the records agree with each other.
+  // Call after the replay, when the records are consistent.
   Status run(const Records& records, bool read_data);
-  // Files of no layer, as paths below the store's directory.
+  // Files without a layer, as paths relative to the store's directory.
   Result<std::vector<std::string>> find_orphan_files(const Records& records);
 
  private:

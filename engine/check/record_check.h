@@ -1,8 +1,8 @@
-// RecordCheck: whether the records of a catalog agree with each other, and what makes them agree again.
+// RecordCheck: checks that the records of a catalog are consistent, and repairs them.
 //
-// Each problem that is told of is put right in the records as well (check/records.h). The rule is to keep whatever
-// content can be reached, under its name where that is on record somewhere, else in /lost+found; a node that has to be
-// made anew may be read by its owner only, and is never less encrypted than before. Single-threaded.
+// Every reported problem is also repaired in the records (check/records.h). The rule is to keep all reachable content:
+// under its name if any record has it, else in /lost+found. A node that has to be recreated is readable by its owner
+// only and never less encrypted than before. Single-threaded.
 #pragma once
 
 #include "engine/check/records.h"

@@ -1,7 +1,7 @@
-// Records: the records of a catalog that speak of names and layers, decoded and all at once, for the check.
+// Records: all name and layer records of a catalog in decoded form, for the check.
 //
-// Changes go to the catalog's memory at once, as recovery's do, and become durable only if a checkpoint is made: so a
-// check and a repair see the same. Memory grows with the number of names and layers. Single-threaded.
+// Changes apply to the catalog's memory immediately, as in recovery, and become durable only through a checkpoint; a
+// check and a repair therefore see the same records. Memory grows with the number of names and layers. Single-threaded.
 #pragma once
 
 #include <map>
@@ -26,30 +26,30 @@ struct Entry {
 
 class Records {
  public:
-  // What cannot be decoded is told of and left out, in the catalog's memory, too. Errc::wrong_version for a record of a
-  // layout that only a later version knows: nothing can be said without it.
+  // Records that cannot be decoded are reported and dropped, also from the catalog's memory. Errc::wrong_version for a
+  // record whose layout only a later version knows, because nothing can be checked without it.
   static Result<Records> load(catalog::Catalog& catalog, const names::Tree& tree, Findings& findings);
 
   std::map<Ino, names::InodeRecord> inodes;
-  std::map<std::string, Entry> entries;          // by key
-  std::map<std::string, Ino> attributes;         // by key
+  std::map<std::string, Entry> entries;          // key: catalog key
+  std::map<std::string, Ino> attributes;         // key: catalog key
   std::map<LayerId, blocks::LayerRecord> layers;
   std::map<LayerId, blocks::LayerTableRecord> tables;
   std::set<std::pair<LayerId, LayerId>> children;  // base, layer
   std::set<LayerId> garbage, profiles;
   std::map<Ino, replication::ReplicationRecord> replications;
   std::set<Ino> orphans, rotations;
-  std::uint64_t unknown = 0;  // records in tables that this program does not know; they stay
+  std::uint64_t unknown = 0;  // records in tables that this program does not know; they are kept
 
   void put(Ino ino, const names::InodeRecord& inode);
   void put(LayerId id, const blocks::LayerRecord& layer);
   void put(Ino ino, const replication::ReplicationRecord& replication);
   void put(const Entry& entry);
   void put_child(LayerId base, LayerId layer);
-  void erase(Ino ino);  // the inode with its attributes and all that depends on it; not its names
+  void erase(Ino ino);  // erases the inode, its attributes and records that depend on it, but not its names
   void erase_entry(const std::string& key);
   void erase_attribute(const std::string& key);
-  void erase_layer(LayerId id);  // its records, and that it is a child; its files become garbage
+  void erase_layer(LayerId id);  // erases its records, including its entry as a child; its files become garbage
   void erase_child(LayerId base, LayerId layer);
   void erase_garbage(LayerId id);
   void erase_profile(LayerId id);
@@ -58,9 +58,9 @@ class Records {
   void erase_rotation(Ino ino);
 
   Ino new_ino();
-  std::string path_of(Ino ino) const;  // "?" for what cannot be told
+  std::string path_of(Ino ino) const;  // "?" for unknown parts
   std::string entry_key(Ino parent, std::string_view name) const { return tree_->entry_key(parent, name); }
-  // The image whose content needs the layer: its own, or one above it.
+  // An image whose content needs the layer, as its top or below it.
   std::optional<Ino> user_of(LayerId id) const;
 
  private:

@@ -1,7 +1,7 @@
-// UnusedSpace: what the data files of layers hold beyond the slots that their tables name, given back to the file system.
+// UnusedSpace: frees the space of slots in layer files that no table names.
 //
-// A kill leaves it: slots that were kept allocated to be written again (blocks/layer.h). Only after a repair's
-// checkpoint: until then the journal may name slots that the tables do not. Single-threaded.
+// Such space remains after a kill, in slots that were kept allocated for reuse (blocks/slot_allocator.h). Call only
+// after a repair's checkpoint: before it, the journal may name slots that the tables do not. Single-threaded.
 #pragma once
 
 #include "engine/check/bench.h"
@@ -9,7 +9,7 @@
 
 namespace rekeyfs::check {
 
-// A layer of whose table something was lost is left as it is.
+// Skips layers whose table has lost pages.
 Status give_back_unused_space(Bench& bench, const Records& records, Findings& findings);
 
 }  // namespace rekeyfs::check
