@@ -1,4 +1,4 @@
-// BootReads: what the first boot from an image read of it.
+// BootReads: the ranges of an image that its first boot read.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ struct BootReads {
     std::uint64_t offset = 0, size = 0;  // bytes
   };
   Timestamp recorded = 0;
-  std::vector<Range> ranges;  // in the order in which they were read, none of them twice
-  std::uint64_t bytes = 0;    // of all together
+  std::vector<Range> ranges;  // in the order of the reads, without overlaps
+  std::uint64_t bytes = 0;    // total of all ranges
 };
 
 }  // namespace rekeyfs

@@ -1,4 +1,4 @@
-// Caller: the user on whose behalf a call is made. The umask has been applied already (FUSE: by the kernel).
+// Caller: the user on whose behalf a call is made. The umask is already applied (FUSE: by the kernel).
 #pragma once
 
 #include <sys/types.h>

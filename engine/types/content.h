@@ -1,4 +1,4 @@
-// What is looked for in, and done to, a range of content.
+// Seek and Allocate: the operations on ranges of content.
 #pragma once
 
 

@@ -12,7 +12,7 @@ struct DirectoryEntry {
   std::string name;
   Ino ino;
   NodeKind kind;
-  std::uint64_t next;  // the cookie after this entry; cookies stay valid while the directory changes
+  std::uint64_t next;  // the cookie after this entry; stays valid while the directory changes
 };
 
 }  // namespace rekeyfs

@@ -14,51 +14,51 @@
 namespace rekeyfs {
 
 enum class EventKind : std::uint8_t {  // numbers on disk
-  replication_asked = 1,      // the copy is made and usable, its blocks follow
-  replication_completed = 2,  // the replica needs its source no more
-  replication_failed = 3,     // it does not go on; `text` says why
-  replication_recovered = 4,  // it goes on again
-  cloned = 5,                 // a copy within one key: complete at once
-  refused = 6,                // `text` is the rule, `code` what the caller got
+  replication_asked = 1,      // the copy exists and is usable; its blocks follow
+  replication_completed = 2,  // the replica is independent of its source
+  replication_failed = 3,     // the replication is suspended; `text` says why
+  replication_recovered = 4,  // the replication was resumed
+  cloned = 5,                 // a copy within one key, complete immediately
+  refused = 6,                // `text` is the rule, `code` the error returned
   key_created = 7,
   key_rotated = 8,
   key_disabled = 9,
   key_enabled = 10,
   key_deletion_asked = 11,
   key_deletion_cancelled = 12,
-  key_deleted = 13,           // nobody can read what it encrypts any more
-  key_granted = 14,           // `text` says to whom
+  key_deleted = 13,           // what the key encrypted is unreadable
+  key_granted = 14,           // `text` names the grantee
   key_revoked = 15,
-  rotation_asked = 16,        // a directory is given a new key; each of its images is a replication of its own
+  rotation_asked = 16,        // a directory gets a new key; each of its images is replicated
 };
 
-std::string_view name_of(EventKind kind);  // "replication-asked"; empty for a number that is none
+std::string_view name_of(EventKind kind);  // "replication-asked"; "" for an unknown number
 
 struct EventKey {
   std::string id;     // hex; empty for plain
-  std::string alias;  // as it was then
+  std::string alias;  // at the time of the event
 };
 
 struct Event {
-  std::uint64_t number = 0;  // ascending; not every number is there
+  std::uint64_t number = 0;  // ascending, with gaps
   EventKind kind = EventKind::refused;
   Timestamp time = 0;
-  uid_t uid = 0;       // who asked; of what happens in the background: who had asked for it
+  uid_t uid = 0;       // user who asked; for background events, the user who had asked for the work
   std::string path;    // of the target, from the store's root
-  std::string source;  // path of the source when it was copied
-  EventKey key;        // of the target; the one that a key operation is about
+  std::string source;  // path of the source at the time of the copy
+  EventKey key;        // of the target; for a key operation, the key itself
   EventKey key_before;  // of the source
   std::optional<Errc> code;
-  std::string text;               // a sentence, where there is more to say
-  std::uint64_t bytes = 0;        // replication_completed: transformed since it was last taken up
-  std::uint64_t nanoseconds = 0;  // and how long that took; 0: not known
+  std::string text;               // a sentence with details; may be empty
+  std::uint64_t bytes = 0;        // replication_completed: bytes transformed since it was last taken up
+  std::uint64_t nanoseconds = 0;  // time that this took; 0: unknown
 };
 
 struct EventQuery {
-  std::optional<uid_t> uid;  // only this user's
+  std::optional<uid_t> uid;  // only events of this user
   std::optional<EventKind> kind;
-  std::uint64_t after = 0;  // only those with a higher number
-  std::size_t most = 100;   // the newest that many
+  std::uint64_t after = 0;  // only events with a higher number
+  std::size_t most = 100;   // at most this many, the newest ones
 };
 
 }  // namespace rekeyfs

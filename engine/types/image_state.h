@@ -1,4 +1,4 @@
-// ImageState: the stage of its life that an image is in; its `status`.
+// ImageState: the state of an image, as in user.rekeyfs.status.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// NodeInfo: everything about one image, directory or link, for `info`.
+// NodeInfo: all facts about one image, directory or link, for `info`.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace rekeyfs {
 
-// What a layer is made of, for `info`, youngest first.
+// One layer of an image, for `info`; youngest first.
 struct LayerInfo {
   LayerId id;
   std::string key;              // alias; empty for plain
@@ -19,28 +19,28 @@ struct LayerInfo {
   std::uint32_t key_version = 0;
   std::string suite;            // "aes-256-gcm", "chacha20-poly1305", "plain"
   std::uint32_t block_size = 0; // bytes
-  std::uint64_t stored = 0;     // bytes of blocks it holds itself
+  std::uint64_t stored = 0;     // bytes of blocks stored in this layer
 };
 
-// A key that an image cannot be read without.
+// A key that is needed to read the image.
 struct KeyNeed {
   std::string key;    // alias
-  std::string until;  // words: "until it is deleted"
+  std::string until;  // for display: "until it is deleted"
 };
 
-// What an image was copied from.
+// The origin of a replica.
 struct Origin {
-  std::string source;      // the id of an image; its own if its directory was given a new key
+  std::string source;      // id of the source image; the image's own id if its directory got a new key
   std::string key_before;  // alias; empty for plain
   Timestamp replicated = 0;
-  Timestamp completed = 0;  // since when it needs its source no more; 0: it still does
+  Timestamp completed = 0;  // when it became independent of its source; 0: not yet
 };
 
 struct NodeInfo {
   Attributes attributes;
   std::string path;
-  std::vector<Xattr> ours;    // every user.rekeyfs.* that has a value
-  std::vector<Xattr> others;  // listed ones
+  std::vector<Xattr> ours;    // all user.rekeyfs.* attributes that have a value
+  std::vector<Xattr> others;  // attributes that listxattr returns
   std::optional<Origin> origin;
   std::vector<LayerInfo> layers;
   std::vector<KeyNeed> keys_needed;

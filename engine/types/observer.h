@@ -1,4 +1,4 @@
-// Observer: told of changes that the caches of the kernel cannot know. Called without engine locks held.
+// Observer: is told about changes that the kernel's caches cannot know of. Called without engine locks held.
 #pragma once
 
 #include <string_view>
@@ -11,14 +11,14 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void entry_removed(Ino parent, std::string_view name) = 0;
-  virtual void content_changed(Ino ino) = 0;     // cached pages and attributes are wrong
+  virtual void content_changed(Ino ino) = 0;     // cached pages and attributes are outdated
   virtual void permissions_changed(Ino ino) = 0;
 };
 
-// Passes on to the observer that is set, if there is one.
+// Forwards to the observer that is set, if any.
 class ObserverRelay final : public Observer {
  public:
-  void set(Observer* observer) { observer_ = observer; }  // before any traffic; may be null
+  void set(Observer* observer) { observer_ = observer; }  // call before any other use; may be null
   void entry_removed(Ino parent, std::string_view name) override {
     if (observer_) observer_->entry_removed(parent, name);
   }

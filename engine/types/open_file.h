@@ -1,4 +1,4 @@
-// OpenFile: an image opened by somebody. Made by Files::open() and Files::create(), given back by its deleter.
+// OpenFile: an open image. Files::open() and Files::create() return it; its deleter releases it.
 #pragma once
 
 #include <memory>

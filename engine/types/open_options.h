@@ -1,4 +1,4 @@
-// OpenOptions: how a store is opened.
+// OpenOptions: options for opening a store.
 #pragma once
 
 
@@ -6,7 +6,7 @@ namespace rekeyfs {
 
 struct OpenOptions {
   bool read_only = false;
-  unsigned filler_workers = 2;  // 0: nothing is filled in the background (tests)
+  unsigned filler_workers = 2;  // 0: no background filling (tests)
 };
 
 }  // namespace rekeyfs

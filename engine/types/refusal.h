@@ -1,4 +1,4 @@
-// Refusal: a copy that a rule forbade, for `status`.
+// Refusal: a copy that a rule refused, for `status`.
 #pragma once
 
 #include <string>
@@ -12,9 +12,9 @@ namespace rekeyfs {
 
 struct Refusal {
   Timestamp time = 0;
-  std::string path;    // the target that was refused
+  std::string path;    // of the target
   std::string source;
-  std::string rule;    // a sentence
+  std::string rule;    // the rule, as a sentence
   Errc code = Errc::invalid;
   uid_t uid = 0;
 };

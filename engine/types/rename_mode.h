@@ -1,4 +1,4 @@
-// RenameMode: what rename does with a target that exists.
+// RenameMode: what rename does if the target exists.
 #pragma once
 
 

@@ -1,4 +1,4 @@
-// RotationPlan: what giving a directory a new key does.
+// RotationPlan: what giving a directory a new key would do, or did.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,10 @@
 namespace rekeyfs {
 
 struct RotationPlan {
-  std::uint64_t images = 0;              // to be encrypted anew
-  std::uint64_t bytes_to_transform = 0;  // at most
-  std::uint64_t space_needed = 0;        // bytes more than now, at one time, at most: images are done one after the other
+  std::uint64_t images = 0;              // number of images to re-encrypt
+  std::uint64_t bytes_to_transform = 0;  // upper bound
+  // Upper bound of the peak of additional bytes: images are re-encrypted one after the other.
+  std::uint64_t space_needed = 0;
   std::uint64_t space_available = 0;     // bytes
 };
 

@@ -1,4 +1,4 @@
-// Space: the room that a store has.
+// Space: the space of a store.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 namespace rekeyfs {
 
 struct Space {
-  std::uint64_t total = 0, available = 0;  // bytes of the file system below the store
+  std::uint64_t total = 0, available = 0;  // bytes of the file system that holds the store
   std::uint64_t nodes = 0;                 // files, directories and links in the store
 };
 

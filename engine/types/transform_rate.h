@@ -6,10 +6,10 @@ namespace rekeyfs {
 
 struct TransformRate {
   enum class From {
-    recent,    // the latest replications in this store
-    measured,  // just now, with one thread: reading, decrypting, encrypting; not writing
+    recent,    // average of the latest replications in this store
+    measured,  // measured now with one thread: reading, decrypting, encrypting; without writing
   };
-  double bytes_per_second = 0;  // 0: nothing is known
+  double bytes_per_second = 0;  // 0: unknown
   From from = From::measured;
 };
 

@@ -1,4 +1,4 @@
-// Xattr: an extended attribute; XattrMode: what setxattr requires of one that exists.
+// Xattr: an extended attribute; XattrMode: whether setxattr requires that the attribute exists.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 namespace rekeyfs {
 
 struct Xattr {
-  std::string name;  // whole, "user.…"
+  std::string name;  // full name, "user.…"
   std::string value;
 };
 
