@@ -1,4 +1,4 @@
-// Keys: the master keys of an open store, and the keys of its directories. Thread-safe; nothing throws.
+// Keys: the master keys of an open store, and the keys of its directories. Thread-safe; no function throws.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +20,16 @@ class Keys {
   virtual Result<KeyFacts> create(std::string_view alias, const Caller& caller) = 0;
   virtual Result<std::vector<KeyFacts>> list() = 0;
   virtual Result<KeyFacts> find(std::string_view alias_or_id) = 0;
-  // For the owner of the key and root; Errc::not_permitted otherwise. Errc::busy lists the images that need the key.
+  // Allowed for the owner of the key and root; otherwise Errc::not_permitted. Errc::busy lists the images that need the
+  // key.
   virtual Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) = 0;
-  // The images that need the key, by path.
+  // The images that need the key, ordered by path.
   virtual Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) = 0;
-  // Changes the policy of the directory, and has its images, and those of subdirectories with the same policy, encrypted
-  // anew in the background, readable and writable meanwhile. For the owner of the directory and root. Errc::no_space, and
-  // nothing has changed, if there is not room for it.
+  // Changes the policy of the directory and re-encrypts its images, and those in subdirectories with the same policy,
+  // in the background; they stay readable and writable. Allowed for the owner of the directory and root.
+  // Errc::no_space, with nothing changed, if there is not enough space.
   virtual Result<RotationPlan> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
-  // What that would do. Changes nothing.
+  // What rotate() would do. Changes nothing.
   virtual Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
 };
 

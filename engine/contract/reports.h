@@ -1,4 +1,4 @@
-// Reports: what an open store says of itself: facts that commands print. Thread-safe; changes nothing; nothing throws.
+// Reports: facts about an open store, for commands. Thread-safe; changes nothing; no function throws.
 #pragma once
 
 #include <string>
@@ -18,17 +18,17 @@ class Reports {
  public:
   virtual ~Reports() = default;
 
-  // Errc::read_only, and why, once a failed sync has made the store read-only: until it is opened again.
+  // Errc::read_only, with the reason, after a failed sync made the store read-only, until it is reopened.
   virtual Status health() = 0;
-  // Features of the store that this program does not know, and can do without: "compat 3".
+  // Unknown but ignorable features of the store: "compat 3".
   virtual std::vector<std::string> unknown_features() = 0;
-  // Errc::read_only, and why, if nothing goes on in the background: no replication, no examination of images.
+  // Errc::read_only, with the reason, if background work does not run: no replication, no examination of images.
   virtual Status background() = 0;
   virtual Result<Space> space() = 0;
   virtual Result<NodeInfo> info(Ino ino) = 0;
-  virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, by path
-  virtual std::vector<Refusal> refusals() = 0;                            // the latest, newest first
-  virtual Result<std::vector<Event>> events(const EventQuery& query) = 0;  // of the audit log, oldest first
+  virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, ordered by path
+  virtual std::vector<Refusal> refusals() = 0;                            // the latest ones, newest first
+  virtual Result<std::vector<Event>> events(const EventQuery& query) = 0;  // from the audit log, oldest first
 };
 
 }  // namespace rekeyfs
