@@ -1,4 +1,4 @@
-// What Engine::open() does once the store is open. For itself, and for tests whose store is over a storage of their own.
+// The part of Engine::open() after the store is open. Also for tests that open a store on their own storage.
 #pragma once
 
 #include <memory>
