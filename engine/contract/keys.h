@@ -29,7 +29,7 @@ class Keys {
   // in the background; they stay readable and writable. Allowed for the owner of the directory and root.
   // Errc::no_space, with nothing changed, if there is not enough space.
   virtual Result<RotationPlan> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
-  // What rotate() would do. Changes nothing.
+  // What rotate_directory() would do. Changes nothing.
   virtual Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) = 0;
 };
 
