@@ -1,6 +1,6 @@
-// Answer: the one guard round every operation. It catches, logs, maps and replies exactly once.
+// Answer: the guard around every operation: it catches exceptions, logs, maps errors and replies exactly once.
 //
-// An operation computes a Result of one of the types below; send() knows the reply of the protocol that carries each.
+// An operation returns a Result of one of the types below; send() sends the protocol's reply for each type.
 #pragma once
 
 #include <functional>
@@ -35,8 +35,8 @@ struct Written {
 struct Position {
   std::uint64_t offset;
 };
-// The answer comes from `then`, when the kernel has written back and dropped these pages. For requests during which the
-// kernel locks no page of the image.
+// `then` computes the answer after the kernel has written back and dropped these pages. Only for requests during which
+// the kernel locks no page of the image.
 struct AfterDropping {
   Ino ino;
   ByteRange pages;
@@ -44,7 +44,7 @@ struct AfterDropping {
 };
 struct OpenedFile {
   fuse_file_info info;
-  std::optional<std::int32_t> backing;  // what the kernel reads in its place
+  std::optional<std::int32_t> backing;  // the kernel reads this backing file instead of asking the daemon
 };
 struct OpenedDirectory {
   fuse_file_info info;
@@ -86,7 +86,7 @@ void send(fuse_req_t req, const std::variant<Answer...>& answer) {
   std::visit([req](const auto& one) { send(req, one); }, answer);
 }
 
-// `ino` is for the log only.
+// `ino` is used in the log only.
 template <typename Compute>
 void answer(fuse_req_t req, const char* operation, fuse_ino_t ino, Compute compute) {
   auto result = caught([&] { return compute(context_of(req)); });

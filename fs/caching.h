@@ -1,4 +1,4 @@
-// Caching: which open files bypass the kernel's page cache, and which requests do.
+// Caching: decides which open files and which requests bypass the kernel's page cache.
 #pragma once
 
 #include <fcntl.h>
@@ -8,17 +8,17 @@
 
 namespace rekeyfs::fs {
 
-// With a write-back cache the kernel reads through handles opened for writing, to complete pages, and places what is
-// appended itself.
+// With a write-back cache the kernel reads through handles opened for writing, to complete pages, and chooses the
+// offset of appended data itself.
 inline int engine_flags(const Context& context, int flags) {
   if (!context.options.writeback_cache) return flags;
   if ((flags & O_ACCMODE) == O_WRONLY) flags = (flags & ~O_ACCMODE) | O_RDWR;
   return flags & ~O_APPEND;
 }
 
-// A handle that can only write, into a file that starts empty, is an import: one pass that nobody reads through it.
-// Passing the data by the page cache saves its copying and its pages. Not with a write-back cache, which
-// wants to collect small writes, and not on kernels that leave old pages behind a direct write.
+// A write-only handle to a file that starts empty is an import: one sequential pass that is not read through the
+// handle. Bypassing the page cache saves a copy and memory. Not with a write-back cache, whose purpose is to combine
+// small writes, and not on kernels that keep outdated pages after a direct write.
 inline Openings::Manner manner_of(const Context& context, int flags, bool starts_empty) {
   const bool is_import = starts_empty && (flags & O_ACCMODE) == O_WRONLY &&
                          context.device.direct_writes_are_coherent() && !context.options.writeback_cache;
@@ -27,7 +27,7 @@ inline Openings::Manner manner_of(const Context& context, int flags, bool starts
           .may_hide_changes = (engine_flags(context, flags) & O_ACCMODE) == O_RDWR};
 }
 
-// Whether a read or write bypasses the page cache. Only then does the kernel say whose it is.
+// Whether a read or write bypasses the page cache. Only then does the kernel pass the requesting process.
 inline bool is_direct(const fuse_file_info& request) {
   return request.lock_owner != 0;
 }

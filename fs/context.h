@@ -1,4 +1,4 @@
-// Context: what one mount consists of, handed to every operation as libfuse's userdata.
+// Context: the parts of one mount; each operation gets it as libfuse's userdata.
 #pragma once
 
 #include "engine/engine.h"
@@ -21,7 +21,7 @@ struct Context {
   Retirement retirement{};
   HotImages hot{engine, options, device, retirement};
   Openings openings{};
-  HandleTable handles{};  // its handles are uses of the images above
+  HandleTable handles{};  // its handles hold Uses of the images above
   Notifier notifier{engine, hot};
 };
 

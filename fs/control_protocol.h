@@ -1,10 +1,10 @@
-// How a command reaches the daemon of a mounted store: two ioctl(2) calls on a descriptor of a directory in it,
-// or of an image, for what concerns that open handle.
+// Control protocol: how a command reaches the daemon of a mounted store: two ioctl(2) calls on a descriptor of a
+// directory in the mount or, for commands about an open handle, of an image.
 //
-// CALL runs the request and keeps its answer with that open descriptor; FETCH hands the answer out piece by
-// piece. Request and answer are JSON text (fs/control.h). Used by the daemon and by the commands; the layout is
-// the same on both sides and for 32-bit callers. An ioctl number carries the size of its argument, 16383 bytes
-// at most, and the kernel copies no more than that for a FUSE file system: hence the pieces.
+// CALL runs the request and keeps its answer with that open descriptor; FETCH returns the answer in pieces. Request and
+// answer are JSON text (fs/control.h). Used by the daemon and by the commands; the layout is the same on both sides and
+// for 32-bit callers. The answer comes in pieces because an ioctl number contains the size of its argument, at most
+// 16383 bytes, and for FUSE the kernel copies no more than that.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +18,14 @@ inline constexpr std::size_t kCallBytes = 8192 - 4;
 inline constexpr std::size_t kFetchBytes = 8192 - 16;
 
 struct CallRequest {
-  std::uint32_t size;  // of the text that follows
+  std::uint32_t size;  // of the text after it
   char text[kCallBytes];
 };
 
 struct FetchReply {
-  std::uint64_t offset;  // in: where in the answer to start
+  std::uint64_t offset;  // in: offset in the answer
   std::uint32_t total;   // out: size of the whole answer
-  std::uint32_t size;    // out: bytes in `text`, 0 at the end
+  std::uint32_t size;    // out: bytes in `text`; 0 at the end
   char text[kFetchBytes];
 };
 

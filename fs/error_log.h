@@ -1,6 +1,7 @@
-// ErrorLog: an error's way out of the daemon: its errno to the kernel, and to the log what an administrator must know.
+// ErrorLog: maps errors of operations to errno, and logs those that an administrator must know about.
 //
-// Damage, full disks and exhausted processes tend to come by the thousand, so a line a second is written. Thread-safe.
+// Damage, full disks and exhausted processes cause thousands of errors, so at most one line per second is logged.
+// Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -13,7 +14,7 @@ namespace rekeyfs::fs {
 
 class ErrorLog {
  public:
-  // The errno to answer with.
+  // Returns the errno for the reply.
   int report(std::string_view operation, std::uint64_t ino, const Error& error) noexcept;
 
  private:

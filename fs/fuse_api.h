@@ -1,4 +1,4 @@
-// The one way to include libfuse: with the version of its interface we are written for.
+// The only place that includes libfuse, with the API version that this code is written for.
 #pragma once
 
 #define FUSE_USE_VERSION 314

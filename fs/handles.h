@@ -1,7 +1,7 @@
-// Handles: what fi->fh points to, for every file and directory the kernel holds open.
+// Handles: the objects behind fi->fh, one for each file and directory that the kernel holds open.
 //
-// The table owns them, so that those the kernel never gives back (a forced unmount) are released all the same.
-// Opening and closing is locked; a handle in hand is used without the table.
+// The table owns them, so that handles that the kernel never releases (a forced unmount) are destroyed, too. Opening
+// and closing take the lock; operations use a handle without the table.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ inline bool is_opened_for_writing(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-// Where a command's answer waits to be fetched through the handle that the command came through. Thread-safe.
+// Keeps a command's answer until it is fetched through the same handle. Thread-safe.
 class KeptAnswer {
  public:
   struct Piece {
@@ -50,7 +50,7 @@ class FileHandle {
   const Openings::Opening& opening() const { return *opening_; }
   KeptAnswer& answer() { return answer_; }
   bool writes() const { return is_opened_for_writing(flags_); }
-  // Opened with O_SYNC or O_DSYNC: every change through it is durable when it returns.
+  // Opened with O_SYNC or O_DSYNC: every change through the handle is durable when it returns.
   bool is_synchronous() const { return (flags_ & (O_SYNC | O_DSYNC)) != 0; }
   void note_closed() const {
     use_.note_closed();
@@ -59,10 +59,10 @@ class FileHandle {
 
  private:
   const Ino ino_;
-  const int flags_;  // open(2)'s
+  const int flags_;  // flags of open(2)
   const HotImages::Use use_;
   const OpenFilePtr file_;
-  const std::unique_ptr<Openings::Opening> opening_;  // goes first: giving the engine its file back may take a while
+  const std::unique_ptr<Openings::Opening> opening_;  // destroyed first, because destroying file_ may take a while
   KeptAnswer answer_;
 };
 
@@ -81,7 +81,7 @@ class HandleTable {
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);
-  std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // each image once
+  std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // without duplicates
 
   static FileHandle& file(std::uint64_t handle) { return *reinterpret_cast<FileHandle*>(handle); }
   static DirectoryHandle& directory(std::uint64_t handle) { return *reinterpret_cast<DirectoryHandle*>(handle); }

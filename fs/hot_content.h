@@ -1,4 +1,4 @@
-// Hot content: an image's bytes, brought from the engine into the memory for hot images. Pure functions over both.
+// Hot content: copies an image's bytes from the engine to the memory for hot images. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 namespace rekeyfs::fs {
 
-// Bytes of memory that the content, `size` bytes of it, takes in a file of such pages: holes take none.
+// Bytes of memory needed for `size` bytes of content in a file with such pages; holes need none.
 Result<std::uint64_t> memory_needed(Engine& engine, OpenFile& image, std::uint64_t size, std::uint64_t page);
 
-// Copies what is no hole into `out`, which is one hole. Between two pieces `goes_on` is asked; Errc::busy if it says
-// no.
+// Copies everything but holes to `out`, which must be one hole. Calls `goes_on` between two pieces; Errc::busy if it
+// returns false.
 Status copy_content(Engine& engine, OpenFile& image, HotFile& out, const std::function<bool()>& goes_on);
 
 }  // namespace rekeyfs::fs

@@ -1,11 +1,11 @@
-// HotImages: images that many open to read, decrypted once into memory, from where the kernel serves them past the
-// daemon. Knows who has which image open, since that decides in which way the next one may open it.
+// HotImages: images that many processes read, decrypted once into memory; the kernel serves them from there without the
+// daemon. It tracks how each image is open, because that restricts how the next open may be answered.
 //
-// An image that was opened to read twice lately is made hot when nobody has it open, on a thread of its own; those who
-// open it from then on share its copy, unless somebody was faster who still has it open in the usual way. While it is
-// hot and open nobody can open it to change it: what the kernel serves to readers, and what a writer maps, would be a
-// copy that nobody keeps. Where one of the two would have to be refused, but nobody has the image open, the change wins
-// and the copy goes.
+// An image that was opened for reading twice recently is made hot by a background thread once it is not open. Later
+// opens for reading share its copy, unless another process has meanwhile opened the image in the usual way and still
+// has it open. While the image is hot and open, it cannot be opened for writing: the kernel would keep serving the copy
+// to readers, and a shared mapping of a writer would change only the copy. If the image is hot but not open, an open
+// for writing succeeds and the copy is dropped.
 //
 // Thread-safe. Without CAP_SYS_ADMIN, or on a kernel without passthrough, it does nothing.
 #pragma once
@@ -36,24 +36,24 @@ class HotImages {
   enum class Purpose { read, change };
   struct Image;
 
-  // One opening of an image, from before the engine is asked for it until the kernel has released it.
+  // One open of an image, from before the engine opens it until the kernel has released it.
   class Use {
    public:
-    Use() = default;  // of nothing that could be hot
+    Use() = default;  // not tracked
     Use(Use&& other) noexcept = default;
     Use& operator=(Use&&) = delete;
     ~Use();
 
-    // If it has to be answered as a passthrough: the number of its backing file.
+    // The backing file's number if the open must be answered as a passthrough.
     std::optional<std::int32_t> backing() const { return backing_; }
-    void note_opened() const;  // for reading: it has succeeded
-    void note_closed() const;  // a descriptor of it was closed; the kernel releases the last one some time later
+    void note_opened() const;  // an open for reading has succeeded
+    void note_closed() const;  // one of its descriptors was closed; the kernel releases the last one some time later
 
    private:
     friend class HotImages;
     HotImages* owner_ = nullptr;
     Ino ino_;
-    std::shared_ptr<Image> image_;  // null: nothing to leave
+    std::shared_ptr<Image> image_;  // null: not tracked
     Purpose purpose_ = Purpose::read;
     std::optional<std::int32_t> backing_;
     mutable bool looks_closed_ = false;  // guarded by the owner's mutex
@@ -61,19 +61,19 @@ class HotImages {
 
   HotImages(Engine& engine, const MountOptions& options, const Device& device, Retirement& retirement)
       : engine_(engine), options_(options), device_(device), retirement_(retirement) {}
-  ~HotImages();  // every Use is gone
+  ~HotImages();  // no Use may exist any more
   HotImages(const HotImages&) = delete;
   HotImages& operator=(const HotImages&) = delete;
 
-  // Once the session is mounted, before it serves. The log says why there will be no hot images, if so.
+  // Call after the session is mounted, before it serves. If there cannot be hot images, the log says why.
   void start(int session);
-  // Before the session's descriptor is closed. Nothing is in memory any more; what was open reads nothing.
+  // Call before the session's descriptor is closed. Frees all memory; hot images that are still open read as empty.
   void stop() EXCLUDES(mutex_);
 
-  // Errc::busy: the image is hot and open, so that nobody can change it.
+  // Errc::busy: the image is hot and open, and so cannot be changed.
   Result<Use> enter(Ino ino, Purpose purpose) EXCLUDES(mutex_);
 
-  // What is in memory of them counts no more, be they open or not. Not for a thread that serves requests.
+  // Invalidates the copies of these images, whether they are open or not. Not for a thread that serves requests.
   void withdraw(const std::set<Ino>& images) EXCLUDES(mutex_);
   void withdraw_all() EXCLUDES(mutex_);
 
@@ -91,7 +91,7 @@ class HotImages {
   void note_opened(const Use& use) EXCLUDES(mutex_);
   void note_closed(const Use& use) EXCLUDES(mutex_);
 
-  // The thread that decrypts, and forgets.
+  // The background thread, which decrypts images and drops idle copies.
   void run() EXCLUDES(mutex_);
   void make_hot(Ino ino, const ImagePtr& image) EXCLUDES(mutex_);
   Result<CopyPtr> copy_of(Ino ino, const ImagePtr& image) EXCLUDES(mutex_);
@@ -112,7 +112,7 @@ class HotImages {
   CondVar released_;
   std::unordered_map<Ino, ImagePtr> images_ GUARDED_BY(mutex_);
   std::deque<std::pair<Ino, ImagePtr>> wanted_ GUARDED_BY(mutex_);
-  std::uint64_t used_ GUARDED_BY(mutex_) = 0;  // bytes, with those of the copy being made
+  std::uint64_t used_ GUARDED_BY(mutex_) = 0;  // in bytes, including the copy in progress
   bool stopping_ GUARDED_BY(mutex_) = false;
 };
 

@@ -1,9 +1,8 @@
-// HotMemory: where the plaintext of hot images is: a file system in memory that is mounted nowhere.
+// HotMemory: the memory that holds the plaintext of hot images: an in-memory file system that is not mounted anywhere.
 //
-// It is made of huge pages where the kernel has them, which are read three times as fast. It never goes to swap, holds
-// no more than it was made for, is reachable by no path, and goes with the daemon. Needs CAP_SYS_ADMIN while it is made,
-// and Linux 6.4 (the kernels that can pass reads through to it are younger).
-// Thread-safe.
+// It uses huge pages if the kernel has them, which are read three times as fast. It is never swapped out, is limited to
+// its initial size, cannot be reached by a path, and ends with the daemon. Creating it needs CAP_SYS_ADMIN and Linux
+// 6.4 (kernels with passthrough are newer). Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +14,8 @@
 
 namespace rekeyfs::fs {
 
-// A file without a name. Gives its memory back when it goes, even if the kernel still has it open elsewhere: that then
-// reads nothing, and what is mapped of it raises SIGBUS.
+// An unnamed file. Its destructor frees the memory even if the kernel still has the file open elsewhere: reads then
+// return nothing, and mappings raise SIGBUS.
 class HotFile {
  public:
   explicit HotFile(Descriptor descriptor) : descriptor_(std::move(descriptor)) {}
@@ -34,9 +33,8 @@ class HotFile {
 class HotMemory {
  public:
   static Result<HotMemory> create(std::uint64_t bytes);
-  Result<HotFile> make_file(std::uint64_t size) const;  // all of it a hole
-  // Bytes: where something is written all of a page is taken, or of a small one where a large one would reach beyond the
-  // end of the file.
+  Result<HotFile> make_file(std::uint64_t size) const;  // consists of one hole
+  // In bytes: a write allocates the whole page, or a small page if a huge page would exceed the end of the file.
   static constexpr std::uint64_t kSmallPage = 4096;
   std::uint64_t page() const { return page_; }
 

@@ -1,4 +1,4 @@
-// Listing: one reply to readdir or readdirplus being filled, "." and ".." first.
+// Listing: fills one reply to readdir or readdirplus; "." and ".." come first.
 #pragma once
 
 #include <vector>
@@ -14,7 +14,7 @@ class Listing {
   enum class Detail { names, attributes };
   Listing(fuse_req_t req, std::size_t size, Detail detail);
 
-  // Fills the reply with what comes after `offset`, which is 0 or was given to the kernel in an earlier one.
+  // Fills the reply with the entries after `offset`, which is 0 or comes from an earlier reply.
   Status fill(Context& context, Ino directory, off_t offset);
   ByteView bytes() const { return {buffer_.data(), used_}; }
 

@@ -1,4 +1,4 @@
-// Mountinfo: what is mounted where, as the kernel tells this process (/proc/self/mountinfo). Thread-safe.
+// Mountinfo: the mounts that this process sees (/proc/self/mountinfo). Thread-safe.
 #pragma once
 
 #include <string>
@@ -12,15 +12,15 @@ namespace rekeyfs::fs {
 struct MountEntry {
   std::string mountpoint;
   std::string type;    // "fuse.rekeyfs"
-  std::string source;  // of a rekeyfs mount: the store's path
-  std::string device;  // "0:35", as /sys names it
+  std::string source;  // for a rekeyfs mount: the store's path
+  std::string device;  // "0:35", as in /sys
 
   bool is_rekeyfs() const { return type == "fuse.rekeyfs"; }
 };
 
-// Oldest first, so that the last of one mount point is the one on top. Errc::io if /proc is not there.
+// Ordered from oldest to newest, so the last one with a given mount point is on top. Errc::io if /proc is missing.
 Result<std::vector<MountEntry>> list_mounts();
-// Lines of another shape are passed over.
+// Skips malformed lines.
 std::vector<MountEntry> parse_mountinfo(std::string_view text);
 
 }  // namespace rekeyfs::fs

@@ -1,10 +1,10 @@
-// Notifier: tells the kernel what its caches cannot see coming, and withdraws hot images that are concerned, on a
-// thread of its own.
+// Notifier: tells the kernel about changes that invalidate its caches, and withdraws the hot images concerned, on its
+// own thread.
 //
-// A notification takes locks in the kernel that the request being served may hold (its parent directory, its pages),
-// so one sent by a thread that serves requests can wait for itself. Here they are queued, and a request that must not
-// be answered before the kernel knows (a close, a command) waits in settle() for a bounded time: were all serving
-// threads to wait for one another, they would go on a second later instead of never. Or it leaves its answer to
+// A notification takes kernel locks that the request being served may hold (its parent directory, its pages). A thread
+// that serves requests could therefore deadlock with itself if it sent one. Here notifications are queued. A request
+// that must not be answered before the kernel was told (a close, a command) waits in settle() for a bounded time: if
+// all serving threads wait for each other, they continue after a second. Alternatively a request leaves its answer to
 // drop_pages(), and no thread waits.
 #pragma once
 
@@ -34,24 +34,23 @@ class Notifier final : public Observer {
   Notifier& operator=(const Notifier&) = delete;
 
   void start(fuse_session* session);
-  // Finishes the notification under way and drops the others. Call it while requests are still being served, or none
-  // can come any more; may be called twice.
+  // Finishes the notification in progress and drops the queued ones. Call it while requests are still served, or when
+  // none can come any more. Idempotent.
   void stop() EXCLUDES(stop_mutex_, mutex_, telling_);
 
   void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);
   void content_changed(Ino ino) override EXCLUDES(mutex_);
-  // The kernel has forgotten the attributes when it returns. It may wait for a request about a node that is going, which
-  // the caller does not serve; so nothing that other requests need is locked meanwhile.
+  // When it returns, the kernel has dropped the attributes. The kernel may wait for another request about a node that
+  // is being removed; therefore this holds no lock that other requests need.
   void permissions_changed(Ino ino) override EXCLUDES(telling_);
 
-  // Calls `then` on the notifier's thread when the kernel has written back and dropped these pages; at once if it cannot be
-  // told any more.
+  // Calls `then` on the notifier's thread when the kernel has written back and dropped these pages; immediately if the
+  // kernel cannot be told any more.
   void drop_pages(Ino ino, const ByteRange& pages, const std::function<void()>& then) noexcept EXCLUDES(mutex_);
-  // The kernel has taken back something that it knew of a node. If nothing is left and the node is removed, the engine
-  // is told.
+  // The kernel has dropped a reference to a node. If it was the last one and the node has no name, the engine is told.
   void forgotten(Ino ino) EXCLUDES(mutex_);
 
-  // Returns when everything queued before has reached the kernel, or after a second.
+  // Returns when everything queued so far has reached the kernel, but after one second at the latest.
   void settle() EXCLUDES(mutex_);
 
  private:
@@ -60,8 +59,8 @@ class Notifier final : public Observer {
     ByteRange pages;
     std::function<void()> then;
   };
-  // Sets, so that what is said often waits once and the queue stays as small as the store. Of drops there are as many as
-  // requests are under way.
+  // Sets, so that repeated notifications are queued once and the queue is bounded by the size of the store. There are
+  // at most as many drops as requests in progress.
   struct Batch {
     std::vector<Drop> drops;
     std::set<std::pair<Ino, std::string>> removed;
@@ -78,9 +77,9 @@ class Notifier final : public Observer {
   HotImages& hot_;
   fuse_session* session_ = nullptr;
   std::thread thread_;
-  SharedMutex telling_;  // shared while the kernel is told of attributes
+  SharedMutex telling_;  // held shared while the kernel is told about attributes
   bool ended_ GUARDED_BY(telling_) = false;
-  Mutex stop_mutex_;  // taken before mutex_: two may stop it at once
+  Mutex stop_mutex_;  // taken before mutex_: two threads may call stop() at once
   Mutex mutex_;
   CondVar work_;
   CondVar delivered_;

@@ -1,6 +1,7 @@
-// Openings: how each image is open, over all its handles, and what the kernel's page cache may hold of it meanwhile.
+// Openings: counts how each image is open, over all its handles, and tracks what the kernel's page cache may hold of
+// it.
 //
-// The only counts of handles by image in this layer, but for those of hot images (fs/hot_images.h). Thread-safe.
+// The only counts of handles by image in this layer, except those of hot images (fs/hot_images.h). Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +21,13 @@ class Openings {
   struct Manner {
     Caching caching = Caching::usual;
     bool writes = false;
-    bool may_hide_changes = false;  // can be mapped to write, or writes through a write-back cache
+    bool may_hide_changes = false;  // can be mapped for writing, or writes through a write-back cache
   };
 
-  // One handle's part in it, from its opening until the kernel has released it.
+  // The registration of one handle, from its opening until the kernel has released it.
   class Opening;
-  // An import bypasses the page cache, unless the image is open already; and while it is written so, everybody else who
-  // opens it does too. So cached pages never see a write that passes them by.
+  // An import bypasses the page cache unless the image is open already. While it is being written, all other opens
+  // bypass the cache, too. So there are never cached pages that a direct write would make outdated.
   std::unique_ptr<Opening> open(Ino ino, const Manner& manner) EXCLUDES(mutex_);
 
  private:
@@ -50,19 +51,19 @@ class Openings::Opening {
   // Whether the handle bypasses the kernel's page cache.
   bool is_direct() const { return direct_; }
   void note_written() const;
-  void note_closed() const;  // a descriptor of it was closed; the kernel releases the last one some time later
+  void note_closed() const;  // a descriptor of the handle was closed; the kernel releases the last one some time later
 
-  // Must precede the read or write of that range that goes through the page cache.
+  // Call before a read or write of that range through the page cache.
   void note_cached(const ByteRange& range) const;
-  // After a direct write: the pages to be dropped because they may hold what was there before; none if nothing was cached
-  // there. The kernel drops them before it sends such a write, but anybody may fetch them again before the write is done.
+  // For a direct write: the pages to drop afterwards, because they may hold old data; nullopt if nothing was cached
+  // there. The kernel drops them before it sends the write, but a reader may cache them again before the write is done.
   struct Outdated {
     ByteRange pages;
-    std::uint64_t noted;  // how often note_cached() had been called
+    std::uint64_t noted;  // number of note_cached() calls at that time
   };
   std::optional<Outdated> outdated_by(const ByteRange& written) const;
   void note_dropped(const Outdated& outdated) const;
-  // Whether pages of the image may be dirty in the kernel's cache: changed in a way that we have not been told of.
+  // Whether the kernel's cache may hold dirty pages of the image, with changes that have not been written to us.
   bool may_hide_changes() const;
 
  private:
@@ -71,7 +72,7 @@ class Openings::Opening {
   const std::shared_ptr<Image> image_;
   const Manner manner_;
   const bool direct_;
-  mutable bool caches_ = false;  // guarded by the image's cache_mutex: note_cached() was called
+  mutable bool caches_ = false;  // note_cached() was called; guarded by the image's cache_mutex
 };
 
 }  // namespace rekeyfs::fs

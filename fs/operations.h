@@ -1,8 +1,8 @@
-// Operations: what the kernel asks, translated into calls of the engine and back. Nothing is decided here that the
-// engine could decide.
+// Operations: translates kernel requests to engine calls and results back. It leaves every decision that the engine can
+// make to the engine.
 //
-// The kernel has checked permissions (default_permissions). Every operation runs on one of libfuse's threads; the
-// table is made of three groups, each a file: names, content, attributes.
+// The kernel has already checked permissions (default_permissions). Every operation runs on one of libfuse's threads.
+// The table consists of three groups, one file each: names, content, attributes.
 #pragma once
 
 #include "fs/fuse_api.h"
@@ -15,7 +15,7 @@ void add_name_operations(fuse_lowlevel_ops& table);
 void add_content_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
 
-// The most one request reads or writes.
+// Maximum bytes of one read or write request.
 inline constexpr unsigned kMaxTransfer = 1 << 20;
 
 }  // namespace rekeyfs::fs

@@ -1,11 +1,11 @@
-// Retirement: makes the kernel give up what it knows an image by, so that every descriptor open on it fails.
+// Retirement: makes the kernel replace the inode of an image, so that every descriptor open on it fails.
 //
-// Reads that the kernel serves past the daemon cannot be stopped by an answer of ours. But where a name is found to be
-// an image of the same number and another generation, the kernel takes the number as used again: "any I/O on the old
-// inode should fail" (fs/fuse/inode.c), with EIO. So the image is looked up once under a name made up for that, which
-// is answered with its next generation, and with this one from then on.
+// The daemon cannot stop reads that the kernel serves without it. But if a lookup returns the inode number of an image
+// with another generation, the kernel considers the number reused: "any I/O on the old inode should fail"
+// (fs/fuse/inode.c), with EIO. So the image is looked up once under a made-up name; this reply, and all later ones,
+// give it its next generation.
 //
-// Another program looks it up, since the daemon itself has to answer. Thread-safe.
+// Another program does the lookup, because the daemon has to answer it. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -25,19 +25,19 @@ class Retirement {
  public:
   void start(fuse_session* session, std::string mountpoint);
 
-  // False if the kernel did not ask: the mount point is covered by another mount, or the session at its end. Takes
-  // milliseconds, and not for a thread that serves requests: another one has to serve the child.
+  // False if the kernel did not ask, because another mount covers the mount point or the session is ending. Takes
+  // milliseconds. Not for a thread that serves requests: another one has to answer the child.
   bool retire(Ino image) EXCLUDES(one_at_a_time_, mutex_);
 
-  // What a name has been made up for; none if it has not.
+  // The image that a made-up name stands for; nullopt for any other name.
   Ino image_called(Ino parent, std::string_view name) EXCLUDES(mutex_);
-  // What every reply about the image has to say.
+  // The generation for every reply about the image.
   std::uint64_t generation_of(Ino image) EXCLUDES(mutex_);
 
  private:
   fuse_session* session_ = nullptr;
   std::string mountpoint_;
-  std::atomic<bool> any_{false};  // most mounts never retire anything
+  std::atomic<bool> any_{false};  // fast path: most mounts never retire an image
   Mutex one_at_a_time_;           // taken before mutex_
   Mutex mutex_;
   std::unordered_map<Ino, std::uint64_t> generations_ GUARDED_BY(mutex_);

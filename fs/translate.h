@@ -1,6 +1,6 @@
-// Translate: the engine's attributes in the kernel's terms, and the kernel's changes in the engine's.
+// Translate: converts the engine's attributes to the kernel's, and the kernel's changes to the engine's.
 //
-// Pure functions, used by the operations only.
+// Pure functions, for operations only.
 #pragma once
 
 #include <sys/stat.h>
@@ -11,24 +11,24 @@
 
 namespace rekeyfs::fs {
 
-// How long the kernel may keep names and attributes. Long, because only this mount changes the store; what it
-// cannot see coming is announced through the Notifier. Names that do not exist are kept as long.
+// How long the kernel may cache names and attributes. Long, because only this mount changes the store; the Notifier
+// announces changes that the kernel cannot know of. Negative entries are cached as long.
 inline constexpr double kCacheSeconds = 3600;
 
-// What cp takes as its buffer: one write request of the largest size instead of eight.
+// The buffer size that cp uses: one write request of the maximum size instead of eight.
 inline constexpr blksize_t kPreferredIo = 1 << 20;
 
-using Stat = struct stat;  // the name is a function's as well
+using Stat = struct stat;  // struct stat, because stat is a function, too
 
 mode_t to_mode(NodeKind kind, mode_t permissions);
 Stat to_stat(const Attributes& attributes);
-// For readdir, which shows the number and the kind only.
+// For readdir, which returns only the number and the type.
 Stat to_stat(const DirectoryEntry& entry);
 Stat directory_stat(Ino ino);
 fuse_entry_param to_entry(const Attributes& attributes);
-// One that is looked up again whenever it is used.
+// An entry that the kernel looks up at every use.
 fuse_entry_param to_passing_entry(const Attributes& attributes);
-// "There is no such name", for the kernel to keep.
+// A negative entry, which the kernel may cache.
 fuse_entry_param absent_entry();
 struct statvfs to_statvfs(const Space& space);
 

@@ -1,6 +1,6 @@
-// Unmount: taking a mount away in order, which fails while somebody uses it.
+// Unmount: unmounts a mount in order, which fails while it is in use.
 //
-// Both wait for answers of this very process, so other programs do them.
+// Both functions wait for answers of this process, so other programs make the calls.
 #pragma once
 
 #include <string>
@@ -8,13 +8,14 @@
 
 namespace rekeyfs::fs {
 
-// True when it is gone. By umount(8) for root, otherwise through fusermount3. Call it while requests are still served:
-// the kernel writes back what it holds.
+// True if it is unmounted. Uses umount(8) as root and fusermount3 otherwise. Call it while requests are still served,
+// because the kernel writes back its pages.
 bool unmount_if_unused(const std::string& mountpoint);
 
-// Has the kernel send every page it still holds, those of shared mappings included, and waits until those of `images`,
-// paths below the mount point with a leading '/', have been taken. All that are open for writing should be named:
-// syncfs(2) of FUSE does not wait for the answers. One that this user may not open is sent, but not waited for.
+// Makes the kernel send all dirty pages, including those of shared mappings, and waits until the pages of `images` were
+// received. `images`: paths below the mount point with a leading '/'; name all images open for writing, because
+// syncfs(2) on FUSE does not wait for the answers. Pages of images that this user may not open are sent, but not waited
+// for.
 void write_back(const std::string& mountpoint, const std::vector<std::string>& images);
 
 }  // namespace rekeyfs::fs
