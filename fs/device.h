@@ -1,12 +1,12 @@
-// Device: the traffic between libfuse and /dev/fuse, for the things that libfuse 3.14 can neither say nor see.
+// Device: intercepts the traffic between libfuse and /dev/fuse, for features that libfuse 3.14 does not support.
 //
-// It asks for features in the answer to INIT: FUSE_HANDLE_KILLPRIV_V2 (the kernel then does not ask for the
-// attribute security.capability before every write, and tells us when a write, truncation or opening has to take the
-// set-uid and set-gid bits away) and FUSE_DIRECT_IO_ALLOW_MMAP (a kernel that has it drops cached pages before it
-// writes past the page cache) and, for hot images, FUSE_PASSTHROUGH. And it reads that "take them away" mark from
-// requests, because libfuse drops it.
+// It requests features in the answer to INIT: FUSE_HANDLE_KILLPRIV_V2 (the kernel then does not read the attribute
+// security.capability before every write, and reports when a write, truncation or open must remove the set-uid and
+// set-gid bits), FUSE_DIRECT_IO_ALLOW_MMAP (a kernel that supports it drops cached pages before it writes past the page
+// cache) and, for hot images, FUSE_PASSTHROUGH. It also reads the "remove these bits" flag from requests, because
+// libfuse drops it.
 //
-// send() and receive() are called by libfuse's worker threads, which serve a request on the thread that received it.
+// libfuse's worker threads call send() and receive(); each serves a request on the thread that received it.
 #pragma once
 
 #include <atomic>
@@ -24,14 +24,15 @@ class Device {
   explicit Device(Passthrough passthrough = Passthrough::unwanted)
       : wanted_(kKillPrivileges | kDirectIoAllowMmap | (passthrough == Passthrough::wanted ? kPassthrough : 0)) {}
 
-  // As read(2). That the session has ended, in whichever way, is ENODEV: the one that libfuse takes for an end.
+  // Like read(2). The end of the session, for whatever reason, is reported as ENODEV: the error that libfuse takes for
+  // a regular end.
   ssize_t receive(int descriptor, void* buffer, std::size_t size);
   ssize_t send(int descriptor, iovec* pieces, int count);
 
   bool handles_privileges() const { return granted_.load(std::memory_order_relaxed) & kKillPrivileges; }
   bool direct_writes_are_coherent() const { return granted_.load(std::memory_order_relaxed) & kDirectIoAllowMmap; }
   bool passes_through() const { return granted_.load(std::memory_order_relaxed) & kPassthrough; }
-  // Does the request that the calling thread is serving come from somebody who may not keep set-uid bits alive?
+  // Whether the request that the calling thread serves must remove the set-uid and set-gid bits.
   static bool request_kills_privileges();
 
  private:
@@ -44,9 +45,9 @@ class Device {
   void extend_init_reply(iovec* pieces, int count);
 
   const std::uint64_t wanted_;
-  // INIT is the first request and is answered before the second is sent, so the two plain members below have one
-  // thread at a time; the flags are read by all later on.
-  std::uint64_t init_request_ = 0;  // its number while it is unanswered
+  // INIT is the first request and is answered before the second one is sent, so only one thread at a time uses the two
+  // plain members below. Later all threads read the flags.
+  std::uint64_t init_request_ = 0;  // request number, until it is answered
   std::uint64_t offered_ = 0;
   std::atomic<bool> awaiting_init_reply_{false};
   std::atomic<std::uint64_t> granted_{0};

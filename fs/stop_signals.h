@@ -1,7 +1,8 @@
-// StopSignals: SIGTERM, SIGINT and SIGHUP as something to wait for. Hold: keeps them back for a moment.
+// StopSignals: makes SIGTERM, SIGINT and SIGHUP events to wait for. StopSignals::Hold: blocks them for a moment.
 //
-// libfuse's own handlers only mark the session, which the sleeping loop notices only if the signal hits its thread; the
-// engine has threads that would take it. One instance at a time: a handler is told nothing but the signal's number.
+// libfuse's own handlers only mark the session, and the sleeping loop notices that only if its own thread gets the
+// signal; the engine has other threads that might get it. At most one instance at a time, because a handler gets
+// nothing but the signal number.
 #pragma once
 
 #include <array>
@@ -14,15 +15,15 @@ namespace rekeyfs::fs {
 class StopSignals {
  public:
   StopSignals();
-  ~StopSignals();  // puts back what was there
+  ~StopSignals();  // restores the previous handlers
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  void wait();  // for a signal or release()
+  void wait();  // waits for a signal or release()
   void release();
 
-  // While it lives, they wait: for this thread, and for the programs it starts meanwhile, which a terminal's Ctrl-C
-  // is sent to as well.
+  // While it exists, this thread and the programs that it starts block these signals. A Ctrl-C on the terminal goes to
+  // these programs, too.
   class Hold {
    public:
     Hold();
