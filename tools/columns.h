@@ -1,5 +1,5 @@
-// Columns: how much room UTF-8 text takes on a terminal, and text that is made to fit. Wide characters (CJK, emoji) take
-// two columns, combining ones none. For text without control characters, as printable() returns it. Thread-safe.
+// Columns: the width of UTF-8 text on a terminal, and functions that fit text to a width. Wide characters (CJK, emoji)
+// take two columns, combining ones none. The text must not contain control characters; see printable(). Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +9,11 @@
 namespace rekeyfs::tools {
 
 std::size_t columns_of(std::string_view text);
-// At most `columns` of it. fit() cuts at the front, where paths are alike, and marks that with "…"; cut() at the end.
+// Shortens to at most `columns`. fit() cuts at the front, because paths have common beginnings, and marks the cut with
+// "…"; cut() cuts at the end.
 std::string fit(std::string_view text, std::size_t columns);
 std::string cut(std::string_view text, std::size_t columns);
-// Followed (or, on the right, preceded) by blanks up to `columns`.
+// Pads with blanks up to `columns`: left() on the right, right() on the left.
 std::string pad(std::string text, std::size_t columns);
 std::string pad_left(std::string text, std::size_t columns);
 

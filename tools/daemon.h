@@ -1,4 +1,4 @@
-// Daemon: runs the server of a mount in a process of its own and tells the caller when it is ready.
+// Daemon: runs the server of a mount in its own process and tells the caller when it is ready.
 #pragma once
 
 #include <functional>
@@ -7,12 +7,12 @@
 
 namespace rekeyfs::tools {
 
-// Serves until the mount is gone; calls `ready` once, from any thread, when the mount answers.
+// Serves until the mount has ended; calls `ready` once, from any thread, when the mount answers.
 using Serve = std::function<ExitCode(const std::function<void()>& ready)>;
 
-// Forks, before any thread has been started. The child runs `serve` and ends the process with its code; until it is
-// ready it shares the caller's terminal, for its errors and for Ctrl-C, and then leaves it for good. The parent
-// returns ExitCode::ok when the child is ready, else the code the child ended with.
+// Forks; no thread may have been started. The child calls `serve` and exits with its code. Until it is ready it uses
+// the caller's terminal, for errors and Ctrl-C; then it detaches from it. The parent returns ExitCode::ok when the
+// child is ready, or the child's exit code.
 Outcome<ExitCode> run_daemon(const Serve& serve);
 
 }  // namespace rekeyfs::tools

@@ -1,4 +1,4 @@
-// DaemonCall: one command sent to the daemon of a mounted store, through a directory of the mount.
+// DaemonCall: sends one command to the daemon of a mounted store, through a directory of the mount.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace rekeyfs::tools {
 
-// The "ok" part of the answer. `directory` is an open descriptor; ExitCode::not_mounted if it is in no rekeyfs
-// mount. `path` is how messages call it.
+// Returns the "ok" part of the answer. `directory` is an open descriptor; ExitCode::not_mounted if it is not in a
+// rekeyfs mount. Messages use `path` as its name.
 Outcome<nlohmann::json> call_daemon(int directory, const std::string& path, const nlohmann::json& request);
 
 }  // namespace rekeyfs::tools

@@ -1,6 +1,6 @@
-// ExitCode: what a command's exit code says. The table is printed by `rekeyfs --help` and in rekeyfs(1).
+// ExitCode: the meaning of a command's exit code. `rekeyfs --help` and rekeyfs(1) contain the table.
 //
-// The numbers are a contract with scripts: never reused, new ones at the end.
+// Scripts rely on the numbers: they are never reused, and new ones are appended.
 #pragma once
 
 #include <span>

@@ -1,4 +1,4 @@
-// Holders: which processes keep a mount busy, as far as /proc tells this user.
+// Holders: the processes that keep a mount busy, as far as /proc shows them to this user.
 #pragma once
 
 #include <string>
@@ -13,9 +13,10 @@ struct Holder {
   std::string command;
 };
 
-// Those with an open file, a working directory, a root or a program at or below `mountpoint`, by number. Links are read
-// and never followed: what one points to may be in a mount that answers nobody. If even that takes longer than two
-// seconds, those found by then. `proc` is the file system to look in. Single-threaded callers only (it forks).
+// The processes with an open file, a working directory, a root directory or a program at or below `mountpoint`, by
+// process id. Reads links but does not follow them, because the target may be in a mount that does not answer. After
+// two seconds, returns those found so far. `proc` is the directory to search. Forks: the caller must be
+// single-threaded.
 std::vector<Holder> holders_of(const std::string& mountpoint, const std::string& proc = "/proc");
 
 }  // namespace rekeyfs::tools

@@ -1,6 +1,6 @@
-// Interrupt: lets a loop that waits end in order when Ctrl-C or SIGTERM comes.
+// Interrupt: lets a waiting loop end in order at Ctrl-C or SIGTERM.
 //
-// Made before other threads start, so that they inherit its signal mask and the signal reaches the waiting one.
+// Construct it before starting other threads: they inherit its signal mask, so that the waiting thread gets the signal.
 #pragma once
 
 #include <chrono>
@@ -13,9 +13,9 @@ class Interrupt {
   Interrupt();
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
-  // Lets a signal that came take its effect: it ends the program.
+  // If a signal came, raises it with its default action, which ends the program.
   ~Interrupt();
-  // Sleeps; true as soon as a signal has come.
+  // Sleeps; returns true as soon as a signal has come.
   bool came_within(std::chrono::milliseconds time);
 
  private:

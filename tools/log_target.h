@@ -1,4 +1,5 @@
-// LogTarget: where the lines of engine/base/log.h go. The program's main thread decides, before other threads start.
+// LogTarget: where the lines of engine/base/log.h are written. Set by the program's main thread before it starts
+// others.
 #pragma once
 
 #include <string>
@@ -10,7 +11,7 @@ namespace rekeyfs::tools {
 enum class LogDetail { warnings, everything };
 
 void log_to_stderr(LogDetail detail);
-// These two send warnings and errors to stderr as well, for whoever started the program.
+// These two also write warnings and errors to stderr, for the user that started the program.
 void log_to_syslog();
 Outcome<void> log_to_file(const std::string& path);  // appends
 

@@ -1,4 +1,4 @@
-// MountHelper: the program as mount(8) calls it, `mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`.
+// MountHelper: the program as called by mount(8): `mount.rekeyfs STORE MOUNTPOINT [-sfnv] [-o OPTIONS] [-t TYPE]`.
 #pragma once
 
 #include "tools/mount_store.h"
@@ -6,7 +6,7 @@
 
 namespace rekeyfs::tools {
 
-// Was the program called by the name of the helper?
+// Whether the program was started under the helper's name.
 bool is_mount_helper(const char* program);
 Outcome<MountRequest> parse_mount_helper(int count, char** arguments);
 

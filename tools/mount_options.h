@@ -1,4 +1,4 @@
-// MountOptionList: the comma-separated list after -o, as mount(8), fstab and `rekeyfs mount` give it.
+// MountOptionList: parses the comma-separated list after -o of mount(8), fstab and `rekeyfs mount`.
 #pragma once
 
 #include <chrono>
@@ -21,9 +21,9 @@ struct MountOptionList {
   std::optional<std::string> key_file, passphrase_file, log;
 };
 
-enum class UnknownOption { refuse, ignore };  // mount(8) -s ignores
+enum class UnknownOption { refuse, ignore };  // mount(8) -s: ignore
 
-// "\," is a comma in a value. Options of mount(8) and fstab that are none of ours are accepted and ignored.
+// "\," is a comma in a value. Accepts and ignores general options of mount(8) and fstab.
 Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOption unknown = UnknownOption::refuse);
 
 }  // namespace rekeyfs::tools

@@ -1,5 +1,5 @@
-// MountStore: unlocks a store, starts its daemon and returns when the mount is ready; `rekeyfs mount` and mount(8)'s
-// helper differ only in their command lines.
+// MountStore: unlocks a store, starts its daemon and returns when the mount is ready. Shared by `rekeyfs mount` and the
+// helper of mount(8), which only parse command lines.
 #pragma once
 
 #include <string>
@@ -16,7 +16,7 @@ struct MountRequest {
   UnlockOptions unlock;
   bool foreground = false;
   bool only_check = false;      // mount(8) -f
-  std::string mount_namespace;  // a file that stands for it; mount(8) -N. Empty: the one we are in
+  std::string mount_namespace;  // path of a namespace file; mount(8) -N. Empty: the current namespace
 };
 
 Outcome<ExitCode> mount_store(MountRequest request);

@@ -1,4 +1,4 @@
-// Mounts: the rekeyfs mounts that this process can see, and how paths lead to them.
+// Mounts: the rekeyfs mounts that this process sees, and paths that lead to them.
 #pragma once
 
 #include <optional>
@@ -11,16 +11,17 @@ namespace rekeyfs::tools {
 
 using Mount = fs::MountEntry;
 
-// What is mounted at exactly that path.
+// The mount at exactly that path.
 Outcome<std::optional<Mount>> mount_at(const std::string& mountpoint);
-// Where the store with that path is mounted.
+// The mount of the store with that path.
 Outcome<std::optional<Mount>> mount_of_store(const std::string& store);
 
-// Absolute, without symbolic links. The last component is not looked into if it cannot be: a mount whose daemon
-// has died answers nothing, and still has to be found.
+// Makes a path absolute and resolves symbolic links. If the last component cannot be examined it is kept as it is: a
+// mount whose daemon has died does not answer, but must be found.
 Outcome<std::string> absolute_path(const std::string& path);
 
-// Why a path cannot be looked at, from errno; ExitCode::not_mounted with the way out if it is in a dead mount.
+// Turns errno of a failed access to a path into a failure; ExitCode::not_mounted, with the remedy, if the path is in a
+// dead mount.
 tl::unexpected<Failure> unreachable(int error_number, const std::string& path);
 
 }  // namespace rekeyfs::tools

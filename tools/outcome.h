@@ -1,4 +1,5 @@
-// Outcome<T>: a Result whose error knows the exit code. RK_TRY works in both, an Error becoming a Failure.
+// Outcome<T>: a Result whose error includes the exit code. RK_TRY works in functions of both kinds: an Error becomes a
+// Failure.
 #pragma once
 
 #include <string>
@@ -13,10 +14,10 @@ namespace rekeyfs::tools {
 
 struct Failure {
   ExitCode code;
-  std::string message;  // a sentence: what was wrong and the next step
+  std::string message;  // a sentence: what failed, and what to do next
 
   Failure(ExitCode exit_code, std::string sentence) : code(exit_code), message(std::move(sentence)) {}
-  // NOLINTNEXTLINE(google-explicit-constructor): RK_TRY makes a Failure of an Error.
+  // NOLINTNEXTLINE(google-explicit-constructor): RK_TRY converts an Error to a Failure.
   Failure(const Error& error) : code(exit_code_of(error.code)), message(describe(error)) {}
 };
 

@@ -1,4 +1,4 @@
-// ProcessHandle: another process, held so that its number cannot come to mean a different one.
+// ProcessHandle: a handle of another process; it keeps referring to that process even if the process id is reused.
 #pragma once
 
 #include <chrono>
@@ -14,9 +14,9 @@ namespace rekeyfs::tools {
 class ProcessHandle {
  public:
   static Outcome<ProcessHandle> open(pid_t process);
-  // True when the process has ended.
+  // Whether the process has ended.
   bool ended_within(std::chrono::milliseconds time) const;
-  // What it ended with, where the kernel tells a process that is not its parent (Linux 6.15 and later).
+  // Its exit status, if the kernel reports it to processes other than the parent (Linux 6.15 and later).
   std::optional<int> exit_code() const;
 
  private:

@@ -1,6 +1,6 @@
-// ProgressBar: replications as bars on a terminal or as plain lines in a pipe.
+// ProgressBar: shows replications as bars on a terminal or as plain lines in a pipe.
 //
-// Drawing a line is a pure function; BarScreen redraws a block of lines in place. Single-threaded.
+// Formatting a line is a pure function; BarScreen redraws a block of lines in place. Single-threaded.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace rekeyfs::tools {
 
-// What is shown of one replication; made from the facts of fs/control.h.
+// The displayed values of one replication, taken from the facts of fs/control.h.
 struct Progress {
   std::string path;
   std::string state;  // "replicating", "error"
@@ -28,27 +28,27 @@ struct Progress {
 Progress progress_of(const nlohmann::json& replication);
 std::vector<Progress> progress_list_of(const nlohmann::json& answer);
 
-// One line of at most `columns`, without line feed.
+// Formats one line of at most `columns`, without line feed.
 std::string bar_line(const Progress& progress, std::size_t columns);
 std::string plain_line(const Progress& progress);
 
-// The lines at the bottom of what a terminal shows. The cursor rests below them, at the start of a line, so that
-// whatever ends the program leaves a usable screen.
+// The last lines on a terminal. The cursor stays below them, at the start of a line, so that the screen is usable
+// however the program ends.
 class BarScreen {
  public:
   explicit BarScreen(int terminal) : terminal_(terminal) {}
   std::size_t columns() const;
   std::size_t rows() const;
-  // Shows `lines` in place of the last ones; `finished` lines stay above for good.
+  // Replaces the previous lines by `lines`; `finished` lines stay above them permanently.
   void show(const std::vector<std::string>& finished, const std::vector<std::string>& lines);
-  // Removes what a key echoed (^C) below the bars.
+  // Removes the echo of a key (^C) below the bars.
   void tidy();
 
  private:
   void write_all(const std::string& text) const;
 
   const int terminal_;
-  std::size_t shown_ = 0;  // lines above the cursor that the next show() replaces
+  std::size_t shown_ = 0;  // number of lines above the cursor that the next show() replaces
 };
 
 }  // namespace rekeyfs::tools

@@ -8,8 +8,8 @@
 
 namespace rekeyfs::tools {
 
-// One line, without its end. ExitCode::wrong_secret if there is no terminal or nothing was typed. A signal that
-// ends the program (Ctrl-C) does so with the terminal's echo restored.
+// Reads one line and returns it without line feed. ExitCode::wrong_secret if there is no terminal or the line is empty.
+// If a signal ends the program (Ctrl-C), the terminal's echo is restored first.
 Outcome<SecretBytes> ask_secret(const std::string& question);
 
 }  // namespace rekeyfs::tools

@@ -1,5 +1,5 @@
-// ReadMount: verifies a mounted store by reading it, as a user of the mount would: every name, and every byte of every
-// image if that is wanted. Nothing is changed, except that images which are being replicated keep what was read of them.
+// ReadMount: verifies a mounted store by reading it as a user: every name and, optionally, every byte of every image.
+// Changes nothing, except that images being replicated store what is read (copy on read).
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace rekeyfs::tools {
 
-// `directory` is in a mount. Paths in the report begin at it. What the caller may not read is unverified.
+// `directory` is in a mount; paths in the report are relative to it. Files that the caller may not read are reported as
+// unverified.
 CheckReport read_mount(const std::string& directory, bool read_data, CheckObserver& observer);
 
 }  // namespace rekeyfs::tools

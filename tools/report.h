@@ -1,11 +1,11 @@
-// Report: how the program says that a command failed.
+// Report: prints the error message of a failed command.
 #pragma once
 
 #include "tools/outcome.h"
 
 namespace rekeyfs::tools {
 
-// "rekeyfs: SENTENCE" on stderr; a list in it has a line for each item.
+// Prints "rekeyfs: SENTENCE" to stderr; a list in it is printed with one line per item.
 void report(const Failure& failure);
 
 }  // namespace rekeyfs::tools

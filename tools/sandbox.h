@@ -1,10 +1,10 @@
-// Sandbox: what the daemon of a mount gives up, because it never needs it: capabilities, gaining any by running a
-// program, and system calls that only an intruder would make.
+// Sandbox: removes rights that the daemon of a mount never needs: capabilities, gaining capabilities by executing a
+// program, and system calls that only an attacker would use.
 //
-// A daemon of root's only. An ordinary user's has no capabilities, and to unmount it must be able to run fusermount3,
-// which is set-uid root: that takes no_new_privs out of the question, and with it every filter.
+// Only for a daemon of root. The daemon of an ordinary user has no capabilities, and needs to execute fusermount3,
+// which is set-uid root, to unmount. This excludes no_new_privs, and thereby any system call filter.
 //
-// Its children inherit all of it.
+// Child processes inherit all of it.
 #pragma once
 
 #include <string>
@@ -13,14 +13,14 @@
 
 namespace rekeyfs::tools {
 
-// Keeps CAP_SYS_ADMIN (to mount and unmount), CAP_IPC_LOCK (keys are locked into RAM), CAP_SETFCAP (root can be mapped
-// into the user name space of a reader of image formats), CAP_DAC_READ_SEARCH (the mount point may be in a user's private
-// directory), and CAP_DAC_OVERRIDE if the store is another user's; sets no_new_privs. Before any thread is started: they
+// Keeps CAP_SYS_ADMIN (to mount and unmount), CAP_IPC_LOCK (to lock keys into RAM), CAP_SETFCAP (to map root into the
+// user namespace of a format reader), CAP_DAC_READ_SEARCH (the mount point may be in another user's private directory),
+// and CAP_DAC_OVERRIDE if the store belongs to another user. Sets no_new_privs. Call before starting threads, which
 // inherit it.
 Outcome<void> drop_privileges(const std::string& store);
 
-// Refuses system calls from now on, with EPERM, in all threads. Once mounted: mounting is one of them. After
-// drop_privileges().
+// From now on system calls that are not needed fail with EPERM, in all threads. Call after mounting, which needs one of
+// them, and after drop_privileges().
 Outcome<void> refuse_system_calls();
 
 }  // namespace rekeyfs::tools

@@ -1,4 +1,4 @@
-// SecretFile: reads a passphrase or key file, and makes a key file.
+// SecretFile: reads a passphrase file or key file, and creates key files.
 #pragma once
 
 #include <string>
@@ -11,13 +11,12 @@ namespace rekeyfs::tools {
 
 enum class SecretPart { whole_file, first_line };
 
-// ExitCode::wrong_secret for a file that is missing, unreadable, empty or larger than 64 KiB. Says on stderr if
-// others may read the file.
+// ExitCode::wrong_secret if the file is missing, unreadable, empty or larger than 64 KiB. Warns on stderr if other
+// users may read the file.
 Outcome<SecretBytes> read_secret_file(const std::string& path, SecretPart part);
 
-// A key file of 32 random bytes that only its owner may read, durable; made only if there is no file of that name,
-// with the directories that lead to it.
-// A file that was made is removed with this object unless keep() was called.
+// Creates a durable key file of 32 random bytes, readable by its owner only, and missing directories on its path; only
+// if the file does not exist. The destructor removes a created file unless keep() was called.
 class NewKeyFile {
  public:
   static Outcome<NewKeyFile> make_if_missing(const std::string& path);
@@ -29,7 +28,7 @@ class NewKeyFile {
 
  private:
   explicit NewKeyFile(std::string made) : made_(std::move(made)) {}
-  std::string made_;  // its path; empty: there is nothing to remove
+  std::string made_;  // path of the created file; empty: nothing to remove
 };
 
 }  // namespace rekeyfs::tools

@@ -9,7 +9,7 @@ namespace rekeyfs::tools {
 class Table {
  public:
   explicit Table(std::vector<std::string> headings) { add(std::move(headings)); }
-  void add(std::vector<std::string> cells);  // as many as there are headings; made printable
+  void add(std::vector<std::string> cells);  // one cell per heading; made printable
   std::string text() const;                  // ends with a line feed
 
  private:

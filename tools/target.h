@@ -1,8 +1,8 @@
-// Target: what the PATH of a command names, a place in a mounted store or an unmounted store, and the one way to
-// send a command there (fs/control.h).
+// Target: the place that the PATH argument of a command names, in a mounted or an unmounted store. All commands are
+// sent to the store through it (fs/control.h).
 //
-// Single-threaded. A mounted store is asked through its daemon; an unmounted one is opened here, and freed with
-// this object.
+// Single-threaded. A command for a mounted store goes to its daemon; an unmounted store is opened in this process, and
+// closed by the destructor.
 #pragma once
 
 #include <memory>
@@ -15,18 +15,18 @@
 
 namespace rekeyfs::tools {
 
-// What goes on in an unmounted store while a command has it open.
+// Which background work runs in an unmounted store while a command has it open.
 enum class Filling { pause, go_on };
 
 class Target {
  public:
-  // `unlock` is for an unmounted store. ExitCode::not_mounted if the path is neither.
+  // `unlock` is used for an unmounted store. ExitCode::not_mounted if the path is in no store.
   static Outcome<std::unique_ptr<Target>> open(const std::string& path, const UnlockOptions& unlock,
                                                Filling filling = Filling::pause);
   virtual ~Target() = default;
-  // The "ok" part of the answer. The name of an image is added to the request.
+  // Returns the "ok" part of the answer. If PATH names an image, adds its name to the request.
   virtual Outcome<nlohmann::json> call(nlohmann::json request) = 0;
-  // Makes what was changed durable, where this process is the one to do so. No other call may follow.
+  // Makes changes durable if this process has opened the store. No other call may follow.
   virtual Outcome<void> close() { return {}; }
 };
 

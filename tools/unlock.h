@@ -1,6 +1,6 @@
-// Unlock: where the secret of a store comes from: a key file, a passphrase file or the terminal.
+// Unlock: gets the secret of a store from a key file, a passphrase file or the terminal.
 //
-// Bytes of a secret are held only in a Credential and in buffers that are wiped.
+// Secret bytes are held only in a Credential and in buffers that are wiped.
 #pragma once
 
 #include <string>
@@ -18,10 +18,10 @@ struct UnlockOptions {
 };
 void add_unlock_options(CLI::App& app, UnlockOptions& options);
 
-// The secret of the store at `store`, which must be one: a passphrase is asked for only if it takes one.
+// The secret of an existing store at `store`. Asks for a passphrase only if the store uses one.
 Outcome<Credential> credential_for(const std::string& store, const UnlockOptions& options);
 
-// The secret of a store to be made: of the files given, or asked for twice. ExitCode::usage if it is too short.
+// The secret of a new store: from the given files, or asked for twice. ExitCode::usage if it is too short.
 Outcome<Credential> new_credential(const UnlockOptions& options);
 
 }  // namespace rekeyfs::tools

@@ -1,4 +1,4 @@
-// Users as they are given on a command line. A pure function.
+// User: parses users given on a command line. A pure function.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace rekeyfs::tools {
 
-// By the name that the system's user database has, else by number.
+// A name in the system's user database, else a number.
 Outcome<uid_t> user_named(const std::string& name_or_number);
 
 }  // namespace rekeyfs::tools

@@ -9,21 +9,21 @@
 
 namespace rekeyfs::tools {
 
-// Both take an answer to the command "status" or "progress".
-// Does anything still go on that --wait waits for? An image has settled when it is normal or in error.
+// These two take the answer to the command "status" or "progress".
+// Whether --wait has to continue waiting. An image is settled when it is normal or in error.
 bool has_settled(const nlohmann::json& answer);
-// When to stop looking.
+// Condition to stop watching.
 enum class Until { nothing_replicates, settled };
 
-// ExitCode::replication_failed if one is in error, and each is reported. ExitCode::stopped if what
-// was waited for has not come, and will not, because nothing goes on on a read-only store.
+// ExitCode::replication_failed if a replication is in error; each such error is reported. ExitCode::stopped if the
+// awaited state was not reached and never will be, because no background work runs on a read-only store.
 ExitCode verdict(const nlohmann::json& answer, Until until);
 
-// All return the last answer, or ExitCode::failure when the interrupt came. Silent:
+// These functions return the last answer, or ExitCode::failure after an interrupt. Without output:
 Outcome<nlohmann::json> wait_until_settled(Target& target, Interrupt& interrupt);
-// With bars on a terminal, with plain lines once a second otherwise, on stdout:
+// To stdout, as bars on a terminal and otherwise as plain lines once a second:
 Outcome<nlohmann::json> watch(Target& target, Interrupt& interrupt, Until until);
-// With each answer as a line of JSON once a second:
+// Each answer as one line of JSON per second:
 Outcome<nlohmann::json> watch_as_json(Target& target, Interrupt& interrupt, Until until);
 
 }  // namespace rekeyfs::tools

@@ -1,6 +1,6 @@
-// Command: each command of `rekeyfs` is one file here that adds itself to the command line.
+// Command: each command of `rekeyfs` is one file in this folder that registers itself with the command line parser.
 //
-// Parsing fills the command's own options and notes what to run; it runs after the whole line was understood.
+// The parser fills the command's options and stores what to run; it runs after the whole command line was parsed.
 #pragma once
 
 #include <functional>
