@@ -13,7 +13,7 @@ std::size_t columns_of(std::string_view text);
 // "…"; cut() cuts at the end.
 std::string fit(std::string_view text, std::size_t columns);
 std::string cut(std::string_view text, std::size_t columns);
-// Pads with blanks up to `columns`: left() on the right, right() on the left.
+// Pads with blanks up to `columns`: pad() at the end, pad_left() at the front.
 std::string pad(std::string text, std::size_t columns);
 std::string pad_left(std::string text, std::size_t columns);
 

@@ -1,8 +1,8 @@
-// Bytes: views, and the one way numbers and strings become bytes on disk and back.
+// Bytes: views of bytes, and the only encoding of numbers and strings on disk.
 //
-// Integers are little-endian; keys of ordered tables use big-endian (put_be64). A string is its length
-// (u32) and its bytes. A Reader never reads past its end: the first short read makes it bad, and every
-// later value is zero, so a parser checks ok() once, at its end.
+// Integers are little-endian; numbers in keys of ordered tables are big-endian (put_be64). A string is its length (u32)
+// and its bytes. A Reader never reads past its end: the first value that does not fit makes it bad, and all later
+// values are zero, so a parser checks ok() once, at its end.
 #pragma once
 
 #include <array>
@@ -27,7 +27,7 @@ inline std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Appends values to a string it owns (records are std::string so that they can be map keys and values).
+// Appends values to its own string (records are std::string so that they can be map keys and values).
 class Writer {
  public:
   template <std::unsigned_integral T>
@@ -74,7 +74,7 @@ class Reader {
     for (std::byte b : get_raw(8)) value = value << 8 | std::to_integer<std::uint8_t>(b);
     return value;
   }
-  // A yes or no as rekeyfs-format(5) has it: any other byte than 0 or 1 makes the reader bad.
+  // A boolean as in rekeyfs-format(5): any byte other than 0 or 1 makes the reader bad.
   bool get_flag() {
     const auto value = get<std::uint8_t>();
     if (value > 1) {
@@ -102,7 +102,7 @@ class Reader {
   std::string get_string() { return std::string(as_text(get_raw(get<std::uint32_t>()))); }
   std::size_t left() const { return in_.size(); }
   bool ok() const { return !bad_; }
-  // True when nothing was short and nothing is left over.
+  // True if all values fitted and nothing is left over.
   bool finished() const { return !bad_ && in_.empty(); }
 
  private:

@@ -1,8 +1,8 @@
-// ChildProcess: another program, or a part of this one, that runs in a process of its own. The one place that starts
-// processes; only the daemon, which outlives the command that starts it, forks by itself (tools/daemon.cpp).
+// ChildProcess: a child process that runs another program or a function of this one. The only place that starts
+// processes, except the daemon, which outlives the command that starts it and forks by itself (tools/daemon.cpp).
 //
-// A child has no descriptor that it was not given. One owner; while another thread waits, any may call kill() if watch()
-// holds a descriptor.
+// A child inherits only the descriptors that are passed to it. One owner; while another thread waits, any thread may
+// call kill() if watch() holds a descriptor.
 #pragma once
 
 #include <chrono>
@@ -19,12 +19,14 @@
 namespace rekeyfs {
 
 struct Program {
-  std::vector<std::string> command = {};  // its first word is a path, or a name to look for in PATH
-  // Arrive as 0, 1, 2 and so on; no other does. kNothing, and what is missing of the first three, is /dev/null.
+  std::vector<std::string> command = {};  // the first word is a path, or a name to search for in PATH
+  // Passed as descriptors 0, 1, 2 and so on; all others are closed. kNothing, or a missing one of the first three, is
+  // /dev/null.
   std::vector<int> descriptors = {};
-  // NAME=VALUE each; without, the environment of this process.
+  // NAME=VALUE each; nullopt: the environment of this process.
   std::optional<std::vector<std::string>> environment = {};
-  // A session of its own, with no signal blocked or ignored. Without, signals that this process blocks do not end it.
+  // Starts a new session with no signal blocked or ignored. Otherwise the child keeps the signals blocked that this
+  // process blocks.
   bool own_session = false;
 
   static constexpr int kNothing = -1;
@@ -33,30 +35,30 @@ struct Program {
 class ChildProcess {
  public:
   static Result<ChildProcess> start(const Program& program);
-  // Runs `work` in a copy of the calling thread, which ends with what it returns and dies with this thread. `out` arrives
-  // as the argument; of the others 0, 1 and 2 do.
+  // Runs `work` in a copy of the calling thread. The child exits with the result of `work`, and dies with this thread.
+  // `out` is passed as the argument; of all other descriptors only 0, 1 and 2 stay open.
   static Result<ChildProcess> fork(const std::function<int(int out)>& work, const Descriptor& out);
 
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&& other) = delete;
-  ~ChildProcess();  // killed and reaped, if nobody has
+  ~ChildProcess();  // kills and reaps the process unless that was done
 
-  // Whether it ends within that time. False at once if this process had no descriptor left to watch it by.
+  // Whether the process ends within that time. False immediately if no descriptor was available to watch it.
   bool ends_within(std::chrono::milliseconds limit) const;
   void kill() const;  // does not wait
-  int wait();         // until it has ended; its status as of waitpid(2)
-  // Kills it and does not wait: one that hangs in the kernel would take the caller with it.
+  int wait();         // waits for its end; returns the status as waitpid(2) does
+  // Kills the process without waiting, because a process that hangs in the kernel would block the caller.
   void abandon();
 
-  // Readable once it has ended; none if there was no descriptor left.
+  // Readable once the process has ended; invalid if no descriptor was available.
   const Descriptor& watch() const { return watch_; }
 
  private:
   explicit ChildProcess(pid_t process);
-  pid_t process_;     // 0: waited for, abandoned or moved
-  Descriptor watch_;  // a pidfd, which never comes to mean another process
+  pid_t process_;     // 0: waited for, abandoned or moved from
+  Descriptor watch_;  // a pidfd, which never refers to another process
 };
 
-bool has_succeeded(int status);  // as of waitpid(2)
+bool has_succeeded(int status);  // status as from waitpid(2)
 
 }  // namespace rekeyfs

@@ -1,5 +1,5 @@
-// Credential: how a store is unlocked, the bytes of a passphrase or of a key file. Move-only, so that one place owns
-// the bytes, which lie in secret memory.
+// Credential: the secret that unlocks a store: the bytes of a passphrase or of a key file. Move-only, so that it is the
+// only owner of the bytes, which are in secret memory.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ class Credential {
   enum class Kind : std::uint8_t { passphrase = 1, key_file = 2 };  // numbers on disk
 
   Credential(Kind kind, SecretBytes bytes) : kind_(kind), bytes_(std::move(bytes)) {}
-  // A copy of what is nobody's secret, or of what the caller wipes.
+  // Copies bytes that are not secret, or that the caller wipes.
   Credential(Kind kind, std::string_view bytes) : Credential(kind, SecretBytes(bytes)) {}
 
   Kind kind() const { return kind_; }

@@ -10,7 +10,7 @@ namespace rekeyfs {
 class Descriptor {
  public:
   Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {}  // negative: none, as from a call that failed
+  explicit Descriptor(int fd) : fd_(fd) {}  // negative: none, as returned by a failed call
   Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
   Descriptor& operator=(Descriptor&& other) noexcept {
     if (this != &other) {
@@ -26,7 +26,7 @@ class Descriptor {
   int get() const { return fd_; }
   int release() { return std::exchange(fd_, -1); }
   void reset() {
-    // Not repeated after EINTR: Linux has closed the descriptor even then.
+    // No retry after EINTR: Linux has closed the descriptor even then.
     if (fd_ >= 0) ::close(release());
   }
   explicit operator bool() const { return fd_ >= 0; }

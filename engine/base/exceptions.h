@@ -1,5 +1,5 @@
-// Exceptions as errors. The engine reports by Result; what may still be thrown is std::bad_alloc, and what a library
-// throws. It is caught at the edges (a thread, a request), and where something half done has to be put back.
+// Converts exceptions to errors. The engine reports errors as Result; exceptions are only std::bad_alloc and those of
+// libraries. They are caught at the edges (a thread, a request) and where an unfinished change has to be undone.
 #pragma once
 
 #include <exception>
@@ -9,10 +9,10 @@
 
 namespace rekeyfs {
 
-// Out of memory is Errc::no_memory without a message, which would need memory.
+// Out of memory becomes Errc::no_memory without a message, because a message would need memory.
 Error error_from_exception(const std::exception& exception) noexcept;
 
-// What `call`, which returns a Result, answers, whatever it throws.
+// Returns the Result of `call`, or the exception that it throws as an error.
 template <typename Call>
 std::invoke_result_t<Call&> caught(Call&& call) {
   try {

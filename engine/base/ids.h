@@ -1,4 +1,4 @@
-// Strong types for the numbers that must not be mixed up.
+// Strong types for numbers that must not be mixed up.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace rekeyfs {
 
-// A number of its own kind: comparable with its like, convertible only by value().
+// A number of its own type: comparable with the same type only, convertible only by value().
 template <typename Tag, typename Rep = std::uint64_t>
 class StrongId {
  public:
@@ -25,10 +25,10 @@ class StrongId {
   Rep value_{};
 };
 
-using Ino = StrongId<struct InoTag>;              // a name space node; 1 is the root, 0 none; never reused
-using LayerId = StrongId<struct LayerTag>;        // 0 none; never reused
-using BlockIndex = std::uint64_t;                 // which block of a layer, from 0
-using EpochId = StrongId<struct EpochTag, std::uint32_t>;  // one mount of the store; 0 none
+using Ino = StrongId<struct InoTag>;              // a node of the name space; 1: root, 0: none; never reused
+using LayerId = StrongId<struct LayerTag>;        // 0: none; never reused
+using BlockIndex = std::uint64_t;                 // index of a block in a layer, from 0
+using EpochId = StrongId<struct EpochTag, std::uint32_t>;  // one mount of the store; 0: none
 
 inline constexpr Ino kRootIno{1};
 
@@ -37,7 +37,7 @@ using Uuid = std::array<std::byte, 16>;
 std::string to_uuid_text(const Uuid& id);
 std::string to_hex(std::span<const std::byte> bytes);
 
-// Nanoseconds since 1970, the resolution of every time the store keeps.
+// Nanoseconds since 1970, the resolution of all stored times.
 using Timestamp = std::int64_t;
 Timestamp now();
 std::string time_text(Timestamp time);  // RFC 3339 in UTC, to the nanosecond

@@ -1,8 +1,8 @@
-// LaterFields: what later versions of this program have added to a record, kept as it is.
+// LaterFields: the fields that later versions of this program have added to a record; kept unchanged.
 //
-// A record that can grow begins with a byte below 128, the layout of version 1, and ends with any number of fields that
-// later versions added: each a tag (u8) and a string. A program that does not know a tag writes the field back with
-// every change of the record. A first byte of 128 or more is another layout, which only its own version may read.
+// An extensible record begins with a byte below 128, the layout of version 1, and ends with any number of fields added
+// by later versions: each is a tag (u8) and a string. A program that does not know a tag writes the field back with
+// every change of the record. A first byte of 128 or more marks another layout, which only newer programs can read.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ namespace rekeyfs {
 
 class LaterFields {
  public:
-  // All that is left. The reader is bad, or has something left, if that is no sequence of fields.
+  // Reads the rest of the record. If it is not a sequence of fields, the reader becomes bad or has bytes left.
   void get(Reader& in) {
     Writer fields;
     while (in.ok() && in.left() > 0) {
@@ -30,7 +30,7 @@ class LaterFields {
   std::string bytes_;
 };
 
-// Errc::wrong_version for a record of another layout.
+// Errc::wrong_version if the record has another layout.
 inline Status check_layout(std::string_view record) {
   constexpr unsigned kOtherLayout = 128;
   if (record.empty() || static_cast<unsigned char>(record[0]) < kOtherLayout) return {};

@@ -1,6 +1,7 @@
-// The engine's log: lines formatted as {fmt} does, to where the program decides (spdlog's default logger).
+// Log: the engine's log. Lines are formatted with {fmt} and go to the target set by the program (spdlog's default
+// logger).
 //
-// Never pass a key, a passphrase or image content to it. Thread-safe.
+// Never log a key, a passphrase or image content. Thread-safe.
 #pragma once
 
 #include <fmt/core.h>

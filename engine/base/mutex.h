@@ -42,8 +42,8 @@ class CAPABILITY("mutex") Mutex {
   std::mutex mutex_;
 };
 
-// A writer that waits goes before readers that come later: std::shared_mutex lets readers that overlap keep a writer out for
-// ever. So a thread must not lock the same one shared twice: between the two a writer may have come.
+// A waiting writer goes before later readers: with std::shared_mutex, overlapping readers can block a writer forever.
+// Therefore a thread must not lock the same mutex shared twice: a writer may start to wait in between.
 class CAPABILITY("shared mutex") SharedMutex {
  public:
   SharedMutex() {

@@ -1,4 +1,4 @@
-// Pipe: what one process, or thread, writes and another reads. Neither end outlives an exec.
+// Pipe: a pipe from one process or thread to another. Both ends are close-on-exec.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@ namespace rekeyfs {
 struct Pipe {
   Descriptor read, write;
 
-  static Result<Pipe> create(int flags = 0) {  // of pipe2(2)
+  static Result<Pipe> create(int flags = 0) {  // `flags` as in pipe2(2)
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), flags | O_CLOEXEC) != 0) return fail(error_from_errno(errno, "make a pipe"));
     return Pipe{Descriptor(ends[0]), Descriptor(ends[1])};

@@ -1,4 +1,4 @@
-// Reading from a descriptor until there is no more. A call that a signal interrupted is repeated. Thread-safe.
+// Reads from a descriptor until the end of input. Retries after EINTR. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -10,11 +10,11 @@
 
 namespace rekeyfs {
 
-// Until `out` is full or the input ends; returns how many bytes it read.
+// Reads until `out` is full or the input ends; returns the number of bytes read.
 Result<std::size_t> read_full(int descriptor, ByteSpan out);
 
-// For pipes, whose writer's exit code says whether the text is whole: an error counts as the end.
-std::string read_to_end(int descriptor);  // if it does not block: what is there by now
-std::string read_to_end(int descriptor, std::chrono::milliseconds limit);  // what came within that time
+// For pipes, where the writer's exit code tells whether the text is complete: an error counts as the end.
+std::string read_to_end(int descriptor);  // on a non-blocking descriptor: what is available now
+std::string read_to_end(int descriptor, std::chrono::milliseconds limit);  // what arrives within that time
 
 }  // namespace rekeyfs

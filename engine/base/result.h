@@ -1,4 +1,4 @@
-// Result<T>: what every function that can fail returns, and the closed set of reasons.
+// Result<T>: the return type of every function that can fail, with a closed set of error codes.
 //
 // No exception crosses a module edge. errno values enter in error_from_errno() and leave in errno_of();
 // nowhere else is one converted into the other.
@@ -13,7 +13,7 @@
 
 namespace rekeyfs {
 
-// Reasons, named for what went wrong. The comment is the errno a user of the mount sees.
+// The reason of a failure. The comment is the errno that a user of the mount sees.
 enum class Errc : std::uint8_t {
   not_found,         // ENOENT
   exists,            // EEXIST
@@ -25,8 +25,8 @@ enum class Errc : std::uint8_t {
   no_space,          // ENOSPC
   too_large,         // EFBIG
   too_many_links,    // EMLINK
-  read_only,         // EROFS: the store was mounted so, or turned so after a failed sync
-  io,                // EIO: the device said no
+  read_only,         // EROFS: the store was mounted read-only, or became read-only after a failed sync
+  io,                // EIO: an error of the device
   corrupt,           // EIO: damaged, missing or forged data
   not_permitted,     // EPERM
   access_denied,     // EACCES
@@ -43,7 +43,7 @@ enum class Errc : std::uint8_t {
   beyond_end,        // ENXIO: SEEK_DATA or SEEK_HOLE past the end
   bad_handle,        // EBADF
   locked,            // EBUSY: another process has the store open
-  wrong_version,     // EPROTONOSUPPORT: a store of a format this program does not know
+  wrong_version,     // EPROTONOSUPPORT: the store's format is unknown to this program
   no_memory,         // ENOMEM
   too_many_files,    // EMFILE
   unknown_command,   // ENOTTY: an ioctl that is not one of ours
@@ -51,7 +51,7 @@ enum class Errc : std::uint8_t {
 
 struct Error {
   Errc code;
-  std::string message;  // a sentence for a person: what was wrong and the next step; may be empty
+  std::string message;  // a sentence for the user: what failed and what to do next; may be empty
 };
 
 template <typename T>
@@ -65,14 +65,14 @@ inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(st
 
 int errno_of(Errc code);
 std::string_view name_of(Errc code);
-// `doing` says what was being done to what, for example "open /srv/store/lock".
+// `doing` names the action and its object, for example "open /srv/store/lock".
 Error error_from_errno(int error_number, std::string_view doing);
-// The message, or the reason's plain name where there is none.
+// The message, or the name of the code if there is none.
 std::string describe(const Error& error);
 
 }  // namespace rekeyfs
 
-// Return early with the error of `expr`; the second form binds its value first.
+// Returns early with the error of `expr`; the second form binds its value first.
 #define RK_CONCAT_(a, b) a##b
 #define RK_CONCAT(a, b) RK_CONCAT_(a, b)
 #define RK_TRY(expr)                                              \

@@ -1,11 +1,12 @@
-// Secret memory: where keys, passphrases and whatever is computed from them lie.
+// Secret memory: holds keys, passphrases and everything computed from them.
 //
-// Locked into RAM, so that it does not reach a swap device; left out of core dumps; between guard pages; wiped when it
-// is given back. A child made by fork() keeps it, locked again: the daemon of a mount and the process that verifies a
-// catalog go on with their parent's keys. It grows as it is needed and stays; what is larger than a page is
-// mapped for itself and unmapped. Where the limit on locked memory (RLIMIT_MEMLOCK) is too low it is not locked.
+// It is locked into RAM, so that it is never swapped out; excluded from core dumps; surrounded by guard pages; and
+// wiped when it is released. A child created by fork() inherits it, and locks it again: the daemon of a mount and the
+// process that verifies a catalog continue to use their parent's keys. The pool grows on demand and never shrinks;
+// blocks larger than a page are mapped and unmapped separately. If the limit on locked memory (RLIMIT_MEMLOCK) is too
+// low, the memory is not locked.
 //
-// There is one of it in a process, as there is one malloc(): OpenSSL takes allocating functions, no object of ours.
+// There is one pool per process, like malloc(), because OpenSSL accepts allocation functions but no object.
 // Thread-safe.
 #pragma once
 
@@ -19,20 +20,20 @@ namespace rekeyfs {
 
 namespace secret_memory {
 
-// Fit for any type; unspecified bytes; null when there is no memory.
+// Aligned for any type; contents unspecified; null if there is no memory.
 void* allocate(std::size_t size) noexcept;
-void release(void* memory) noexcept;  // wiped; null is nothing
+void release(void* memory) noexcept;  // wipes the memory; null is a no-op
 std::size_t size_of(const void* memory) noexcept;
 
 }  // namespace secret_memory
 
-// Bytes in secret memory, owned by one place.
+// Bytes in secret memory with one owner.
 class SecretBytes {
  public:
   explicit SecretBytes(std::size_t size) : data_(static_cast<char*>(secret_memory::allocate(size))), size_(size) {
     if (data_ == nullptr && size > 0) throw std::bad_alloc();
   }
-  // A copy: the bytes of the caller are left to him.
+  // Copies the bytes; the caller keeps and wipes its own.
   explicit SecretBytes(std::string_view bytes) : SecretBytes(bytes.size()) {
     if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
   }
@@ -47,7 +48,7 @@ class SecretBytes {
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   std::string_view expose() const { return {data_, size_}; }
-  void shorten(std::size_t size) { size_ = size < size_ ? size : size_; }  // the rest is wiped with all of it
+  void shorten(std::size_t size) { size_ = size < size_ ? size : size_; }  // the cut bytes are wiped with the others
 
  private:
   char* data_;

@@ -1,11 +1,11 @@
-// Shortage: whether an error says that something ran out. What failed can be done later, and nothing is known to be lost.
+// Shortage: whether an error means that a resource was exhausted. The call can be retried later, and no data is lost.
 #pragma once
 
 #include "engine/base/result.h"
 
 namespace rekeyfs {
 
-// The disk is full, or the table of descriptors, or the memory.
+// Disk space, descriptors or memory.
 inline bool is_shortage(Errc code) {
   return code == Errc::no_space || code == Errc::too_many_files || code == Errc::no_memory;
 }

@@ -1,4 +1,4 @@
-// UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. Pure functions.
+// UTF-8 according to RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. Pure functions.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,9 @@ namespace rekeyfs {
 struct CodePoint {
   char32_t value;
   std::size_t size;  // bytes
-  bool valid;        // else U+FFFD for one byte that begins no code point
+  bool valid;        // false: one byte that begins no code point, decoded as U+FFFD
 };
-// What `text` begins with; it is not empty.
+// Decodes the first code point of `text`, which must not be empty.
 CodePoint first_code_point(std::string_view text);
 
 bool is_utf8(std::string_view text);
