@@ -9,7 +9,7 @@
 
 namespace rekeyfs::tools {
 
-// These two take the answer to the command "status" or "progress".
+// `answer` in this file is the answer to the command "status" or "progress".
 // Whether --wait has to continue waiting. An image is settled when it is normal or in error.
 bool has_settled(const nlohmann::json& answer);
 // Condition to stop watching.

@@ -14,7 +14,7 @@ BlockCore::BlockCore(LayerId layer, const crypto::Mac& mac, BlockTable::OpenFile
       filled_(record.filled) {}
 
 Status BlockCore::choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) {
-  RK_TRY(catch_up());  // else the slots of a change on record would look free
+  RK_TRY(catch_up());  // otherwise the slots of a recorded change would look free
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].state != BlockState::data) continue;
     const auto current = table_.find(first + i);
@@ -59,14 +59,15 @@ Status BlockCore::take_in(const LayerChange& change, Segment segment) {
     const Status set = take_in_entry(change.first + i, entry, segment);
     if (set) continue;
     if (!BlockTable::is_gone(set.error())) return set;
-    // The table of one block is damaged: that does not keep the others from being set, and its slot is on record.
+    // The table page of this block is damaged. The other entries can still be set; this one's slot stays in the
+    // journal.
     if (entry.state == BlockState::data) slots_.supersede(entry.slot, segment);
     taken = set;
   }
   return taken;
 }
 
-// May be called again for an entry it was interrupted at, or had done: the table changes last.
+// May be called again for an entry that was applied in part or in full, because the table changes last.
 Status BlockCore::take_in_entry(BlockIndex index, const BlockEntry& entry, Segment segment) {
   RK_TRY_ASSIGN(const BlockTable::Run run, table_.find(index));
   const BlockEntry before = run.entry;

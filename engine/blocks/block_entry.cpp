@@ -16,7 +16,7 @@ std::uint64_t load(const std::byte* in) {
   return value;
 }
 
-// Whoever hands these numbers out stops before they are too large for an entry.
+// The code that assigns these numbers stops before they exceed the fields of an entry.
 static_assert(kSlotEnd == Slot{1} << (8 * 5));
 static_assert(catalog::kLastEpoch.value() < 1u << (8 * 3));
 static_assert(catalog::kCounterEnd == std::uint64_t{1} << (8 * 5));

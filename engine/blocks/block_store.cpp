@@ -9,7 +9,7 @@
 namespace rekeyfs::blocks {
 namespace {
 
-// A block may be replaced while it is read; more often than this it is not chance.
+// A block may be replaced while it is read. More retries than this are not a coincidence but an error.
 constexpr int kMostRetries = 16;
 
 bool is_zero(ByteView bytes) {
@@ -133,8 +133,8 @@ Result<std::size_t> BlockStore::read(BlockIndex first, const std::vector<BlockEn
   return done;
 }
 
-// A part of one block; false if it has no data any more. The slot may have got a newer owner since the entry was looked up:
-// then look again.
+// Reads a part of one block; false if the block has no data any more. If the slot was reassigned since the entry was
+// looked up, looks it up again.
 Result<bool> BlockStore::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out) {
   Scratch scratch(grid_.block_size());
   for (int attempt = 0; attempt < kMostRetries; ++attempt) {
@@ -172,8 +172,8 @@ Result<std::vector<BlockEntry>> BlockStore::store(BlockIndex first, ByteView pla
     return bytes.subspan(i * block_size, std::min<std::size_t>(block_size, bytes.size() - i * block_size));
   };
   for (std::size_t i = 0; i < entries.size(); ++i)
-    if (!is_zero(block_at(plain, i))) entries[i].state = BlockState::data;  // the others stay holes
-  Scratch sealed(plain.size());  // before there are slots to lose
+    if (!is_zero(block_at(plain, i))) entries[i].state = BlockState::data;  // otherwise it stays a hole
+  Scratch sealed(plain.size());  // allocated before slots are chosen, so that a failure loses none
   RK_TRY(choose_slots(first, entries));
 
   Status status;
@@ -186,7 +186,7 @@ Result<std::vector<BlockEntry>> BlockStore::store(BlockIndex first, ByteView pla
   return fail(status.error());
 }
 
-// Slots side by side are written as one piece.
+// Writes adjacent slots with one call.
 Status BlockStore::write_slots(const std::vector<BlockEntry>& entries, ByteView sealed) {
   const std::size_t block_size = grid_.block_size();
   auto is_data = [&](std::size_t i) { return i < entries.size() && entries[i].state == BlockState::data; };
@@ -203,7 +203,7 @@ Status BlockStore::write_slots(const std::vector<BlockEntry>& entries, ByteView 
 Status BlockStore::choose_slots(BlockIndex first, std::vector<BlockEntry>& entries) {
   UniqueLock lock(mutex_);
   const Status chosen = core_.choose_slots(first, entries);
-  if (!chosen) mark_changed();  // for what it abandoned
+  if (!chosen) mark_changed();  // because slots were abandoned
   return chosen;
 }
 
@@ -226,8 +226,8 @@ Status BlockStore::commit(LayerChange change, bool may_grow, const Touch& touch)
   return core_.apply(std::move(change), *segment);
 }
 
-// Before the record is in the journal: a checkpoint that ends its segment must know of this layer, or it would trim the
-// record without having it in the table.
+// Called before the record is appended: the checkpoint that ends its segment must know that this layer has changed, or
+// it would trim the record without having written it to the table.
 Status BlockStore::prepare_change() {
   UniqueLock lock(mutex_);
   RK_TRY(core_.catch_up());
@@ -256,7 +256,7 @@ Status BlockStore::each_without_data(BlockIndex first, BlockIndex end, const Vis
   return {};
 }
 
-// What their own slots do not have yet.
+// The space that the home slots in the range still lack.
 Result<std::uint64_t> BlockStore::bytes_to_promise(BlockIndex first, BlockIndex end) {
   std::uint64_t bytes = 0;
   RK_TRY(each_without_data(first, end, [&](const SlotRun& homes) -> Status {
@@ -270,7 +270,7 @@ Result<std::uint64_t> BlockStore::bytes_to_promise(BlockIndex first, BlockIndex 
 
 Status BlockStore::promise(BlockIndex first, BlockIndex end) {
   Lock space(space_);
-  // Asked first: where only a part fits, the disk would be full until that is given back.
+  // Checked first, because reserving only a part would leave the disk full until it is released.
   RK_TRY_ASSIGN(const std::uint64_t wanted, bytes_to_promise(first, end));
   if (wanted == 0) return {};
   RK_TRY_ASSIGN(const io::Space room, storage_.space());
@@ -286,7 +286,7 @@ Status BlockStore::promise(BlockIndex first, BlockIndex end) {
     }
     return files_.reserve(homes);
   });
-  // The entries of the blocks need space as well: each page that changes is written to a new place.
+  // The blocks' entries need space, too: each changed table page is written to a new position.
   if (taken) taken = table_file_.reserve(wanted / grid_.block_size() * kEntrySize + 2 * kPageSize);
   if (!taken) static_cast<void>(release_homes(first, end));
   return taken;
@@ -331,14 +331,14 @@ BlockStore::Pressure BlockStore::pressure() const {
 }
 
 Result<BlockCore::Snapshot> BlockStore::begin_flush() {
-  Lock changing(changing_);  // a change that is on record is in the snapshot
+  Lock changing(changing_);  // so that the snapshot contains every recorded change
   UniqueLock lock(mutex_);
   RK_TRY_ASSIGN(BlockCore::Snapshot snapshot, core_.snapshot());
   changed_ = false;
   return snapshot;
 }
 
-// They go to places nobody else uses, through a file that is opened once.
+// Needs no lock: the positions are used by no other thread, and the file is opened only once.
 Status BlockStore::write_pages(const std::vector<BlockTable::PageWrite>& pages) NO_THREAD_SAFETY_ANALYSIS { return core_.write_pages(pages); }
 
 Status BlockStore::sync_table() {
@@ -354,7 +354,7 @@ Status BlockStore::sync_table() {
 void BlockStore::flush_failed() {
   UniqueLock lock(mutex_);
   core_.settle(false);
-  changed_ = true;  // and stays among the registry's
+  changed_ = true;  // the layer stays in the registry's list of changed layers
 }
 
 void BlockStore::flush_committed() {

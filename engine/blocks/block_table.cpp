@@ -21,9 +21,9 @@ struct BlockTable::Page {
     return std::span<const std::byte, kEntrySize>(&bytes[i * kEntrySize], kEntrySize);
   }
 
-  const unsigned level;  // 0: a leaf
+  const unsigned level;  // 0: leaf
   PageBudget& budget;
-  bool dirty = false;     // changed since the last snapshot; so are all pages above it
+  bool dirty = false;     // changed since the last snapshot; then all pages above are dirty, too
   bool flushing = false;  // in a snapshot that is not committed yet
   std::uint64_t position = 0;
   PageBytes bytes{};
@@ -32,12 +32,13 @@ struct BlockTable::Page {
 
 namespace {
 
-constexpr std::size_t kChildPosition = 8;  // in a child's 32 bytes: state u8, 7 unused, position u64, MAC 16
+// Offset in the 32 bytes of a child: state u8, 7 unused, position u64, MAC 16.
+constexpr std::size_t kChildPosition = 8;
 constexpr std::size_t kChildMac = 16;
-// Beyond it no file goes, and a page's offset would begin at 0 again.
+// Larger positions would overflow a file offset.
 constexpr std::uint64_t kLastPosition = std::numeric_limits<std::int64_t>::max() / kPageSize;
 
-// Of states other than data and page: their numbers are the same.
+// For all states except data and page, whose numbers differ.
 State to_table_state(BlockState state) { return static_cast<State>(state); }
 BlockState to_block_state(State state) { return static_cast<BlockState>(state); }
 
@@ -200,7 +201,8 @@ Result<BlockTable::Page*> BlockTable::open_child(Page& parent, unsigned slot, st
 
 void BlockTable::grow_to(BlockIndex index) {
   while (index >= span_of(levels_ - 1)) {
-    if (root_.state != State::hole) {  // beyond the old span all are holes, so an all-hole root just grows
+    // Blocks beyond the old span are holes, so an all-hole root only changes its level.
+    if (root_.state != State::hole) {
       std::unique_ptr<Page> top = make_page(levels_, State::hole);
       mark_dirty(*top);
       set_child(*top, 0, root_);
@@ -246,7 +248,7 @@ Status BlockTable::set_range(BlockIndex first, BlockIndex end, BlockState state,
 // `number` counts pages of this level from 0; [first, end) overlaps the page.
 Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex first, BlockIndex end, BlockState state,
                                 const Dropped& dropped) {
-  const std::uint64_t below = span_of(page.level) / kFanout;  // blocks a slot stands for
+  const std::uint64_t below = span_of(page.level) / kFanout;  // blocks covered by one slot
   const BlockIndex start = number * span_of(page.level);
   const unsigned from = static_cast<unsigned>((std::max(first, start) - start) / below);
   const unsigned to = static_cast<unsigned>((std::min(end, start + span_of(page.level)) - start + below - 1) / below);
@@ -268,7 +270,7 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
       page.children[slot].reset();
       set_child(page, slot, Child{to_table_state(state), 0, {}});
     } else {
-      // A damaged page at one end of the range does not keep the rest from being set.
+      // If a page at one end of the range is damaged, the rest is still set.
       const auto below_page = open_child(page, slot, child_number);
       const Status set = below_page ? set_range_in(**below_page, child_number, first, end, state, dropped) : fail(below_page.error());
       if (!set && status) status = set;
@@ -277,9 +279,10 @@ Status BlockTable::set_range_in(Page& page, std::uint64_t number, BlockIndex fir
   return status;
 }
 
-// Tells of every data entry below a child that is about to go, and gives up the places of its pages. From then on it
-// must go, or those would be given out while it has them: so no damage below it ends this, only what passes and is tried
-// again (no memory). What cannot be read can still be overwritten; its slots stay allocated until the layer goes.
+// Reports every data entry below a child that is about to be removed, and marks the positions of its pages as left
+// behind. Afterwards the caller must remove the child, because the positions will be reused. Therefore damage below the
+// child is skipped; only a transient error (no memory), after which the change is retried, ends this. Blocks below an
+// unreadable page can still be overwritten; their slots stay allocated until the layer is deleted.
 Status BlockTable::drop_child(const Child& child, Page* page, unsigned level, std::uint64_t number, const Dropped& dropped) {
   if (child.state != State::page) return {};
   std::unique_ptr<Page> loaded;
@@ -321,7 +324,7 @@ Status BlockTable::mark_lost(const Lost& lost) {
   return {};
 }
 
-// Whether anything was lost: then the pages from here up are changed.
+// Returns whether anything was lost: if so, this page and all above it have changed.
 Result<bool> BlockTable::mark_lost_below(Page& page, std::uint64_t number, const Lost& lost) {
   if (page.level == 0) return false;
   bool changed = false;
@@ -355,14 +358,14 @@ Result<BlockTable::Snapshot> BlockTable::snapshot() {
   Snapshot out;
   if (!positions_known_) RK_TRY(learn_free_positions());
   if (root_page_ && root_page_->dirty) {
-    // What can fail comes first: from here on the pages count as being flushed.
+    // Everything that can fail comes first, because from here on the pages count as being flushed.
     if (!file_) {
       RK_TRY_ASSIGN(file_, open_file_(true));
     }
     RK_TRY_ASSIGN(root_, snapshot_page(*root_page_, 0, out));
   }
   out.root = TableRoot{root_.state, static_cast<std::uint8_t>(levels_), root_.position, root_.mac};
-  // A change that was begun twice has left its pages behind twice.
+  // A change that was retried has left its pages behind twice.
   std::sort(left_behind_.begin(), left_behind_.end());
   left_behind_.erase(std::unique(left_behind_.begin(), left_behind_.end()), left_behind_.end());
   leaving_.insert(leaving_.end(), left_behind_.begin(), left_behind_.end());
@@ -411,7 +414,7 @@ void BlockTable::committed() {
 
 void BlockTable::failed() {
   if (root_page_) settle(*root_page_, false, dirty_pages_);
-  // What is leaving the durable tree may still use: the next snapshot that commits frees it.
+  // The durable tree may still use the pages in leaving_; the next committed snapshot frees them.
 }
 
 void BlockTable::count_pages() {
@@ -433,9 +436,9 @@ std::uint64_t BlockTable::take_position() {
   return position;
 }
 
-// After a mount nobody remembers which places are free: those that the tree does not use. Reads inner pages only,
-// one in 128. If one of them cannot be read, or could not when the tree lost it, nobody knows what lies below it: then
-// nothing in the file is free. The durable tree may still have it, and the next read may succeed.
+// After a mount the free positions are unknown; they are all that the tree does not use. Reads inner pages only, one
+// page in 128. If an inner page cannot be read, or could not when the tree lost it, the positions below it are unknown,
+// and no position in the file counts as free: the durable tree may still use them, and the next read may succeed.
 Status BlockTable::learn_free_positions() {
   if (!file_) {
     RK_TRY_ASSIGN(file_, open_file_(true));
@@ -445,7 +448,7 @@ Status BlockTable::learn_free_positions() {
   const Status known = collect_positions(root_, root_page_.get(), levels_ - 1, 0, used);
   if (!known && known.error().code != Errc::corrupt) return known;
   if (!known || lost_places_) used.assign(used.size(), true);
-  // Pages given up since the last checkpoint: its tree still uses them.
+  // The tree of the last checkpoint still uses the pages left behind since then.
   for (std::uint64_t position : left_behind_)
     if (position < used.size()) used[position] = true;
   next_position_ = std::max<std::uint64_t>(1, used.size());
@@ -458,7 +461,7 @@ Status BlockTable::learn_free_positions() {
 Status BlockTable::collect_positions(const Child& child, Page* page, unsigned level, std::uint64_t number,
                                      std::vector<bool>& used) {
   if (child.state != State::page) return {};
-  // A page changed since the last checkpoint keeps its durable place, too, until the snapshot leaves it behind.
+  // A page changed since the last checkpoint still occupies its durable position, until the snapshot leaves it behind.
   const std::uint64_t position = page ? page->position : child.position;
   if (position > 0) {
     if (position >= used.size()) return fail(Errc::corrupt, "a table page lies beyond the end of its file");
@@ -479,7 +482,7 @@ Status BlockTable::collect_positions(const Child& child, Page* page, unsigned le
 }
 
 void BlockTable::shed_clean_leaves() {
-  constexpr std::size_t kFew = 64;  // another layer's turn
+  constexpr std::size_t kFew = 64;  // with so few pages, other layers have to shed theirs
   if (root_page_ && pages_ > kFew) shed_below(*root_page_);
 }
 

@@ -22,10 +22,10 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
     below_.disk = formats::open_disk(below_.base->layer(), record.base_format, record.disk_size, parts.format_readers);
 }
 
-// Bases that nobody else holds go one after the other, each when the layer above it has gone: a chain of clones may be
-// longer than a stack is deep.
+// Destroys bases that have no other holder iteratively, because a chain of clones may be longer than the stack is deep:
+// each ~Layer() hands its base to the outermost one.
 Layer::~Layer() {
-  thread_local std::shared_ptr<const BaseRef>* next = nullptr;  // where the layer that goes leaves its base
+  thread_local std::shared_ptr<const BaseRef>* next = nullptr;  // where a nested ~Layer() leaves its base
   below_.disk.reset();
   if (next) {
     *next = std::move(below_.base);
@@ -53,14 +53,14 @@ bool Layer::is_all_base() const {
 }
 
 void Layer::drop_base() {
-  Below gone;  // after the lock: what shows a disk may have to end a process
+  Below gone;  // destroyed after the lock is released, because closing a disk may end a process
   UniqueLock lock(below_mutex_);
   gone = std::exchange(below_, {});
 }
 
 // --- reading ---------------------------------------------------------------------------------------------------
 
-// Down the bases in a loop, as ~Layer() goes.
+// Iterative, because base chains can be thousands deep.
 Status Layer::read(std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken) {
   std::vector<Piece> pieces;
   RK_TRY(read_here(offset, out, taken, pieces));
@@ -83,7 +83,7 @@ Status Layer::read_here(std::uint64_t offset, ByteSpan out, std::vector<Taken>* 
   BlockIndex index = block_of(offset);
   RK_TRY_ASSIGN(const std::vector<BlockTable::Run> runs, blocks_.runs_of(index, end));
   for (std::size_t i = 0; i < runs.size();) {
-    // Blocks of one state, and of slots side by side, are read as one piece.
+    // Consecutive blocks of one state, or in adjacent slots, are read with one call.
     std::vector<BlockEntry> entries;
     BlockIndex piece_end = index;
     const BlockState state = runs[i].entry.state;
@@ -117,7 +117,7 @@ Error Layer::lost(BlockIndex index) const {
                              " was lost with a page of its table: restore the image from a copy"};
 }
 
-// Of a chain of layers that want to keep what they get, the topmost one does.
+// If several layers of a chain keep what they read, only the topmost one stores it.
 Status Layer::read_below(const Below& below, std::uint64_t offset, ByteSpan out, std::vector<Taken>* taken,
                          std::vector<Piece>& left) {
   const bool keeps = taken && keeps_reads();
@@ -127,7 +127,7 @@ Status Layer::read_below(const Below& below, std::uint64_t offset, ByteSpan out,
   return {};
 }
 
-// For a block whose entry said "from base" a moment ago; nothing if the block has come here since and the base is gone.
+// For a block whose entry was "base" a moment ago. Empty if the block has been stored since and the base was released.
 Result<Layer::Below> Layer::below_for(BlockIndex index) {
   Below below = this->below();
   if (below.base) return below;
@@ -183,13 +183,15 @@ Result<std::uint64_t> Layer::find_hole(std::uint64_t offset) {
 
 // --- changing --------------------------------------------------------------------------------------------------
 
-// Locks [first, end), and from the block the content ends in if that comes before; the size at that moment.
+// Locks [first, end), extended to the block in which the content ends if that comes earlier. Returns the size at that
+// time.
 std::pair<RangeLock::Held, std::uint64_t> Layer::acquire_with_tail(BlockIndex first, BlockIndex end) {
   for (;;) {
     const BlockIndex from = std::min(first, block_of(size()));
     RangeLock::Held held = ranges_.acquire(from, end);
     const std::uint64_t now = size();
-    if (from <= block_of(now)) return {std::move(held), now};  // else it was truncated before we had the lock
+    // Otherwise the content was truncated before the lock was taken.
+    if (from <= block_of(now)) return {std::move(held), now};
   }
 }
 
@@ -211,7 +213,7 @@ Status Layer::write_held(std::uint64_t offset, ByteView bytes, std::uint64_t old
   return blocks_.commit(std::move(change), true, touch);
 }
 
-// Blocks written in part keep the rest of what they had.
+// Completes partially written blocks with their old content.
 Status Layer::store_bytes(std::uint64_t at, ByteView left, std::uint64_t old_size, std::vector<BlockEntry>& entries) {
   auto store_and_append = [&](BlockIndex index, ByteView plain) -> Status {
     RK_TRY_ASSIGN(const std::vector<BlockEntry> stored, blocks_.store(index, plain));
@@ -221,7 +223,8 @@ Status Layer::store_bytes(std::uint64_t at, ByteView left, std::uint64_t old_siz
   while (!left.empty()) {
     const BlockIndex index = block_of(at);
     const std::uint64_t start = offset_of(index);
-    const std::uint64_t kept_to = std::min(std::max(old_size, start), start + grid_.block_size());  // old content's end in this block
+    // End of the old content in this block.
+    const std::uint64_t kept_to = std::min(std::max(old_size, start), start + grid_.block_size());
     const bool whole = at == start && (left.size() >= grid_.block_size() || at + left.size() >= kept_to);
     if (whole) {
       std::size_t size = left.size() / grid_.block_size() * grid_.block_size();
@@ -243,7 +246,7 @@ Status Layer::store_bytes(std::uint64_t at, ByteView left, std::uint64_t old_siz
   return {};
 }
 
-// The blocks between the old end and `offset` were never content: make sure they read zero once they are.
+// The blocks between the old end and `offset` were never content; makes them read as zero before they become content.
 Status Layer::prepare_extension(std::uint64_t old_size, std::uint64_t offset) {
   RK_TRY(zero_tail(old_size));
   const BlockIndex first = end_block(old_size);
@@ -258,7 +261,7 @@ Status Layer::prepare_extension(std::uint64_t old_size, std::uint64_t offset) {
   return blocks_.commit(std::move(change), true, {});
 }
 
-// What the last block holds beyond the size must not appear when the size grows.
+// Zeros the part of the last block beyond the size, so that it does not appear when the size grows.
 Status Layer::zero_tail(std::uint64_t size) {
   RK_TRY_ASSIGN(const bool is_zero, blocks_.is_zero_behind(size));
   if (is_zero) return {};
@@ -291,7 +294,7 @@ Status Layer::promise(std::uint64_t offset, std::uint64_t count) {
   return blocks_.promise(block_of(offset), end_block(offset + count));
 }
 
-// Whole blocks: of the others, a part may be promised still.
+// Whole blocks only: a part of the other blocks may still be promised.
 Status Layer::release(std::uint64_t offset, std::uint64_t count) {
   const BlockIndex first = end_block(offset), end = block_of(offset + count);
   if (first >= end) return {};
@@ -325,7 +328,7 @@ Status Layer::extend_over_base(std::uint64_t new_size, const Touch& touch) {
   if (new_size <= old_size) return {};
   std::uint64_t from = old_size;
   if (from % grid_.block_size() != 0) {
-    // The block the last piece ended in may have been stored short by now: bring its rest in as bytes.
+    // The previous piece may have ended in this block, which is then stored short: copy the rest of it as bytes.
     const std::uint64_t to = std::min(new_size, offset_of(block_of(from) + 1));
     Scratch rest(to - from);
     RK_TRY(below().content()->read(from, rest.span()));
@@ -354,13 +357,13 @@ Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const To
 // --- filling ---------------------------------------------------------------------------------------------------
 
 Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
-  constexpr std::uint64_t kMostLooks = 4096;  // blocks that need nothing are passed quickly, but not for ever
+  constexpr std::uint64_t kMostLooks = 4096;  // blocks without work are skipped quickly, but not without a bound
   BlockIndex index = first;
   RK_TRY_ASSIGN(BlockTable::Run run, blocks_.find(index));
   for (std::uint64_t looks = 0; run.entry.state != BlockState::base && looks < kMostLooks; ++looks) {
     const BlockIndex end = end_block(size());
     if (index >= end) return index - first;
-    if (run.entry.state == BlockState::lost) return fail(lost(index));  // it may have been the base's
+    if (run.entry.state == BlockState::lost) return fail(lost(index));  // it may have been in state "base"
     index += std::min(run.length, end - index);
     RK_TRY_ASSIGN(run, blocks_.find(index));
   }

@@ -24,7 +24,7 @@ Result<LayerCipher::CipherPtr> LayerCipher::cipher_of(EpochId epoch) {
     RK_TRY(obtain_key());
     UniqueLock lock(mutex_);
     if (const auto found = ciphers_.find(epoch); found != ciphers_.end()) return found->second;
-    if (!data_key_) continue;  // forgotten meanwhile
+    if (!data_key_) continue;  // forgotten by another thread meanwhile
     RK_TRY_ASSIGN(CipherPtr cipher, make_cipher(epoch));
     return ciphers_.try_emplace(epoch, std::move(cipher)).first->second;
   }
@@ -38,7 +38,7 @@ Status LayerCipher::obtain_key() {
   RK_TRY_ASSIGN(crypto::Key key, unwrap_());
   {
     UniqueLock lock(mutex_);
-    // The gate is shut before keys are forgotten: a key that came after that is not kept.
+    // The gate is shut before keys are forgotten, so a key that arrives later is not kept.
     const bool may_keep = !gate_ || gate_->is_open();
     if (may_keep && !data_key_) data_key_.emplace(std::move(key));
   }

@@ -5,9 +5,9 @@
 namespace rekeyfs::blocks {
 namespace {
 
-// Slots in limbo beyond which writers wait: those of 128 MiB of 16 KiB blocks.
+// Number of slots in limbo above which writers wait: 128 MiB in 16 KiB blocks.
 constexpr std::uint64_t kMostLimbo = 8192;
-constexpr auto kMostWait = std::chrono::milliseconds(50);  // if the flush fails, say, they go on all the same
+constexpr auto kMostWait = std::chrono::milliseconds(50);  // writers continue even if the flush fails
 
 }  // namespace
 

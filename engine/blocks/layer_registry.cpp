@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kMostRecent = 128;
 
-// Whether the layer, or one that it reads from, is encrypted with the key.
+// Whether the layer or one of its bases is encrypted with the key.
 bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key) {
   for (std::shared_ptr<Layer> layer = top; layer; layer = layer->base())
     if (layer->made_as().key == key) return true;
@@ -22,7 +22,7 @@ bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key) {
 
 Result<std::unique_ptr<LayerRegistry>> LayerRegistry::create(io::Storage& storage, catalog::Catalog& catalog,
                                                              kms::KeyDirectory& keys, const crypto::Key& root, const Uuid& store) {
-  // Not from data keys: a store is recovered and kept in order without its master keys.
+  // Not derived from data keys, so that a store can be recovered and checked without its master keys.
   RK_TRY_ASSIGN(const crypto::Key mac_key, crypto::derive_key(root, store, "rekeyfs block tables"));
   RK_TRY_ASSIGN(crypto::Mac table_mac, crypto::Mac::create(mac_key));
   return std::unique_ptr<LayerRegistry>(new LayerRegistry(storage, catalog, keys, root, store, std::move(table_mac)));
@@ -40,9 +40,10 @@ Result<std::shared_ptr<Layer>> LayerRegistry::get(LayerId id) {
   return get_locked(id);
 }
 
-// The layer and those of its bases that are not open. In a loop: a chain of clones may be longer than a stack is deep.
+// Opens the layer and those of its bases that are not open. Iterative, because a chain of clones may be longer than the
+// stack is deep.
 Result<std::shared_ptr<Layer>> LayerRegistry::get_locked(LayerId top) {
-  std::vector<NewLayer> closed;  // each the base of the one before
+  std::vector<NewLayer> closed;  // each is the base of the previous one
   std::shared_ptr<Layer> layer;
   for (LayerId id = top; !(layer = find_open(id));) {
     RK_TRY_ASSIGN(NewLayer next, load(id));
@@ -65,7 +66,7 @@ Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
   }
   std::shared_ptr<Layer> made = assemble(layer, std::move(base));
   Lock lock(mutex_);
-  open_[made->id()] = made;  // not among the recent ones: it would hold its base if its record is not put
+  open_[made->id()] = made;  // not added to recent_, which would keep its base held if its record is not put
   return made;
 }
 
@@ -100,7 +101,8 @@ std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::share
 }
 
 std::vector<Ino> LayerRegistry::forget_keys_of(const kms::KeyId& key) {
-  std::vector<std::shared_ptr<Layer>> layers;  // the last hold on one may not be let go of under the mutex
+  // Keeps each layer until the mutex is released: destroying one under it would deadlock.
+  std::vector<std::shared_ptr<Layer>> layers;
   {
     Lock lock(mutex_);
     for (const auto& [id, held] : open_)
@@ -140,18 +142,18 @@ std::string LayerRegistry::wrap_context(LayerId id) const {
   return Writer().put_raw(as_bytes("rekeyfs data key")).put_raw(store_).put(id.value()).take();
 }
 
-// A plain layer's key serves its tags only; it comes from the store's root key.
+// The key of a plain layer only authenticates; it is derived from the store's root key.
 Result<crypto::Key> LayerRegistry::data_key_of(LayerId id, const LayerRecord& record) const {
   const std::string context = wrap_context(id);
   if (!record.key) return crypto::derive_key(root_, as_bytes(context), "rekeyfs plain layer");
   return keys_.unwrap(*record.key, record.data_key, as_bytes(context));
 }
 
-// The layer may have been opened before its key got a new version, by which the record now has the data key wrapped; the
-// old version may be gone.
+// The layer may have been opened before its master key got a new version. The record then has the data key wrapped by
+// the new version, and the old version may be gone.
 Result<crypto::Key> LayerRegistry::current_data_key_of(LayerId id, const LayerRecord& made_as) const {
   RK_TRY_ASSIGN(const auto bytes, catalog_.get(make_key(Table::layer, id.value())));
-  if (!bytes) return data_key_of(id, made_as);  // a new layer: not on record yet
+  if (!bytes) return data_key_of(id, made_as);  // a new layer without a record yet
   RK_TRY_ASSIGN(const LayerRecord record, LayerRecord::decode(*bytes));
   return data_key_of(id, record);
 }
@@ -171,7 +173,7 @@ Result<std::optional<LayerRegistry::Rewrapped>> LayerRegistry::rewrap(LayerId id
 Status LayerRegistry::put_rewrapped(catalog::WriteTxn& txn, const Rewrapped& rewrapped) const {
   const std::string key = make_key(Table::layer, rewrapped.layer.value());
   RK_TRY_ASSIGN(const auto bytes, txn.get(key));
-  if (!bytes) return {};  // deleted meanwhile
+  if (!bytes) return {};  // the layer was deleted meanwhile
   RK_TRY_ASSIGN(LayerRecord record, LayerRecord::decode(*bytes));
   if (record.data_key != rewrapped.before) return {};
   record.data_key = rewrapped.after;
@@ -243,7 +245,7 @@ void LayerRegistry::bury(catalog::WriteTxn& txn, LayerId id, const LayerRecord& 
   out.push_back({id, record.base});
 }
 
-// `child` does not read from `base`, if there is one, any more.
+// Removes the record that `child` reads from `base` (if not 0).
 Status LayerRegistry::release_base(catalog::WriteTxn& txn, LayerId base, LayerId child, std::vector<Released>& out) {
   while (base) {
     txn.erase(make_key(Table::child, base.value(), child.value()));
@@ -284,7 +286,7 @@ Result<LayerRegistry::Sizes> LayerRegistry::sizes_of(LayerId id) {
 
 void LayerRegistry::layer_changed(LayerId layer) {
   Lock lock(mutex_);
-  if (const auto found = open_.find(layer); found != open_.end())  // else it is deleted
+  if (const auto found = open_.find(layer); found != open_.end())  // otherwise it was deleted
     if (std::shared_ptr<Layer> object = found->second.lock()) changed_.insert_or_assign(layer, std::move(object));
 }
 

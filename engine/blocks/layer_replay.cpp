@@ -13,7 +13,8 @@ Result<bool> LayerReplay::verifies(const LayerChange& change) {
     if (opened) continue;
     const Errc code = opened.error().code;
     if (code == Errc::corrupt) return false;
-    // Without its key nothing can be said of it. It is kept: the reader who has the key again gets it, or an error.
+    // Without its key the block cannot be verified. It is kept: once the key is available, reads return the block or an
+    // error.
     if (code != Errc::key_revoked && code != Errc::no_key) return fail(opened.error());
   }
   return true;
@@ -35,8 +36,9 @@ Result<bool> LayerReplay::replay(const LayerChange& change, catalog::SegmentNumb
   return replay_in_part(change, segment, opens);
 }
 
-// The size still counts, and what was beyond it then reads zero: also what the last block of the content holds behind
-// its end, which is zeros only if what made it so, or replaced it, is not among what was left out. Else the size stays.
+// The size of the change still applies if the bytes between the old end and the new content then read as zero. These
+// include the rest of the block in which the old content ends, which is zeros only if the change that zeroed or
+// replaced it was not skipped. Otherwise the size does not grow.
 Result<bool> LayerReplay::replay_in_part(const LayerChange& change, catalog::SegmentNumber segment, const Opens& opens) {
   const BlockGrid grid = blocks_.grid();
   const std::uint64_t old_size = blocks_.size();
@@ -54,7 +56,7 @@ Result<bool> LayerReplay::replay_in_part(const LayerChange& change, catalog::Seg
     one.entries = {change.entries[i]};
     RK_TRY_ASSIGN(const bool is_whole, opens(one));
     may_grow = may_grow || (is_whole && one.first == last);
-    if (one.first > last && !may_grow) return false;  // there is nothing behind the end
+    if (one.first > last && !may_grow) return false;  // the bytes before this block are not known to be zeros
     one.size = may_grow ? change.size : std::min(change.size, old_size);
     if (!is_whole) {
       one.entries.clear();

@@ -15,7 +15,7 @@ Sharing::Hold::~Hold() {
   if (!sharing_) return;
   Lock lock(sharing_->mutex_);
   --sharing_->holds_;
-  sharing_->has_record_.reset();  // its holder may have put one
+  sharing_->has_record_.reset();  // the holder may have put a record
 }
 
 bool Sharing::is_shared() const {

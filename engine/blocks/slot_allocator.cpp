@@ -41,13 +41,13 @@ std::vector<SlotRun> SlotAllocator::unkeep(const SlotRun& homes) {
 }
 
 std::vector<SlotRun> SlotAllocator::begin_punch(Segment first) {
-  if (!punching_.empty()) return punching_;  // for want of memory, the last ones were not
-  const bool is_at_rest = limbo_.empty();    // nothing was superseded since the last flush
+  if (!punching_.empty()) return punching_;  // the previous ones were not punched, for lack of memory
+  const bool is_at_rest = limbo_.empty();    // no slot was superseded since the last flush
   while (is_at_rest && !idle_.empty()) {
     limbo_.add(*idle_.begin(), kNoSegment);
     idle_.erase(idle_.begin());
   }
-  kept_.take_older_than(first);  // free, with their space
+  kept_.take_older_than(first);  // they become free and keep their space
   punching_ = limbo_.take_older_than(first);
   while (!is_at_rest && may_idle_ && !punching_.empty() && idle_.size() < kMostIdle) {
     SlotRun& last = punching_.back();

@@ -51,7 +51,7 @@ Result<io::File*> SlotFiles::file_of(const std::string& ending, bool write) {
     const std::string path = layer_path(layer_) + ending;
     auto file = storage_.open(path, io::OpenMode::write);
     if (!file && file.error().code == Errc::not_found && write) {
-      new_names_ = true;  // whether or not it fails after the file was made
+      new_names_ = true;  // even if a later step fails, because the file exists
       file = storage_.open(path, io::OpenMode::create);
     }
     if (!file && file.error().code == Errc::not_found) return fail(Errc::corrupt, "the data file " + path + " is missing");
@@ -145,7 +145,7 @@ Status SlotFiles::sync() {
   Lock lock(mutex_);
   under_way_ = false;
   if (status) return status;
-  // After a failure nothing of it counts as synced.
+  // After a failure none of the writes counts as synced.
   for (Segment* segment : taken) segment->unsynced = true;
   new_names_ = new_names_ || names;
   return status;
