@@ -101,7 +101,7 @@ std::shared_ptr<Layer> LayerRegistry::assemble(const NewLayer& layer, std::share
 }
 
 std::vector<Ino> LayerRegistry::forget_keys_of(const kms::KeyId& key) {
-  // Keeps each layer until the mutex is released: destroying one under it would deadlock.
+  // Outlives the lock, because a layer must not be destroyed under the mutex.
   std::vector<std::shared_ptr<Layer>> layers;
   {
     Lock lock(mutex_);
