@@ -57,7 +57,7 @@ Status Content::write(Image& image, std::uint64_t offset, ByteView bytes) {
   return with_writable(image, [&](const auto& layer) { return layer->write(offset, bytes, touch(image)); });
 }
 
-// Content that goes altogether is replaced: that costs the same whatever its size.
+// Truncation to 0 replaces the content, whose cost is independent of its size.
 Status Content::resize(Image& image, std::uint64_t size) {
   RK_TRY(check_range(size, 0));
   if (size == 0) {
@@ -67,7 +67,7 @@ Status Content::resize(Image& image, std::uint64_t size) {
   return with_writable(image, [&](const auto& layer) { return layer->resize(size, touch(image)); });
 }
 
-// False if there is nothing to replace, or a truncation will.
+// False if there is nothing to replace, or a pending truncation is going to replace it.
 Result<bool> Content::empty(Image& image) {
   const auto is_full = [&]() REQUIRES_SHARED(image.mutex) { return !image.truncations.pending() && image.top->size() > 0; };
   std::optional<kms::KeyId> key;
@@ -161,7 +161,7 @@ Result<names::Policy> Content::policy_of_new_content(const Image& image) const {
   RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(image.ino));
   const auto directory = swaps_.tree.get(inode.parent);
   if (directory) return directory->policy;
-  // An image that is deleted but open may outlive its directory.
+  // An image that was deleted while open may outlive its directory.
   if (directory.error().code == Errc::stale) return policy_behind(image, inode);
   return fail(directory.error());
 }

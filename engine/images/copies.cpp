@@ -17,9 +17,9 @@ struct Copies::Copy {
   std::uint64_t offset_in, offset_out, size;
   const Caller& caller;
   std::optional<kms::KeyId> key_before = {};  // of the source
-  std::optional<kms::KeyId> key = {};         // that the copy will have
+  std::optional<kms::KeyId> key = {};         // of the copy
   bool fast_create = false;
-  bool placed = false;  // the target was made to the measure of this piece
+  bool placed = false;  // the target was created with the size of this piece
 
   bool same_place() const { return offset_in == offset_out && in.ino() != out.ino(); }
   bool goes_on(const Stitch& stitch) const { return same_place() && stitch.source == in.ino(); }
@@ -28,14 +28,14 @@ struct Copies::Copy {
 namespace {
 
 constexpr std::size_t kCopyPiece = 1u << 20;                       // bytes
-constexpr std::string_view kDescription = "user.xdg.comment";  // stays with an image's copies
+constexpr std::string_view kDescription = "user.xdg.comment";  // copied together with the content
 
 std::uint64_t readable_size(const Image& image) {
   SharedLock lock(image.mutex);
   return image.truncations.pending() ? 0 : image.top->size();
 }
 
-// Whether nothing was written to the image: it may become a copy as a whole.
+// Whether nothing was written to the image, so that it may become a copy as a whole.
 bool is_untouched(const Image& image) REQUIRES_SHARED(image.mutex) {
   return image.truncations.pending() || (image.top->stored() == 0 && !image.top->base());
 }
@@ -91,7 +91,7 @@ Status Copies::type_rule(const InodeRecord& from) {
   return fail(Errc::wrong_medium, "a full-ECS image cannot be replicated");
 }
 
-// A disk that fast create made is ready to be cloned from its first byte on.
+// A disk made by fast create may be cloned from its creation on.
 Status Copies::state_rule(Ino ino, const InodeRecord& from, bool clones) const {
   const ImageState state = status_.state_of(ino, from);
   if (state == ImageState::normal || state == ImageState::normal_uninitialized) return {};
@@ -105,7 +105,7 @@ Status Copies::check_type(const Copy& copy) {
   return enforce(copy, type_rule(from));
 }
 
-// A rule that is broken is a refusal of the copy.
+// A violated rule refuses the copy.
 Status Copies::enforce(const Copy& copy, const Status& rule) {
   if (rule) return {};
   Event refusal = Refusals::event_of(swaps_.tree.path_of(copy.out.ino()), copy.caller, rule.error());
@@ -149,9 +149,9 @@ Status Copies::settle_terms(Copy& copy) {
 
 // --- the first piece -------------------------------------------------------------------------------------------
 
-// False if bytes must be copied: the target has content of its own, or the source is being written to all the time.
+// False if bytes must be copied: the target has its own content, or the source is constantly being written to.
 Result<bool> Copies::start(Copy& copy) {
-  constexpr int kMaxAttempts = 8;  // the source's layer may be replaced while we look
+  constexpr int kMaxAttempts = 8;  // the source's layer may be replaced between two steps
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     {
       const Image& target = copy.out.image();
@@ -161,7 +161,7 @@ Result<bool> Copies::start(Copy& copy) {
     RK_TRY_ASSIGN(const InodeRecord from, swaps_.tree.get(copy.in.ino()));
     RK_TRY(settle_terms(copy));
     RK_TRY(enforce(copy, state_rule(copy.in.ino(), from, copy.key_before == copy.key)));
-    // A part is copied as bytes; the disk in them takes their place when they are all there.
+    // Only a part of the disk's file: copied as bytes. Fast create replaces the file by its disk when it is complete.
     if (copy.fast_create && copy.offset_out != 0) return false;
     RK_TRY_ASSIGN(const bool started, start_once(copy, from));
     if (started) return true;
@@ -169,17 +169,17 @@ Result<bool> Copies::start(Copy& copy) {
   return false;
 }
 
-// False if the source or the target has moved on meanwhile.
+// False if the source or the target has changed meanwhile.
 Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
   Stitch stitch;
   stitch.source = copy.in.ino();
   {
-    // Exclusive: no write to the source is under way when its content is frozen.
+    // Exclusive, so that no write to the source is in progress when its content is frozen.
     Image& source = copy.in.image();
     UniqueLock lock(source.mutex);
     stitch.base = std::make_shared<const blocks::BaseRef>(source.top);
   }
-  // It does not change meanwhile, so nobody has to wait for the format reader.
+  // The frozen content cannot change, so no lock is held while the format reader works.
   if (copy.fast_create && from.image.disk != names::DiskState::disk) {
     const auto inside = FastCreate::look_inside(stitch.base->layer());
     if (!inside && inside.error().code == Errc::wrong_medium) return fail(enforce(copy, fail(inside.error())).error());
@@ -188,7 +188,7 @@ Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
   return attach(copy, from, stitch);
 }
 
-// Gives the target a layer over the source's and the piece's range of it.
+// Gives the target a layer over the source's layer, with the piece's range taken from it.
 Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch) {
   Image& image = copy.out.image();
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, copy.key));
@@ -208,17 +208,18 @@ Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
 }
 
 Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch, LayerSwap& swap) {
-  // Another handle may have written since the target was looked at, or its policy may have changed.
+  // Another handle may have written to the target since it was examined, or the target's policy may have changed.
   if (!is_untouched(image)) return false;
   const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
   const bool wrapped = stitch.inside.is_wrapped();
   const std::uint64_t size_now = image.truncations.pending() ? 0 : image.top->size();
   LayerSwap::Copied copied{stitch.source, base, stitch.inside};
-  // From the start on the layer is the source's; else it begins as what the target is, and takes the piece's range.
+  // A piece that starts at 0 of an empty target: the layer starts as the source. Otherwise it starts with the target's
+  // current size, and the piece's range is taken from the source.
   copied.from_base = wrapped || (copy.offset_out == 0 && size_now == 0);
   copied.size = wrapped ? stitch.inside.size : copied.from_base ? copy.size : size_now;
   copied.asker = copy.caller.uid;
-  // Asked before the transaction: within one, nobody asks a layer.
+  // Evaluated before the transaction, because a layer must not be called within one.
   const bool is_whole = copied.from_base && !wrapped && copied.size == base->size();
   const std::optional<kms::KeyId> key_before = base->made_as().key;
   bool moved_on = false;
@@ -230,7 +231,7 @@ Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from,
     stitch.changes = image.changes.load();
     names::ImageRecord& record = inode.image;
     const bool transforms = record.state == ImageState::replicating;
-    // A copy of all of the source has its bytes; of a part, others (further pieces: take_findings).
+    // A copy of the whole source has its findings. For a copy of a part they come with the last piece (take_findings).
     record.findings = is_whole ? stitch.findings : std::nullopt;
     record.lineage = names::Lineage{from.image.id, key_before, now(), transforms ? 0 : now()};
     if (from.image.type != names::ImageType::none) record.type = from.image.type;
@@ -247,7 +248,7 @@ Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from,
 
 // --- further pieces --------------------------------------------------------------------------------------------
 
-// What lies within the target turns to "from base", what lies beyond extends it.
+// The part within the target's size becomes "base"; the part beyond extends the target.
 Status Copies::go_on(Copy& copy, const Stitch& stitch) {
   if (stitch.inside.is_wrapped()) return {};
   return content_.with_writable(copy.out.image(), [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
@@ -280,11 +281,11 @@ Status Copies::end(OpenFile& out) {
   return caught([&] { return take_findings(out.image(), *stitch); });
 }
 
-// A copy in pieces that covered all of its source, with nothing written in between, has the source's digest.
+// A copy in pieces that covered the whole source, without a write in between, has the source's digest.
 Status Copies::take_findings(Image& image, const Stitch& stitch) {
   const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
   if (!stitch.findings || stitch.copied < base->size()) return {};
-  UniqueLock lock(image.mutex);  // no change is under way
+  UniqueLock lock(image.mutex);  // no change is in progress
   const std::shared_ptr<blocks::Layer> top = image.top;
   if (image.changes.load() != stitch.changes || top->base() != base || top->size() != base->size()) return {};
   WriteTxn txn(swaps_.store.catalog());
@@ -298,7 +299,7 @@ Status Copies::take_findings(Image& image, const Stitch& stitch) {
 
 // --- bytes -----------------------------------------------------------------------------------------------------
 
-// A part, or to another place, or into an image with content of its own.
+// Copies a part of an image, or to another offset, or to an image with its own content.
 Status Copies::copy_bytes(const Copy& copy) {
   std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, copy.size));
   for (std::uint64_t done = 0; done < copy.size;) {

@@ -12,7 +12,7 @@ using names::InodeRecord;
 namespace {
 
 constexpr std::size_t kRecentReplications = 10;
-constexpr std::uint64_t kTellingBytes = 4u << 20;  // smaller replications are over before their rate says anything
+constexpr std::uint64_t kTellingBytes = 4u << 20;  // smaller replications are too short to measure a rate
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Result<std::optional<kms::KeyId>> CopyPlanner::key_of(const TargetChoice& choice
   return inode.policy.key;
 }
 
-// All layers together: more than a reader sees where a younger one has taken an older one's blocks over.
+// Sum over all layers: more than a reader sees if a younger layer supersedes blocks of an older one.
 Result<std::uint64_t> CopyPlanner::stored_of(LayerId top) const {
   std::uint64_t stored = 0;
   for (LayerId id = top; id;) {
@@ -52,7 +52,7 @@ Result<ReplicationPlan> CopyPlanner::plan(Ino source, Ino directory, const Targe
   else plan.refusals.push_back(key.error());
   const bool same_key = key && *key == layer.key;
   RK_TRY_ASSIGN(plan.size, status_.size_of(source, from));
-  if (plan.size > 0) {  // of an empty image there is nothing to copy: nobody asks
+  if (plan.size > 0) {  // copying an empty image transforms nothing
     rule(Copies::type_rule(from));
     rule(copies_.state_rule(source, from, same_key));
     if (!same_key) rule(keys::may_use(store_.keys(), layer.key, caller));

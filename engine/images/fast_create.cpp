@@ -32,15 +32,15 @@ Status FastCreate::become_disk(Image& image, uid_t asker) {
   if (inside) return become(image, std::move(*frozen), *inside, asker);
   {
     SharedLock lock(image.mutex);
-    if (image.top != frozen->layer()) return {};  // written to meanwhile: its close comes later
+    if (image.top != frozen->layer()) return {};  // written meanwhile: retried when that handle is closed
   }
   if (inside.error().code == Errc::wrong_medium) RK_TRY(stay_as_stored(image.ino, inside.error(), asker));
   return fail(inside.error());
 }
 
-// The content of an image that is to become a disk, held so that nobody has to wait for the format reader.
+// Holds the content of an image that is to become a disk, so that no lock is held while the format reader works.
 Result<std::optional<blocks::BaseRef>> FastCreate::freeze(Image& image) {
-  UniqueLock lock(image.mutex);  // no change is under way
+  UniqueLock lock(image.mutex);  // no change is in progress
   RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(image.ino));
   const bool is_wanted = inode.image.disk == DiskState::wanted && !image.truncations.pending() && image.top->size() > 0;
   return is_wanted ? std::optional<blocks::BaseRef>(image.top) : std::nullopt;

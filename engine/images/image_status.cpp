@@ -55,7 +55,7 @@ bool ImageStatus::is_settled(Ino ino, const InodeRecord& inode) const {
 std::optional<names::Findings> ImageStatus::findings_of(Ino ino, const InodeRecord& inode) const {
   if (const auto image = open_.find(ino)) {
     SharedLock lock(image->mutex);
-    if (image->truncations.pending()) return std::nullopt;  // readers see no content already
+    if (image->truncations.pending()) return std::nullopt;  // readers see an empty image already
   }
   return inode.image.findings;
 }

@@ -21,22 +21,22 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kLeftAlone = 2s;
 constexpr std::chrono::steady_clock::duration kFirstPause = 1s, kLongestPause = 30s;
-constexpr int kRest = 9;  // times as long as an attempt took: a large image is not read all the time
+constexpr int kRest = 9;  // rests this many times as long as an attempt took, to limit the load of a large image
 constexpr int kNice = 19;
 constexpr std::size_t kPiece = 1u << 20;
-constexpr std::size_t kScanStep = 1000;  // records read while writers wait
+constexpr std::size_t kScanStep = 1000;  // records per step, during which writers wait
 
 bool needs_findings(const InodeRecord& inode) {
   return inode.kind == NodeKind::image && inode.links > 0 && !inode.image.findings &&
          (inode.image.state == ImageState::normal || inode.image.state == ImageState::normal_uninitialized);
 }
 
-// Does it go away by itself, or by what a user does elsewhere?
+// Whether the error is transient.
 bool passes(const Error& error) {
   return error.code == Errc::busy || error.code == Errc::key_revoked || error.code == Errc::no_space || error.code == Errc::no_memory;
 }
 
-// Its blocks are still being transformed, and reading all of them now would get in their readers' way.
+// The layer's blocks are still being transformed; reading all of them now would slow down other readers.
 bool is_over_replication(const blocks::Layer& layer) {
   for (auto below = layer.base(); below; below = below->base())
     if (below->keeps_reads()) return true;
@@ -87,7 +87,7 @@ bool Initializer::is_awaited(Ino ino) const {
 
 void Initializer::schedule(const Visit& visit) noexcept {
   try {
-    decltype(order_) place{{visit.at, visit.ino}};  // what needs memory comes first
+    decltype(order_) place{{visit.at, visit.ino}};  // allocates memory, so it comes first
     const auto [found, is_new] = due_.try_emplace(visit.ino, visit);
     if (!is_new) order_.erase({found->second.at, visit.ino});
     found->second = visit;
@@ -134,8 +134,8 @@ void Initializer::postpone(const Visit& failed, Clock::duration took) {
 
 void Initializer::report(Ino ino, const Error& error) {
   if (error.code == Errc::stale) return;        // deleted
-  if (error.code == Errc::busy) return;         // it is waited for
-  if (error.code == Errc::key_revoked) return;  // the audit log tells of the key, and its images may be many
+  if (error.code == Errc::busy) return;         // retried later
+  if (error.code == Errc::key_revoked) return;  // the audit log records the key; it may have many images
   if (passes(error) && std::exchange(reported_, error.code) == error.code) return;
   log::warn("cannot examine {}: {}{}", tree_.path_of(ino), describe(error),
             passes(error) ? "; rekeyfs tries again" : "");
@@ -193,11 +193,12 @@ bool Initializer::is_wanted(Ino ino) const {
 }
 
 Status Initializer::initialize(Ino ino) {
-  begin(ino);  // before anything is looked at
+  begin(ino);  // before anything is read
   RK_TRY_ASSIGN(InodeRecord seen, tree_.get(ino));
   if (seen.image.disk == names::DiskState::wanted) {
     const Status became = disk_wanted_(ino);
-    if (!became && became.error().code != Errc::wrong_medium) return became;  // refused, it stays as it was stored
+    // Wrong_medium: refused, so it stays as stored.
+    if (!became && became.error().code != Errc::wrong_medium) return became;
     RK_TRY_ASSIGN(seen, tree_.get(ino));
   }
   if (!needs_findings(seen)) return {};
@@ -212,7 +213,8 @@ Status Initializer::initialize(Ino ino) {
 
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
-  // Written while it was read: then it is due again when the writer closes it. (Times would not tell: they can be set.)
+  // Written while it was read: it is scheduled again when the writer closes it. (Times prove nothing, because users can
+  // set them.)
   if (inode.image.layer != seen.image.layer || !is_wanted(ino) || !needs_findings(inode)) return {};
   inode.image.findings = *findings;
   inode.image.state = ImageState::normal;

@@ -15,7 +15,7 @@ using names::Tree;
 
 namespace {
 
-// An encrypted image cannot be shared: the bits go in the transaction that makes it one.
+// An encrypted image cannot be shared, so the mode bits are removed in the same transaction.
 void take_sharing_away(Image& image, InodeRecord& inode) {
   if (inode.permissions & ~kOwnerOnly) image.lost_sharing.store(true);
   inode.permissions &= kOwnerOnly;
@@ -63,7 +63,7 @@ Status LayerSwap::copy(Image& image, const Copied& copied, const Edit& edit) {
   return commit(image, std::move(outcome), edit);
 }
 
-// Opens the layer before it is on record: what follows the commit must not fail.
+// Opens the layer before its record exists, because nothing may fail after the commit.
 Result<LayerSwap::Outcome> LayerSwap::open_over(const Image& image, std::shared_ptr<blocks::Layer> base, const DiskInside& inside,
                                                 std::uint64_t size, bool from_base) {
   drawn_.record.owner = image.ino;
@@ -79,7 +79,8 @@ Result<LayerSwap::Outcome> LayerSwap::open_over(const Image& image, std::shared_
 
 Status LayerSwap::commit(Image& image, Outcome outcome, const Edit& edit) {
   const uid_t asker = outcome.event.uid;
-  if (outcome.base) parts_.store.checkpointer().must_precede_sync(outcome.base);  // before a sync can make the record durable
+  // Before any sync can make the record durable.
+  if (outcome.base) parts_.store.checkpointer().must_precede_sync(outcome.base);
   std::vector<LayerRegistry::Released> released;
   {
     WriteTxn txn(parts_.store.catalog());
@@ -131,8 +132,8 @@ Event LayerSwap::event_of(Ino target, Ino source, const Outcome& outcome, uid_t 
   return event;
 }
 
-// A replica reads what its source reads, unless it is the disk in a file; it must know of it by itself. A clone finds the
-// profile of its source.
+// A replica reads the same blocks as its source, unless it becomes the disk in it, and stands alone later: it gets a
+// copy of the profile. A clone finds its source's profile.
 std::optional<boot::BootProfile> LayerSwap::profile_to_carry(const Outcome& outcome) const {
   if (!outcome.transforms || drawn_.record.base_format != formats::Format::raw) return std::nullopt;
   auto found = parts_.profiles.find(outcome.base->id());

@@ -7,9 +7,9 @@ namespace rekeyfs {
 void OpenFileDeleter::operator()(OpenFile* file) const { delete file; }
 
 OpenFile::~OpenFile() {
-  if (!truncation) return;  // else each close would hold up the image's readers behind its writers
+  if (!truncation) return;  // fast path: otherwise each close would make readers of the image wait for its writers
   UniqueLock lock(hold->mutex);
-  hold->truncations.withdraw(truncation);  // a handle that never flushes
+  hold->truncations.withdraw(truncation);  // the handle was closed without a FLUSH
 }
 
 void OpenFile::refuse(const Error& error) {

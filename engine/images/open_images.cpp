@@ -60,7 +60,7 @@ void OpenImages::release(Ino ino) noexcept {
 
 // --- deleting --------------------------------------------------------------------------------------------------
 
-// An image whose deletion fails stays an orphan on record and goes with the next mount.
+// If the deletion of an image fails, its orphan record stays, and the next mount deletes it.
 void OpenImages::reap_now(Ino ino) {
   Released released;
   const Status reaped = caught([&]() -> Status {
@@ -100,8 +100,7 @@ void OpenImages::unlink_committed(bool committed) NO_THREAD_SAFETY_ANALYSIS {
   else forget(unlinked, released);
 }
 
-// After the transaction of reap(), never within it: the lock of the filler is taken before that of a layer, and that of a
-// layer before that of the catalog.
+// Called after the transaction of reap(), never within it. Lock order: filler, layer, catalog.
 void OpenImages::forget(Ino ino, const Released& released) {
   filler_.forget(ino);
   initializer_.forget(ino);
@@ -114,7 +113,7 @@ Status OpenImages::reap_orphans() {
     orphans.push_back(Ino{Reader(key.substr(1)).get_be64()});
     return true;
   }));
-  for (const Ino ino : orphans)  // a damaged record keeps no store from being opened
+  for (const Ino ino : orphans)  // a damaged record must not prevent opening the store
     if (const Status reaped = reap_orphan(ino); !reaped) log::error("deleted image {} stays: {}", ino.value(), describe(reaped.error()));
   return {};
 }

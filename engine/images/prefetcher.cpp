@@ -8,10 +8,10 @@ namespace rekeyfs::images {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::uint64_t kPiece = 256u << 10;  // bytes: a reader who comes meanwhile waits for no more than that
+constexpr std::uint64_t kPiece = 256u << 10;  // bytes; a reader that comes meanwhile waits for at most one piece
 constexpr Background::Duration kGiveWay = 1ms;
-constexpr auto kLongest = 2min;  // by then it has booted
-constexpr auto kFresh = 30s;     // so long what was prefetched is taken to be still in memory
+constexpr auto kLongest = 2min;  // the boot is over by then
+constexpr auto kFresh = 30s;     // how long prefetched data is assumed to stay in the page cache
 constexpr int kNice = 10;
 
 }  // namespace
@@ -38,12 +38,12 @@ void Prefetcher::prefetch(Ino ino, const std::shared_ptr<blocks::Layer>& layer, 
 void Prefetcher::forget(Ino ino) {
   Lock lock(mutex_);
   std::erase_if(jobs_, [&](const Job& job) NO_THREAD_SAFETY_ANALYSIS {
-    if (job.ino == ino) prefetched_.erase(job.profile_of);  // not to its end
+    if (job.ino == ino) prefetched_.erase(job.profile_of);  // not prefetched completely
     return job.ino == ino;
   });
 }
 
-// Those who wait for their bytes go first, and then what they got is stored.
+// Waiting readers come first, then storing what they got.
 bool Prefetcher::may_work() const { return !readers_.are_busy() && copy_on_read_.is_idle(); }
 
 bool Prefetcher::has_work() const {
@@ -57,7 +57,7 @@ Background::Duration Prefetcher::step() {
   const Piece piece = next_piece();
   if (!piece.layer) return Background::Duration::zero();
   const Status status = read(piece);
-  // Whoever needs it will be told.
+  // The reader that needs the block gets the error.
   if (!status) log::debug("prefetch of layer {}: {}", piece.layer->id().value(), describe(status.error()));
   return Background::Duration::zero();
 }

@@ -26,7 +26,7 @@ Event Refusals::event_of(std::string path, const Caller& caller, const Error& ru
 
 void Refusals::record(Event refusal) {
   log::warn("refused: {} -> {}: {} (uid {})", refusal.source, refusal.path, refusal.text, refusal.uid);
-  // A refusal that cannot be kept, on a full disk, stays one.
+  // The refusal stands even if it cannot be recorded, as on a full disk.
   if (const Status kept = audit_.add(std::move(refusal)); !kept)
     log::error("cannot write to the audit log: {}", describe(kept.error()));
 }

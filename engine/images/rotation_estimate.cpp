@@ -34,8 +34,8 @@ RotationEstimate::Counts RotationEstimate::readers_among_images() const {
   return readers;
 }
 
-// How many images read from each of the layers, those that are not encrypted anew included: the owners of the layer and of
-// all above it. A child's number is higher than its base's, so the highest are counted first.
+// How many images read from each of the layers, including images that are not re-encrypted: the owners of the layer and
+// of all layers above it. A child's number is higher than its base's, so the highest are counted first.
 Result<RotationEstimate::Counts> RotationEstimate::readers_of_all(const Counts& wanted) const {
   std::unordered_map<LayerId, std::vector<LayerId>> children;
   std::set<LayerId> above;

@@ -19,7 +19,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Background::Duration kNextWalk = 1s;
-constexpr std::size_t kEntriesAtATime = 256;  // looked at, and policies changed in one transaction
+constexpr std::size_t kEntriesAtATime = 256;  // entries handled per step; policies changed per transaction
 
 bool is_gone(const Error& error) { return error.code == Errc::stale || error.code == Errc::not_found; }
 
@@ -60,7 +60,7 @@ Result<RotationPlan> Rotator::rotate(Ino directory, std::string_view alias_or_id
   RK_TRY(check_room(rotation, before, plan));
   RK_TRY_ASSIGN(const std::vector<Rotation> earlier, on_record());
   for (const Rotation& other : earlier)
-    if (other.directory == directory) RK_TRY(change_policies(other));  // if it was interrupted
+    if (other.directory == directory) RK_TRY(change_policies(other));  // completes an interrupted change of policies
   RK_TRY(put_on_record(rotation, before));
   RK_TRY(change_policies(rotation));
   RK_TRY_ASSIGN(const Walk done, walk(rotation));
@@ -86,7 +86,7 @@ Result<RotationPlan> Rotator::plan_of(const Rotation& rotation, const Key& befor
       const auto inode = entry.kind == NodeKind::image ? tree_.get(entry.ino) : fail(Errc::is_directory);
       if (!inode) continue;
       const auto top = store_.layers().record_of(inode->image.layer);
-      // What is damaged, or gone meanwhile, will not be taken.
+      // Skips what is damaged or was deleted meanwhile.
       if (top && top->key != rotation.key) static_cast<void>(estimate.add(inode->image.layer));
     }
     return {};
@@ -102,7 +102,7 @@ Result<RotationPlan> Rotator::plan_of(const Rotation& rotation, const Key& befor
 
 Status Rotator::check_room(const Rotation& rotation, const Key& before, RotationPlan& plan) {
   if (plan.space_needed <= plan.space_available) return {};
-  RK_TRY(store_.checkpointer().run());  // what was deleted lately makes room
+  RK_TRY(store_.checkpointer().run());  // removes deleted layers, which frees space
   RK_TRY_ASSIGN(plan, plan_of(rotation, before));
   if (plan.space_needed <= plan.space_available) return {};
   return fail(Errc::no_space, "No space left on device: while its images are encrypted anew, up to " + mib_text(plan.space_needed) +
@@ -127,7 +127,7 @@ Status Rotator::put_on_record(const Rotation& rotation, const Key& before) {
   {
     Lock lock(mutex_);
     ++asked_;
-    // Not at once: what was made under the old policy while it changed is on record by then.
+    // Delayed, so that images created under the old policy during its change are on record by then.
     next_walk_ = Background::Clock::now() + kNextWalk;
   }
   background_.wake();
@@ -140,7 +140,7 @@ Status Rotator::change_policies(const Rotation& rotation) {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
   const Key before = inode.policy.key;
   if (before == rotation.key) return {};
-  // Again for those that were made meanwhile below one that had not been changed yet.
+  // Repeats for directories created meanwhile below one that had not been changed yet.
   for (std::size_t changed = 1; changed > 0;) {
     RK_TRY_ASSIGN(changed, change_policies_below(rotation, before));
   }
@@ -245,7 +245,7 @@ Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEnt
     case Errc::stale: return {};  // deleted meanwhile
     case Errc::busy: ++done.left; return {};
     case Errc::corrupt:
-      // One damaged image does not keep the others on the old key.
+      // One damaged image must not prevent the rotation of the others.
       log::error("{}/{} keeps its old key: {}", tree_.path_of(directory), entry.name, describe(taken.error()));
       return {};
     default: return fail(taken.error());
@@ -265,7 +265,7 @@ Background::Duration Rotator::step() {
   if (finished_ == asked) return Background::kUntilWoken;
   if (go_on()) return kNextWalk;
   finished_ = asked;
-  return Background::Duration::zero();  // another may have been asked for meanwhile
+  return Background::Duration::zero();  // another rotation may have been started meanwhile
 }
 
 Result<std::vector<Rotator::Rotation>> Rotator::on_record() const {
@@ -303,7 +303,7 @@ Result<bool> Rotator::go_on(const Rotation& rotation) {
   return false;
 }
 
-// Unless it was asked for with another key meanwhile.
+// Does nothing if a rotation to another key was started meanwhile.
 Status Rotator::finish(const Rotation& rotation) {
   const std::string at = make_key(Table::rotation, rotation.directory.value());
   catalog::WriteTxn txn(store_.catalog());
