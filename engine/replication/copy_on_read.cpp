@@ -56,7 +56,7 @@ Background::Duration CopyOnRead::step() {
     queued_bytes_ -= kept.bytes.size();
   }
   const Status status = kept.layer->keep(kept.offset, kept.bytes);
-  // Nothing is lost: the block stays "from base".
+  // Nothing is lost: the block stays in state "base".
   if (!status && status.error().code != Errc::stale) log::debug("copy on read: {}", describe(status.error()));
   return Background::Duration::zero();
 }

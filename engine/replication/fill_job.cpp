@@ -4,7 +4,7 @@
 
 namespace rekeyfs::replication {
 namespace {
-constexpr std::uint64_t kStep = 64;  // blocks a worker takes at a time: 1 MiB
+constexpr std::uint64_t kStep = 64;  // blocks that a worker takes at a time: 1 MiB
 }
 
 FillJob::FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, bool is_held, std::string why, std::deque<Piece> boot_pieces)
@@ -32,7 +32,7 @@ FillJob::Piece FillJob::take_piece() {
 void FillJob::give_back(const Piece& piece, BlockIndex reached, bool succeeded) {
   in_hand.erase(in_hand.find(piece.first));
   if (!succeeded) next = std::min(next, piece.first);
-  else if (piece.is_in_order) next = std::max(next, reached);  // a run of holes is passed at once
+  else if (piece.is_in_order) next = std::max(next, reached);  // skips a run of holes at once
 }
 
 BlockIndex FillJob::filled() const {

@@ -1,4 +1,4 @@
-// The filler's jobs, and what its workers do next.
+// The filler's jobs, and the choice of a worker's next action.
 #include "engine/replication/filler.h"
 
 #include <algorithm>
@@ -12,11 +12,12 @@ namespace rekeyfs::replication {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::uint64_t kStep = 64;  // blocks of a boot profile in a piece: 1 MiB
+constexpr std::uint64_t kStep = 64;  // blocks of a boot profile per piece: 1 MiB
 constexpr Background::Duration kLookForSpace = 1s;
-constexpr int kNice = 10;  // readers and writers go first
+constexpr int kNice = 10;  // readers and writers have priority
 constexpr auto kGiveWay = 1ms;
-constexpr int kMostTurns = 20;  // that readers are given for 1 MiB: they slow it down, and never stop it
+// Bound of the pauses for readers per 1 MiB: they slow down the filler but never stop it.
+constexpr int kMostTurns = 20;
 
 }  // namespace
 
@@ -40,7 +41,7 @@ Status Filler::resume() {
   return {};
 }
 
-// Without memory for a job: its replication is on record.
+// For jobs dropped for lack of memory: their replications are on record.
 void Filler::resume_forgotten() {
   if (!must_resume_.exchange(false)) return;
   const Status resumed = caught([&] { return resume(); });
@@ -116,7 +117,7 @@ void Filler::forget(Ino ino) {
     job->held = false;
     schedule_.resume(layer);
   }
-  // What reads from it and transforms will not need it long.
+  // Layers above that transform its blocks need it for a short time only.
   const bool is_needed = has_clones(store_.layers(), layer).value_or(true);
   {
     Lock lock(mutex_);
@@ -134,7 +135,7 @@ void Filler::key_enabled() {
   background_.wake();
 }
 
-// It may be another one's by now.
+// The entry may belong to another job by now.
 void Filler::drop(const JobPtr& job) {
   Lock lock(mutex_);
   const auto found = jobs_.find(job->layer->id());
@@ -189,7 +190,7 @@ std::optional<std::string> Filler::error_of(Ino ino) const {
 
 // --- what a worker does next -----------------------------------------------------------------------------------
 
-// What makes readers wait is not only the processor: the disk, and the process that reads a foreign format.
+// Readers compete not only for the processor, but also for the disk and for the process that reads a disk format.
 void Filler::give_way() const {
   for (int turn = 0; turn < kMostTurns && readers_.are_busy() && background_.is_running(); ++turn) std::this_thread::sleep_for(kGiveWay);
 }
@@ -223,8 +224,8 @@ Filler::Turn Filler::next_turn() {
         return turn;
       }
       if (!job->held || job->busy || job->has_pieces() || !job->in_hand.empty()) continue;
-      schedule_.pause(id);  // until the rest of the copy is there
-      again = true;         // its place is another job's
+      schedule_.pause(id);  // until the rest of the copy has arrived
+      again = true;         // another job gets its place
     }
   }
   Turn rest;

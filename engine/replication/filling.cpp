@@ -1,4 +1,4 @@
-// What the filler's workers do with a job: find room for it, fill its layer, complete it.
+// The actions of the filler's workers: find space for a job, fill its layer, complete it.
 #include <algorithm>
 
 #include "engine/base/exceptions.h"
@@ -8,7 +8,7 @@
 namespace rekeyfs::replication {
 namespace {
 
-constexpr std::uint64_t kStep = 64;  // blocks that are passed at a time when all is looked through once more
+constexpr std::uint64_t kStep = 64;  // blocks per step of the final pass
 
 std::string mib_text(std::uint64_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
 
@@ -20,7 +20,7 @@ void Filler::find_room(const JobPtr& job) {
   const Status looked = caught([&]() -> Status {
     RK_TRY_ASSIGN(const SpaceNeed need, space_left_to_fill(store_.layers(), *job->layer));
     RK_TRY_ASSIGN(Room room, admit(job, need));
-    if (room != Room::found && has_given_back_.exchange(false)) {  // a checkpoint makes it free now
+    if (room != Room::found && has_given_back_.exchange(false)) {  // the next checkpoint frees their space
       RK_TRY(store_.checkpointer().run());
       RK_TRY_ASSIGN(room, admit(job, need));
     }
@@ -37,7 +37,7 @@ void Filler::find_room(const JobPtr& job) {
   set_free(job);
 }
 
-// Others may have it again.
+// Other workers may get the job again.
 void Filler::set_free(const JobPtr& job) {
   {
     Lock lock(mutex_);
@@ -50,7 +50,8 @@ Result<Filler::Room> Filler::admit(const JobPtr& job, const SpaceNeed& need) {
   RK_TRY_ASSIGN(const io::Space space, store_.storage().space());
   Lock lock(mutex_);
   const auto there = jobs_.find(job->layer->id());
-  if (there == jobs_.end() || there->second != job) return Room::found;  // forgotten: nobody gives it a turn any more
+  // The job was forgotten and gets no further turn.
+  if (there == jobs_.end() || there->second != job) return Room::found;
   const std::uint64_t promised = bytes_left_of_admitted();
   const std::uint64_t free = space.available - std::min(space.available, promised);
   const bool is_alone = admitted_.empty();
@@ -89,12 +90,12 @@ void Filler::fill(const JobPtr& job, const Piece& piece) {
       job->layer->set_filled(job->filled());
       return {};
     });
-    if (!noted) log::debug("{}", noted.error().message);  // how far it was only saves time after a mount
+    if (!noted) log::debug("{}", noted.error().message);  // the recorded progress only saves time after a mount
   }
   background_.wake();
 }
 
-// Moves `index` on to `end`, or beyond where all is done.
+// Advances `index` to `end`, or further if the following blocks need no work.
 Status Filler::fill_from(const FillJob& job, BlockIndex& index, BlockIndex end) {
   while (index < end) {
     RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, end - index));
@@ -109,14 +110,15 @@ void Filler::finish(const JobPtr& job) {
   if (status) {
     recovered(job, 0, job->end());
     status = caught([&] { return complete(job); });
-    failed_at = job->end();  // no block's fault
+    failed_at = job->end();  // not caused by a single block
   }
   if (status) drop(job);
   else failed(job, failed_at, status.error());
   set_free(job);
 }
 
-// Once more from the start: extents may have been copied in behind the workers. Passes what is done quickly.
+// The final pass from the start, because copied pieces may have added "base" blocks behind the workers. Skips finished
+// blocks quickly.
 Status Filler::fill_rest(const FillJob& job) {
   for (BlockIndex index = 0;;) {
     RK_TRY_ASSIGN(const std::uint64_t done, job.layer->fill(index, kStep));
@@ -125,8 +127,8 @@ Status Filler::fill_rest(const FillJob& job) {
   }
 }
 
-// From here on the layer stands alone. Its blocks are durable before the record that says so, and the base goes only
-// after that record is.
+// From here on the layer stands alone. Its blocks become durable before the record that says so; the base is released
+// only after that record is committed.
 Status Filler::complete(const JobPtr& job) {
   RK_TRY(store_.checkpointer().sync_journal({job->layer}));
   const Ino ino = image_of(job);
@@ -158,7 +160,7 @@ void Filler::recovered(const JobPtr& job, BlockIndex from, BlockIndex to) {
 }
 
 void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
-  if (error.code == Errc::stale) return drop(job);  // deleted
+  if (error.code == Errc::stale) return drop(job);  // the image was deleted
   const Schedule::Failure failure = failure_of(*job, error.code);
   {
     Lock lock(mutex_);
@@ -168,7 +170,7 @@ void Filler::failed(const JobPtr& job, BlockIndex at, const Error& error) {
         schedule_.failed(found->first, failure, Clock::now());
         return {};
       });
-      if (!rests) log::debug("{}", rests.error().message);  // it is tried again at once
+      if (!rests) log::debug("{}", rests.error().message);  // retried immediately
     }
   }
   const Status told =

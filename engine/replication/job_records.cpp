@@ -20,7 +20,7 @@ Result<std::optional<std::size_t>> JobRecords::complete(const FillJob& job, Ino 
     catalog::WriteTxn txn(store_.catalog());
     const auto record = store_.layers().record_of(filled);
     if (!record) return std::optional<std::size_t>{};
-    if (!record->base) return std::optional<std::size_t>{0};  // by an attempt that failed later
+    if (!record->base) return std::optional<std::size_t>{0};  // recorded by an attempt that failed later
     if (ino) RK_TRY(become_normal(txn, ino, filled, std::move(event)));
     RK_TRY_ASSIGN(released, store_.layers().detach(txn, filled));
     RK_TRY(txn.commit());
@@ -32,8 +32,8 @@ Result<std::optional<std::size_t>> JobRecords::complete(const FillJob& job, Ino 
 Status JobRecords::become_normal(catalog::WriteTxn& txn, Ino ino, LayerId filled, Event event) {
   RK_TRY_ASSIGN(names::InodeRecord inode, names::Tree::get(txn, ino));
   RK_TRY_ASSIGN(const LayerId awaited, layer_to_fill(store_.layers(), inode.image.layer));
-  if (awaited != filled) return {};  // its content was replaced meanwhile
-  // It stands alone in both; in the first all is known of it, too.
+  if (awaited != filled) return {};  // the image's content was replaced meanwhile
+  // In both states the image stands alone; in state normal its findings are known, too.
   inode.image.state = inode.image.findings ? ImageState::normal : ImageState::normal_uninitialized;
   inode.image.error.clear();
   if (inode.image.lineage) inode.image.lineage->completed = now();
@@ -58,7 +58,7 @@ Status JobRecords::put_error(const FillJob& job, Ino ino, const std::string& mes
   return {};
 }
 
-// Made before a transaction, which others wait for.
+// Called before the transaction, to keep transactions short.
 Event JobRecords::event_of(const FillJob& job, Ino ino, EventKind kind) const {
   Event event;
   event.kind = kind;

@@ -18,7 +18,7 @@ struct OnRecord {
 Result<Pending> pending_of(store::Store& store, const names::Tree& tree, const OnRecord& record) {
   RK_TRY_ASSIGN(const names::InodeRecord inode, tree.get(record.ino));
   RK_TRY_ASSIGN(const LayerId layer, layer_to_fill(store.layers(), inode.image.layer));
-  // Without it nobody knows who asked; its blocks are transformed all the same.
+  // Without the record the asker is unknown; the layer's blocks are transformed nevertheless.
   const auto asked = ReplicationRecord::decode(record.value);
   if (!asked) log::error("the replication of {}: {}", tree.path_of(record.ino), describe(asked.error()));
   return Pending{record.ino, layer, asked ? asked->uid : 0, inode.image.error};
@@ -42,7 +42,7 @@ Status add_images(store::Store& store, const names::Tree& tree, std::vector<Pend
 Result<bool> is_to_be_filled(const blocks::LayerRegistry& layers, LayerId layer) {
   RK_TRY_ASSIGN(const auto base, layers.base_of(layer));
   if (!base.is_transformed) return false;
-  return has_clones(layers, layer);  // else what reads from it transforms, and will not need it long
+  return has_clones(layers, layer);  // layers above that transform its blocks will not need it for long
 }
 
 Status add_layers_without_image(store::Store& store, std::vector<Pending>& pending) {

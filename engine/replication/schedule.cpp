@@ -20,7 +20,7 @@ void Schedule::remove(LayerId job) noexcept {
 
 void Schedule::set_state(LayerId job, Entry& entry, State state) {
   if (entry.state == state) return;
-  if (state == State::ready) ready_[entry.user].insert(job);  // first, as it needs memory
+  if (state == State::ready) ready_[entry.user].insert(job);  // comes first because it allocates memory
   if (state == State::resting) ends_.emplace(entry.end, job);
   if (entry.state == State::ready) {
     const auto mine = ready_.find(entry.user);
@@ -48,7 +48,7 @@ void Schedule::failed(LayerId job, const Failure& failure, Clock::time_point now
   const auto found = jobs_.find(job);
   if (found == jobs_.end()) return;
   Entry& entry = found->second;
-  if (entry.state == State::resting) return;  // two workers failed at it
+  if (entry.state == State::resting) return;  // two workers failed at the same job
   entry.failure = failure;
   entry.rest = std::clamp(2 * entry.rest, kShortestRest, kLongestRest);
   entry.end = now + entry.rest;
@@ -90,13 +90,13 @@ std::optional<Schedule::Clock::time_point> Schedule::next_end() const {
   return ends_.empty() ? std::nullopt : std::optional(ends_.begin()->first);
 }
 
-// Users in their order, each one's jobs together and the oldest first.
+// Users in order of their ids, each with all chosen jobs, oldest first.
 std::vector<LayerId> Schedule::choose() const {
   std::vector<std::pair<std::set<LayerId>::const_iterator, std::set<LayerId>::const_iterator>> users;
   for (const auto& [user, jobs] : ready_) users.emplace_back(jobs.begin(), jobs.end());
   std::vector<LayerId> chosen;
   while (!users.empty() && chosen.size() < kMostActive) {
-    std::vector<LayerId> rank;  // each user's next one
+    std::vector<LayerId> rank;  // the next job of each user
     for (auto& [next, end] : users) rank.push_back(*next++);
     std::sort(rank.begin(), rank.end());
     rank.resize(std::min(rank.size(), kMostActive - chosen.size()));

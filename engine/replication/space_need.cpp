@@ -4,7 +4,7 @@
 
 namespace rekeyfs::replication {
 namespace {
-// A page of the block table for each 128 blocks of 16 KiB, and the pages above; then some.
+// The block table has one page per 128 blocks of 16 KiB, and the pages above; doubled for safety.
 constexpr std::uint64_t kShareOfTables = 256;
 }  // namespace
 

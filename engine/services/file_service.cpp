@@ -84,7 +84,7 @@ Status FileService::check_keys(const Image& image, bool truncates, const Caller&
   return parts_.refusals.check_key(new_key, caller, path);
 }
 
-// An empty image, too, goes on as the policy of its directory says now.
+// A truncated image, even an empty one, gets the current policy of its directory.
 Status FileService::begin_truncation(OpenFile& file) {
   {
     Image& image = file.image();
@@ -109,7 +109,7 @@ Status FileService::flush(OpenFile& file) {
   return file.fast_create.load() ? parts_.fast_create.become_disk(file.image(), file.uid) : Status{};
 }
 
-// A target that a refused copy made, and that is still empty, goes before the copier's close returns.
+// Deletes the target of a refused copy, if still empty, before the copying process's close returns.
 Status FileService::remove_refused(OpenFile& file) {
   {
     SharedLock lock(file.image().mutex);
@@ -177,14 +177,14 @@ Status FileService::sync(OpenFile& file) {
 
 Status FileService::choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
   RK_TRY(begin_change(file));
-  if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // as it was created
+  if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // keeps what create() chose
   if (!file.creation)
     return fail(Errc::not_permitted,
                 "only the process that created the image may choose its target: replicate it instead");
   const auto key = parts_.planner.key_of(choice, file.creation->parent);
   const Status chosen = become(file, key, choice, caller);
   if (chosen) {
-    parts_.observer.content_changed(file.ino());  // its permissions
+    parts_.observer.content_changed(file.ino());  // its permissions changed
     return {};
   }
   const Errc code = chosen.error().code;

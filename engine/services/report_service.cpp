@@ -13,7 +13,7 @@ using names::Tree;
 
 namespace {
 
-constexpr std::size_t kMaxRefusals = 64;  // that status shows
+constexpr std::size_t kMaxRefusals = 64;  // maximum number shown by status
 
 std::string_view name_of(crypto::Suite suite) {
   switch (suite) {
@@ -99,7 +99,7 @@ Result<std::vector<Replication>> ReportService::replications(Ino under) {
     one.key_after = alias_of(store_.layers().record_of(inode->image.layer));
     if (inode->image.lineage) one.key_before = alias_of(inode->image.lineage->key_before);
     const auto bytes = store_.catalog().get(catalog::make_key(catalog::Table::replication, job.ino.value()));
-    if (!bytes || !*bytes) continue;  // it has just become normal
+    if (!bytes || !*bytes) continue;  // the image has just become normal
     RK_TRY_ASSIGN(const auto record, replication::ReplicationRecord::decode(**bytes));
     one.source = record.source;
     one.started = record.started;
