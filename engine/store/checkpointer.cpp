@@ -10,12 +10,12 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kInterval = 3s;   // unsynced changes are durable within 5 s
-constexpr Background::Duration kLook = 100ms;  // how often pressure is looked at
+constexpr Background::Duration kLook = 100ms;  // how often the pressure is checked
 constexpr std::uint64_t kJournalBytes = 32u << 20;
-constexpr std::size_t kPages = 2048;    // changed ones of block tables, half the budget
+constexpr std::size_t kPages = 2048;    // changed pages of block tables: half the budget
 constexpr std::uint64_t kLimbo = 4096;  // slots in limbo, 64 MiB of 16 KiB blocks
 constexpr std::size_t kGarbageInTxn = 4096;
-constexpr std::size_t kFewLayers = 8;   // up to here one sync per file costs less than syncing the file system
+constexpr std::size_t kFewLayers = 8;   // up to this many, one sync per file is cheaper than syncing the file system
 
 }  // namespace
 
@@ -26,10 +26,10 @@ Status Checkpointer::start() {
 
 Background::Duration Checkpointer::step() {
   const auto now = Background::Clock::now();
-  const bool early = !failed_ && is_due();  // what failed is not tried ten times a second
+  const bool early = !failed_ && is_due();  // after a failure, waits for the interval instead of retrying every 100 ms
   if (!early && (now - last_ < kInterval || (!catalog_.has_changes() && !layers_.has_changed()))) return kLook;
   last_ = now;
-  failed_ = true;  // until it has not
+  failed_ = true;  // stays set unless the checkpoint succeeds
   const Status status = run();
   failed_ = !status;
   if (failed_) log::error("checkpoint: {}", describe(status.error()));
@@ -43,8 +43,8 @@ bool Checkpointer::is_due() const {
   return pressure.dirty_pages > kPages || pressure.limbo_slots > kLimbo;
 }
 
-// At most, by a checkpoint now: each changed record may be on a page of its own of LMDB, which copies the page; and values
-// may be longer than that.
+// Upper bound of what a checkpoint writes now: each changed record may be on its own LMDB page, which LMDB copies.
+// Values longer than a page are covered by the size of the journal.
 std::uint64_t Checkpointer::bytes_to_write() const {
   return (catalog_.changes() + layers_.pressure().dirty_pages) * blocks::kPageSize + catalog_.journal_bytes();
 }
@@ -58,7 +58,7 @@ Status Checkpointer::run() {
 
 Status Checkpointer::run_once() {
   RK_TRY(health_.is_sound());
-  const std::uint64_t noted = bases_noted();  // whose data is in a changed layer, or durable already
+  const std::uint64_t noted = bases_noted();  // their data is in a changed layer or already durable
   RK_TRY_ASSIGN(const std::vector<LayerId> garbage, list_garbage());
   auto frozen = catalog_.freeze();
   if (!frozen) return health_.after_sync(fail(frozen.error()));
@@ -72,7 +72,7 @@ Status Checkpointer::run_once() {
   });
   if (!status) {
     catalog_.thaw();
-    // Some may not have been reached: the next checkpoint has to flush them all.
+    // Some layers may not have been reached: the next checkpoint must flush all of them.
     layers_.put_back(changed);
   }
   layers_.put_back(made_since);
@@ -92,10 +92,11 @@ Status Checkpointer::sync_all() {
   if (!catalog_.is_started()) return health_.is_sound();  // nothing was changed
   Status status = run();
   if (status || status.error().code != Errc::no_space) return status;
-  return health_.after_sync(storage_.sync_all());  // the journal has all that the tables and the catalog lack
+  // The journal contains everything that the tables and the catalog lack.
+  return health_.after_sync(storage_.sync_all());
 }
 
-// Everything of the changed layers that the records will name is durable when it returns.
+// When it returns, all data of the changed layers that the records will name is durable.
 Status Checkpointer::flush(blocks::LayerRegistry::Changed& changed, blocks::LayerRegistry::Changed& made_since,
                            std::vector<std::shared_ptr<blocks::Layer>>& flushed,
                            std::vector<std::pair<std::string, std::string>>& records) {
@@ -104,13 +105,15 @@ Status Checkpointer::flush(blocks::LayerRegistry::Changed& changed, blocks::Laye
     const auto& [id, layer] = *current;
     const std::string layer_key = catalog::make_key(catalog::Table::layer, id.value());
     RK_TRY_ASSIGN(const auto exists, catalog_.get(layer_key));
-    if (!exists) continue;  // deleted meanwhile
+    if (!exists) continue;  // the layer was deleted meanwhile
     RK_TRY_ASSIGN(const bool is_frozen, catalog_.has_frozen(layer_key));
-    if (!is_frozen) {  // all of it is in the segment that stays; a table must not be durable before the layer is
+    // Its changes are all in the segment that stays; its table must not become durable before its record.
+    if (!is_frozen) {
       made_since.insert(changed.extract(current));
       continue;
     }
-    // A damaged table is no reason for this to fail. Whatever is: the journal must not be trimmed without this layer.
+    // A damaged table alone does not make this fail. If anything does, the journal must not be trimmed without this
+    // layer.
     flushed.push_back(layer);
     RK_TRY_ASSIGN(blocks::LayerFlush::Work work, layer->flush().begin());
     RK_TRY(layer->flush().write(work));
@@ -133,8 +136,8 @@ Result<std::vector<LayerId>> Checkpointer::list_garbage() const {
   return garbage;
 }
 
-// The deletion of these layers is durable: nothing can need their files any more. Where something else is in a file's
-// place, the mark stays: that is no reason to fail.
+// The deletion of these layers is durable, so nothing needs their files any more. If a path is not a regular file, the
+// garbage record stays; that is not an error.
 Status Checkpointer::remove_garbage(const std::vector<LayerId>& garbage) {
   std::vector<LayerId> removed;
   for (const auto& [layer, status] : blocks::SlotFiles::remove_all(storage_, garbage)) {
@@ -160,7 +163,7 @@ std::uint64_t Checkpointer::bases_noted() {
   return first_before_sync_ + before_sync_.size();
 }
 
-// What is noted later stays: it may have been written to since.
+// Bases noted later stay, because they may have been written since.
 void Checkpointer::bases_are_durable(std::uint64_t noted) {
   Lock lock(mutex_);
   for (; first_before_sync_ < noted; ++first_before_sync_) before_sync_.pop_front();
@@ -169,12 +172,12 @@ void Checkpointer::bases_are_durable(std::uint64_t noted) {
 Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Layer>>& synced) {
   RK_TRY(health_.is_sound());
   if (!catalog_.is_started()) return {};  // nothing was changed
-  // First: of each record before this, the base is noted by now.
+  // Read first: the base of each record before this position has been noted already.
   const catalog::Journal::Position covered = catalog_.journal_end();
   std::vector<std::shared_ptr<blocks::Layer>> layers = synced;
   std::uint64_t noted = 0;
   {
-    // They stay noted until they are durable: another sync, or the next one after a failure, needs them, too.
+    // They stay noted until they are durable: a concurrent sync, or the next one after a failure, needs them, too.
     Lock lock(mutex_);
     layers.insert(layers.end(), before_sync_.begin(), before_sync_.end());
     noted = first_before_sync_ + before_sync_.size();
@@ -190,7 +193,7 @@ Status Checkpointer::sync_journal(const std::vector<std::shared_ptr<blocks::Laye
   bases_are_durable(noted);
   RK_TRY(catalog_.append_synced(ids, covered));
   RK_TRY(health_.after_sync(catalog_.sync_journal()));
-  return health_.is_sound();  // of two syncs of a file, the kernel tells only one that it failed
+  return health_.is_sound();  // the kernel reports a failure to only one of two concurrent syncs of a file
 }
 
 }  // namespace rekeyfs::store

@@ -3,7 +3,7 @@
 namespace rekeyfs::store {
 namespace {
 
-constexpr unsigned kFlags = 64;  // in a set
+constexpr unsigned kFlags = 64;  // flags per set
 
 void add_flags(std::vector<std::string>& flags, std::string_view set, std::uint64_t bits) {
   for (unsigned bit = 0; bit < kFlags; ++bit)

@@ -12,10 +12,10 @@ using catalog::make_key;
 
 namespace {
 
-// Further ahead of the last checkpoint no layer's number can be: such a file is none of this program's.
+// No layer number can be further ahead of the last checkpoint: such a file was not made by this program.
 constexpr std::uint64_t kFarthest = std::uint64_t{1} << 32;
 
-// What cannot be listed is damage, and for a check to tell.
+// A directory that cannot be listed is damage, which a check reports.
 std::set<LayerId> layers_with_files(io::Storage& storage, std::uint64_t next_layer) {
   std::set<LayerId> layers;
   const auto directories = storage.list("layers");

@@ -10,11 +10,12 @@ namespace {
 using catalog::Op;
 
 struct Marks {
-  std::map<LayerId, catalog::Journal::Position> synced;  // what the layer's last sync covered
-  std::size_t last = 0;                   // records before this one were there when some sync began
+  // The layer's last sync covered all records before this position.
+  std::map<LayerId, catalog::Journal::Position> synced;
+  std::size_t last = 0;                   // number of records that existed when some sync began
 };
 
-// Errors that say that something is damaged or gone. All others may pass.
+// Errors that mean damage or loss. All others are transient.
 bool is_damage(const Error& error) { return error.code == Errc::corrupt || error.code == Errc::not_found; }
 bool is_damage_or_unreadable(const Error& error) { return is_damage(error) || error.code == Errc::io; }
 
@@ -29,7 +30,7 @@ Result<bool> all_blocks_open(blocks::LayerRegistry& layers, const std::vector<Op
     if (op.kind != Op::Kind::layer) continue;
     const auto change = blocks::LayerChange::decode(op.value);
     const auto layer = layers.get(op.layer);
-    // Layers that cannot be opened at all are damage, not a power cut: replay_layer() tells.
+    // A layer that cannot be opened is damaged; a power cut does not cause that. replay_layer() reports it.
     if (!change || !layer) continue;
     const Result<bool> verified = (*layer)->replay().verifies(*change);
     if (!verified && !gives_up(verified.error())) return verified;
@@ -66,13 +67,13 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
     for (const Op& op : ops) {
       if (op.kind != Op::Kind::synced) continue;
       marks.synced[op.layer] = std::max(marks.synced[op.layer], op.covered);
-      // A record made while the sync ran became durable with it, but not what it was made from.
+      // A record appended during the sync became durable with it, but not the data that it depends on.
       while (marks.last < steps.size() && history.records[marks.last].at < op.covered) ++marks.last;
     }
     steps.push_back(std::move(ops));
   }
 
-  bool whole = true;  // no block has been left out
+  bool whole = true;  // no block has been skipped
   for (std::size_t i = 0; i < steps.size(); ++i) {
     bool is_whole = whole;
     if (i >= marks.last && whole) {
@@ -88,8 +89,8 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
       if (op.kind == Op::Kind::put || op.kind == Op::Kind::erase) {
         catalog.recover_op(op);
       } else if (op.kind == Op::Kind::layer) {
-        // What was read from a base may have been stored while the image was being deleted: such a change comes after
-        // the record that erased its layer, and nobody misses it.
+        // Copy on read may have stored a block while the image was being deleted. Such a change follows the record that
+        // erased its layer and is ignored.
         RK_TRY_ASSIGN(const auto record, catalog.get(catalog::make_key(catalog::Table::layer, op.layer.value())));
         if (!record) continue;
         const auto synced = marks.synced.find(op.layer);
@@ -97,7 +98,7 @@ Status replay(catalog::Catalog& catalog, blocks::LayerRegistry& layers, const ca
         const Result<bool> done = replay_layer(layers, op, history.records[i].at.segment, verify, gives_up);
         if (!done && !gives_up(done.error())) return fail(refused(done.error()));
         whole = whole && done.value_or(true);
-        // One damaged image does not keep the others from being opened.
+        // One damaged image must not prevent opening the others.
         if (!done) log::error("recovery: layer {}: {}", op.layer.value(), describe(done.error()));
       }
     }

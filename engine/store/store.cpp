@@ -24,9 +24,10 @@ Status make_directories(io::Storage& storage) {
 
 constexpr std::array kMadeByInit{"catalog", "journal", "layers"};
 constexpr std::string_view kLockName = "lock";
-constexpr std::uint64_t kMaxAdded = 32u << 10;  // bytes that a new name needs, in the journal, the catalog and for files
+constexpr std::uint64_t kMaxAdded = 32u << 10;  // bytes for a new name, in the journal, the catalog and files
 
-// What an init leaves that is killed: the lock, then the new superblock as well, then all the rest.
+// Whether the directory holds the remains of an interrupted init, which creates first the lock, then the new
+// superblock, then everything else.
 bool is_left_by_init(const std::string& directory) {
   bool locked = false, begun = false, more = false;
   std::error_code error;
@@ -41,9 +42,9 @@ bool is_left_by_init(const std::string& directory) {
   return !error && locked && (begun || !more);
 }
 
-enum class Found { nothing, empty, interrupted };  // where a store shall be
+enum class Found { nothing, empty, interrupted };  // state of a directory that is to become a store
 
-// A directory that is missing or empty becomes the store's; so does one whose init was interrupted.
+// Claims a directory that is missing, empty or the remains of an interrupted init.
 Result<Found> claim_directory(const std::string& directory) {
   std::error_code error;
   const bool made = stdfs::create_directory(directory, error);
@@ -59,7 +60,7 @@ Result<Found> claim_directory(const std::string& directory) {
   return fail(Errc::not_empty, directory + " is not empty: choose a new or an empty directory for the store");
 }
 
-// The new superblock goes after all that it stands for. The lock stays.
+// Removes the new superblock last, so that an interruption leaves a recognizable state. The lock stays.
 Status remove_leftovers(io::Storage& storage, const std::string& directory) {
   for (const char* name : kMadeByInit) {
     std::error_code error;
@@ -69,7 +70,7 @@ Status remove_leftovers(io::Storage& storage, const std::string& directory) {
   return storage.remove(kNewSuperblockName);
 }
 
-// The superblock gets its name last: a directory without it is no store.
+// The superblock gets its name last: a directory without it is not a store.
 Status build(io::Storage& storage, const std::string& directory, const Credential& credential,
              const std::vector<std::pair<std::string, std::string>>& records) {
   RK_TRY_ASSIGN(const Unlocked unlocked, create_superblock(storage, credential));
@@ -106,7 +107,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
   if (!storage) {
     RK_TRY_ASSIGN(storage, io::LocalStorage::open(directory));
   }
-  RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));  // a wrong secret changes nothing
+  // First, so that a wrong secret changes nothing.
+  RK_TRY_ASSIGN(Unlocked unlocked, open_superblock(*storage, credential));
   if (!read_only) RK_TRY(can_write(unlocked.superblock.features));
   RK_TRY_ASSIGN(io::StoreLock lock, io::StoreLock::acquire(directory));
   std::unique_ptr<io::ReservedStorage> reserved = files_of_store(std::move(storage));
@@ -128,24 +130,25 @@ Status Store::recover() {
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
   if (read_only_ && history.records.empty()) return {};
-  RK_TRY(can_write(unlocked_.superblock.features));  // the journal has changes
+  RK_TRY(can_write(unlocked_.superblock.features));  // the journal is not empty, so the store has to be changed
   RK_TRY(replay(*catalog_, *layers_, history));
   RK_TRY(make_recovery_durable(history));
   if (read_only_) catalog_->stop();
-  // Opened while their records were still being replayed.
+  // These layers were opened while their records were still being replayed.
   layers_->close_all();
   return {};
 }
 
 Status Store::make_recovery_durable(const catalog::Journal::History& history) {
-  // Where the journal is damaged, what it spoke of may yet be put back.
+  // If the journal is damaged, the records of these layers may still be repaired.
   if (history.broken.empty()) RK_TRY(mark_leftovers(*storage_, *catalog_));
-  // What the journal speaks of may be in the page cache only, left by a process that was killed; the checkpoint makes
-  // durable what was written since.
+  // Data that the journal names may be only in the page cache, left by a killed process; the checkpoint syncs only what
+  // was written since.
   if (!history.records.empty()) RK_TRY(storage_->sync_all());
   RK_TRY(catalog_->start(history.next_segment));
   RK_TRY(checkpointer_->run());
-  // That garbage was removed is a change, too: one that nobody would make durable, and that would have to be recovered.
+  // The removal of garbage is a change, too. On a read-only mount it would otherwise not become durable and have to be
+  // recovered.
   return read_only_ && catalog_->has_changes() ? checkpointer_->run() : Status{};
 }
 
@@ -162,7 +165,7 @@ Status Store::may_add() {
 Status Store::close() {
   checkpointer_->stop();
   if (read_only_) return {};
-  // The first makes changes durable, which lets go of what they superseded; the second removes that.
+  // The first checkpoint makes the changes durable and releases what they superseded; the second removes it.
   RK_TRY(checkpointer_->sync_all());
   const Status removed = checkpointer_->run();
   return removed || removed.error().code == Errc::no_space ? Status{} : removed;

@@ -14,14 +14,14 @@ using crypto::Key;
 using crypto::KeyWrap;
 using crypto::ScryptCost;
 
-// header (64 bytes) || wrapped root key (92) || in version 2: features (24), and what later versions add || SHA-256 of
-// the bytes so far || HMAC under the root key of the bytes so far. In every format version a superblock starts with magic and version and ends with these two
-// digests, so that a damaged one is told from one of a later version.
+// Layout: header (64 bytes) || wrapped root key (92) || in version 2: features (24) and fields of later versions ||
+// SHA-256 of all bytes before || HMAC under the root key of all bytes before. In every format version, a superblock
+// starts with magic and version and ends with these two digests, so that damage can be told from a later version.
 constexpr std::string_view kMagic = "rekeyfs\n";
 constexpr std::size_t kSaltSize = 32;
 constexpr std::size_t kHeaderSize = 64;
 constexpr std::size_t kDigestSize = sizeof(Digest);
-constexpr std::size_t kFeatures = kHeaderSize + KeyWrap::kWrappedSize;  // where they lie
+constexpr std::size_t kFeatures = kHeaderSize + KeyWrap::kWrappedSize;  // their offset
 constexpr std::size_t kFeaturesSize = 3 * sizeof(std::uint64_t);
 constexpr std::size_t kSize = kFeatures + 2 * kDigestSize;  // 220 bytes: version 1
 constexpr std::size_t kLeastSizeWithFeatures = kSize + kFeaturesSize;
@@ -35,8 +35,8 @@ constexpr std::string_view kKeyFileInfo = "rekeyfs v1 key file";
 constexpr std::size_t kLeastKeyFile = 32;
 constexpr std::size_t kMostKeyFile = 65536;
 
-// The superblock is read before anything can be authenticated, so whoever wrote it must not be able to make
-// this process use up the machine: 1 GiB of memory (128 * N * r) and 16 times the work of the default.
+// The scrypt costs are read before anything can be authenticated, so they are bounded: a manipulated superblock must
+// not exhaust the machine. Limits: 1 GiB of memory (128 * N * r) and 16 times the work of the default.
 constexpr std::uint64_t kMostScryptMemoryUnits = std::uint64_t{1} << 23;  // N * r
 constexpr std::uint64_t kMostScryptWorkUnits = std::uint64_t{1} << 24;    // N * r * p
 
@@ -111,7 +111,7 @@ Digest sha256(std::string_view bytes) {
   return hash.finish();
 }
 
-// The whole file: undamaged as far as can be told without a key, and of this version.
+// Reads the whole file and verifies, as far as possible without a key, that it is undamaged and of this version.
 Result<std::string> load(io::Storage& storage) {
   auto file = storage.open(kSuperblockName, io::OpenMode::read);
   if (!file && file.error().code == Errc::not_found)
@@ -135,7 +135,7 @@ Result<std::string> load(io::Storage& storage) {
   return bytes;
 }
 
-// The key that wraps the root key, committed to (so that a wrong secret is told from damage).
+// The key that wraps the root key. It is committed to, so that a wrong secret can be told from damage.
 Result<KeyWrap> root_wrap(const Header& header, const Credential& credential) {
   const std::string_view secret = credential.expose_bytes();
   auto key = credential.kind() == Credential::Kind::passphrase
