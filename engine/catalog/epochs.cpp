@@ -53,7 +53,7 @@ Result<std::shared_ptr<const crypto::Aead>> Epochs::aead_of(EpochId epoch, std::
   }
   RK_TRY_ASSIGN(crypto::Aead aead, make_aead(epoch, purpose));
   Lock lock(mutex_);
-  // The current mount's objects own the counters they seal with: there is one of each, and it stays.
+  // Aeads of the current mount are never dropped: each owns its nonce counter, so there must be only one of each.
   const EpochId current = current_;
   if (aeads_.size() >= kMostCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current; });
   return aeads_.try_emplace(which, std::make_shared<const crypto::Aead>(std::move(aead))).first->second;

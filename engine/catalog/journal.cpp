@@ -10,9 +10,9 @@ namespace {
 
 constexpr std::string_view kDirectory = "journal";
 constexpr std::string_view kMagic = "rkjrnl1\n";
-constexpr std::size_t kHeaderSize = 8 + 16 + 4 + 8 + 16;  // magic, store, epoch, segment, tag before
+constexpr std::size_t kHeaderSize = 8 + 16 + 4 + 8 + 16;  // magic, store, epoch, segment, previous tag
 constexpr std::size_t kMaxRecord = Journal::kMaxPayload + crypto::Aead::kOverhead;
-// Further ahead of the first segment none can be: a file with such a number is none of this journal's.
+// No segment can be further ahead of the first one: a file with such a number does not belong to this journal.
 constexpr SegmentNumber kFarthest = SegmentNumber{1} << 32;
 
 std::string path_of(SegmentNumber number) {
@@ -27,7 +27,7 @@ std::string encode_header(const Uuid& store, EpochId epoch, SegmentNumber number
   return out.take();
 }
 
-// What a record authenticates besides its payload: its place and its predecessor.
+// The authenticated context of a record: its position and its predecessor's tag.
 std::string context_of(SegmentNumber segment, std::uint64_t offset, const crypto::Tag& previous) {
   Writer out;
   out.put_raw(as_bytes("rekeyfs journal")).put(segment).put(offset).put_raw(previous);
@@ -48,8 +48,8 @@ Result<std::string> read_whole(io::File& file) {
   return bytes;
 }
 
-// Whether an authentic record follows somewhere after one that does not open: then that one was whole once. The tag a
-// record is chained to lies right before it.
+// Whether an authentic record follows somewhere after one that does not decrypt; if so, that one was complete once. A
+// record is preceded immediately by the tag that it is chained to.
 bool goes_on_after(const std::string& bytes, std::uint64_t broken_at, SegmentNumber number, const crypto::Aead& aead) {
   constexpr std::size_t kHead = sizeof(std::uint32_t), kTag = sizeof(crypto::Tag);
   for (std::size_t at = broken_at + kHead + crypto::Aead::kOverhead; at + kHead + crypto::Aead::kOverhead <= bytes.size(); ++at) {
@@ -61,7 +61,7 @@ bool goes_on_after(const std::string& bytes, std::uint64_t broken_at, SegmentNum
   return false;
 }
 
-// Files under other names than a segment's are left alone.
+// Ignores files whose name is not that of a segment.
 std::optional<SegmentNumber> number_of(const std::string& name) {
   SegmentNumber number = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number, 16);
@@ -92,7 +92,7 @@ Result<std::unique_ptr<Journal>> Journal::start(io::Storage& storage, const Uuid
 Result<std::shared_ptr<Journal::Segment>> Journal::make_segment(SegmentNumber number, const crypto::Tag& previous) {
   auto segment = std::make_shared<Segment>();
   segment->number = number;
-  // An attempt that failed may have left the name, and nothing but a header.
+  // A failed attempt may have left the file, with nothing but a header.
   RK_TRY_ASSIGN(segment->file, storage_.open(path_of(number), io::OpenMode::create));
   Status made = segment->file->write(0, as_bytes(encode_header(store_, epoch_, number, previous)));
   if (made) made = storage_.sync_directory(kDirectory);
@@ -137,7 +137,7 @@ Result<SegmentNumber> Journal::rotate() {
   return current_->number;
 }
 
-// Whatever is there: a power cut may have brought back what was removed before it.
+// Removes all older segments found, because a power cut may have restored ones that were removed before.
 Status Journal::remove_before(SegmentNumber first_kept) {
   {
     Lock lock(mutex_);
@@ -194,15 +194,15 @@ Result<Journal::History> Journal::read(io::Storage& storage, const Uuid& store, 
     const SegmentNumber self = in.get<std::uint64_t>();
     crypto::Tag before{};
     in.get_into(before);
-    // The chain before the first segment is of no interest any more; its first record proves what its header says.
+    // The tag before the first segment is unknown and not needed; the first record authenticates its header.
     if (number == first) previous = before;
-    // A header that was never written, or a successor whose predecessor lost its end in a power cut.
+    // The header was never written, or the previous segment lost its end in a power cut.
     if (!in.ok() || magic != kMagic || owner != store || self != number || before != previous) {
       if (bytes.size() > kHeaderSize) history.broken = path_of(number) + " does not continue the segment before it";
       break;
     }
 
-    // A mount that is not on record never got as far as acknowledging anything.
+    // A mount without a record never acknowledged anything.
     const Result<std::shared_ptr<const crypto::Aead>> key = aead_of(epoch);
     if (!key) {
       if (key.error().code != Errc::corrupt) return fail(key.error());

@@ -44,7 +44,7 @@ struct LmdbEnvironment::State {
   const std::string directory;
   Access access;
   SharedMutex mutex;       // shared by transactions
-  MDB_env* env = nullptr;  // null if it could not be opened again
+  MDB_env* env = nullptr;  // null if reopening failed
   unsigned dbi = 0;
 };
 
@@ -52,7 +52,7 @@ Status LmdbEnvironment::State::open() {
   if (const int code = mdb_env_create(&env)) return fail(lmdb_error(code, "open the catalog"));
   if (const int code = mdb_env_set_mapsize(env, kMapSize)) return fail(lmdb_error(code, "map the catalog"));
   if (const int code = mdb_env_set_maxreaders(env, 512)) return fail(lmdb_error(code, "open the catalog"));
-  // For reading only: it must not touch the lock file, of a store that may not be opened, or that nothing is written to.
+  // Opened for reading only: must not touch the lock file of a store that may not be opened or written.
   const bool read_only = access == Access::read_only;
   const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0u);
   if (const int code = mdb_env_open(env, directory.c_str(), flags, 0600))
@@ -71,7 +71,7 @@ Status LmdbEnvironment::State::open() {
 Status LmdbEnvironment::State::reopen() {
   UniqueLock nobody_uses_it(mutex);
   MDB_txn* txn = nullptr;
-  if (env && mdb_txn_begin(env, nullptr, MDB_RDONLY, &txn) == 0) {  // another was faster
+  if (env && mdb_txn_begin(env, nullptr, MDB_RDONLY, &txn) == 0) {  // another thread has reopened it
     mdb_txn_abort(txn);
     return {};
   }
@@ -164,7 +164,7 @@ Status LmdbWriteTxn::commit() {
   errno = 0;
   const int code = mdb_txn_commit(std::exchange(txn_, nullptr));
   if (code == 0) return {};
-  // For a write that came short LMDB answers EIO, too, without an errno: a disk does that when it is full.
+  // LMDB also returns EIO, without errno, for a short write, which is what a full disk causes.
   const bool came_short = code == EIO && errno != EIO;
   return fail(lmdb_error(came_short ? ENOSPC : code, "write the catalog"));
 }

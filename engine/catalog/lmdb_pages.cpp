@@ -8,9 +8,9 @@ namespace {
 
 constexpr std::size_t kPageSize = 4096, kHeader = 16, kNodeHeader = 8;
 constexpr std::uint16_t kBranch = 1, kLeaf = 2, kOverflow = 4;
-constexpr std::uint16_t kBigData = 1;  // of a node: its value is on overflow pages
+constexpr std::uint16_t kBigData = 1;  // node flag: the value is on overflow pages
 constexpr std::uint32_t kMetaMagic = 0xbeefc0de, kMetaVersion = 1;
-constexpr std::uint16_t kFreeFlags = 8, kMainFlags = 0;  // of the two databases: keys are numbers, and bytes
+constexpr std::uint16_t kFreeFlags = 8, kMainFlags = 0;  // flags of the two databases: integer keys, byte string keys
 constexpr PageNumber kNoPage = ~PageNumber{0};
 constexpr unsigned kDeepest = 16;
 
@@ -81,8 +81,9 @@ std::optional<LmdbNode> LmdbPages::node(PageNumber page, std::size_t at) const {
   return found;
 }
 
-// Its nodes follow one another from where LMDB believes they begin to the page's end, as it moves them; and none has a
-// mark that it would take for another kind of value when it is to be changed.
+// Whether LMDB can modify the page safely: its nodes are contiguous from where LMDB expects the first one to the end of
+// the page, because LMDB moves them; and no node has a flag that makes LMDB treat its value as another kind when it
+// changes it.
 bool LmdbPages::could_be_changed(PageNumber page, std::vector<LmdbNode> nodes) const {
   std::sort(nodes.begin(), nodes.end(), [](const LmdbNode& one, const LmdbNode& other) { return one.at < other.at; });
   std::size_t end = number<std::uint16_t>(page * kPageSize + 14);
@@ -93,7 +94,8 @@ bool LmdbPages::could_be_changed(PageNumber page, std::vector<LmdbNode> nodes) c
   return end == kPageSize;
 }
 
-// As many as it says that it has: LMDB gives so many up with it, and may have put a shorter value in the place of a longer.
+// Adds as many overflow pages as the page says it has: LMDB frees that many, and a shorter value may have replaced a
+// longer one.
 bool LmdbPages::take_overflow(const LmdbNode& node, std::set<PageNumber>& used) const {
   if (node.overflow_pages == 0) return true;
   if (!node.is_whole) return false;
@@ -125,7 +127,8 @@ bool LmdbPages::walk_below(PageNumber page, unsigned depth, std::set<PageNumber>
   if (depth > kDeepest || (!leaf && !is_branch(page)) || !used.insert(page).second) return false;
   const auto found = nodes(page);
   if (!found) return false;
-  bool whole = flags(page) == (leaf ? kLeaf : kBranch) && could_be_changed(page, *found);  // LMDB would read it otherwise
+  // LMDB would misread it otherwise.
+  bool whole = flags(page) == (leaf ? kLeaf : kBranch) && could_be_changed(page, *found);
   for (const LmdbNode& one : *found) {
     whole = (leaf ? take_overflow(one, used) : walk_below(one.child, depth + 1, used, visit)) && whole;
     if (leaf) visit(one);
@@ -133,7 +136,7 @@ bool LmdbPages::walk_below(PageNumber page, unsigned depth, std::set<PageNumber>
   return whole;
 }
 
-// A record for each commit, in their order: how many pages it gave up, and their numbers, descending.
+// The free list has one record per commit, in order: the number of pages that it freed, and their numbers, descending.
 std::optional<std::set<PageNumber>> LmdbPages::free_pages(const LmdbMeta& meta) const {
   std::set<PageNumber> free, used;
   if (meta.free_root == kNoPage) return free;
@@ -168,7 +171,7 @@ Status LmdbPages::verify() const {
                      std::all_of(free->begin(), free->end(),
                                  [&](PageNumber page) { return is_below_last(page) && !used.contains(page); });
   if (!sound) return fail(Errc::corrupt, "the list of free pages in catalog/data.mdb is damaged");
-  // A page at the end that was given up before it was written is free.
+  // A page at the end that was freed before it was written is free.
   for (PageNumber page = count(); page <= meta->last; ++page)
     if (!free->contains(page)) return fail(Errc::corrupt, "catalog/data.mdb is truncated");
   return {};

@@ -52,7 +52,7 @@ Result<std::string> RecordSeal::open_by_root(std::string_view key, std::string_v
 }
 
 RecordSeal::MultisetDigest RecordSeal::hash(std::string_view key, std::string_view sealed) const {
-  // The tag at the end binds the whole record under its (epoch, nonce), which stand at its front.
+  // The tag at the end authenticates the whole record under its epoch and nonce, which are at its front.
   Writer out;
   out.put_string(key).put_raw(as_bytes(sealed.substr(0, 16)));
   const std::string_view end = sealed.substr(sealed.size() - std::min<std::size_t>(sealed.size(), 16));

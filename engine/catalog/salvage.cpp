@@ -14,7 +14,7 @@
 namespace rekeyfs::catalog {
 namespace {
 
-constexpr std::uint64_t kNumberGap = std::uint64_t{1} << 32;  // where the last number given out is not known
+constexpr std::uint64_t kNumberGap = std::uint64_t{1} << 32;  // skipped if the last assigned number is unknown
 
 class Salvager {
  public:
@@ -43,7 +43,7 @@ class Salvager {
     }
   }
 
-  // Salts never change and are never removed: one that opens is right, wherever it lies.
+  // Salts never change and are never removed, so any copy that decrypts is right, wherever it is.
   void load_epochs() {
     visit_leaves([&](PageNumber, const LmdbNode& node) {
       if (node.key.size() != 9 || node.key[0] != static_cast<char>(Table::epoch)) return;
@@ -79,7 +79,7 @@ class Salvager {
     for (const auto& [key, value] : salts_) found.records.emplace(key, value);
     RecordSeal::MultisetDigest digest{};
     for (const auto& [key, value] : found.records) seal_->add(digest, key, value);
-    // An older checkpoint's tree may still be there as a whole; the journal that went on from it is not.
+    // The tree of an older checkpoint may still be complete, but not the journal that continued from it.
     found.whole = digest == found.super.digest && found.super.checkpoint == newest_.checkpoint &&
                   found.super.journal_first >= oldest_segment_;
   }
@@ -100,7 +100,7 @@ class Salvager {
     return found;
   }
 
-  // Whatever the first pages say: the tree begins at the page from which the newest super record, and most records, are
+  // Ignores the meta pages: the root of the tree is the page from which the newest super record and most records can be
   // reached.
   Salvaged from_likely_root() {
     Salvaged best;
@@ -120,7 +120,8 @@ class Salvager {
     return best;
   }
 
-  // The records of leaves that a damaged branch hides. Without the list of free pages, only if they make it whole.
+  // Adds the records of leaves hidden by a damaged branch. Without the list of free pages, only if they make the result
+  // whole.
   void add_hidden(Salvaged& found, const std::optional<std::set<PageNumber>>& free) const {
     Salvaged more = found;
     visit_leaves([&](PageNumber page, const LmdbNode& node) {
@@ -132,13 +133,13 @@ class Salvager {
     if (free || more.whole) found = std::move(more);
   }
 
-  // The super record is lost: at least what the last one that is left says, and more.
+  // The super record is lost: assumes at least the values of the newest remaining one, plus a gap.
   SuperRecord assumed_super() const {
     SuperRecord super = newest_;
     super.checkpoint += 2;
     super.next_ino += kNumberGap;
     super.next_layer += kNumberGap;
-    super.journal_first = 0;  // the oldest there is
+    super.journal_first = 0;  // start from the oldest existing segment
     return super;
   }
 

@@ -40,7 +40,7 @@ Status load_epochs(const LmdbReadTxn& txn, const RecordSeal& seal, Epochs& epoch
   return status;
 }
 
-// Its pages, without LMDB; mapped, so that memory does not grow with the file.
+// Verifies the pages without LMDB; maps the file, so that memory does not grow with it.
 Status verify_pages(const std::string& directory) {
   const Descriptor file(open((directory + "/data.mdb").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat facts {};
@@ -50,7 +50,7 @@ Status verify_pages(const std::string& directory) {
   if (size == 0) return fail(Errc::corrupt, "catalog/data.mdb is empty");
   void* const bytes = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   if (bytes == MAP_FAILED) return fail(error_from_errno(errno, "map catalog/data.mdb"));
-  return LmdbPages({static_cast<const char*>(bytes), size}).verify();  // the process ends soon
+  return LmdbPages({static_cast<const char*>(bytes), size}).verify();  // no munmap: the process ends soon
 }
 
 Result<Census> walk(const std::string& directory, const crypto::Key& root, const Uuid& store) {
@@ -70,7 +70,7 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
       status = fail(Errc::corrupt, "a record does not verify");
       return false;
     }
-    // A branch whose keys are damaged leads a search past a record that a walk finds.
+    // A branch with damaged keys makes a lookup miss a record that a walk finds.
     const auto found = txn.get(key);
     if (!found || !*found || (*found)->data() != sealed.data()) {
       status = found ? fail(Errc::corrupt, "a record is stored under the wrong branch") : fail(found.error());
@@ -89,7 +89,7 @@ Result<Census> walk(const std::string& directory, const crypto::Key& root, const
   return census;
 }
 
-// In the child: answers "+" and the census, or "-", the reason and a sentence. Returns an exit code.
+// Runs in the child. Writes "+" and the census, or "-", the error code and a message. Returns an exit code.
 int walk_and_tell(int out, const std::string& directory, const crypto::Key& root, const Uuid& store) {
   const Result<Census> census = caught([&] { return walk(directory, root, store); });
   const std::string answer = census ? "+" + std::to_string(census->nodes)
