@@ -13,17 +13,17 @@
 namespace rekeyfs::io {
 namespace {
 
-// What the rest of a daemon needs: LMDB, FUSE and its threads, the log, pipes and sockets of format readers, a
+// Descriptors for the rest of a daemon: LMDB, FUSE and its threads, the log, pipes and sockets of format readers, and a
 // directory that each request may open on the way to a file.
 constexpr std::uint64_t kMinKept = 96;
-constexpr std::uint64_t kKeptShare = 4;  // or this part of the limit, if that is more
+constexpr std::uint64_t kKeptShare = 4;  // or this fraction of the limit if that is more
 constexpr std::uint64_t kMinFiles = 8;
 constexpr std::uint64_t kMaxFiles = 16384;  // the kernel keeps about 1 KiB for each
-constexpr int kMaxClosed = 4;  // for one descriptor that the process's limit, or the system's, refuses
+constexpr int kMaxClosed = 4;  // number of files to close when the process's or the system's limit refuses a descriptor
 
 }  // namespace
 
-// One of the descriptors that the cache may have.
+// Owns one of the descriptors that the cache may use.
 class FileCache::Place {
  public:
   explicit Place(FileCache& cache) : cache_(&cache) {}
@@ -44,7 +44,7 @@ class FileCache::Place {
 };
 
 struct FileCache::Opened {
-  Place place;  // outlives the file
+  Place place;  // released after the file is closed
   std::unique_ptr<File> file;
 };
 
@@ -78,7 +78,7 @@ class FileCache::CachedFile final : public File {
     return call(false, [](File& file) { return file.size(); });
   }
 
-  // `writes`: whatever comes of it, the file may differ from what was synced.
+  // `writes`: the file may have unsynced changes afterwards, even if the call fails.
   template <typename Operation>
   auto call(bool writes, Operation operation) -> decltype(operation(std::declval<File&>())) {
     RK_TRY(cache_.begin_call(*this));
@@ -97,13 +97,13 @@ class FileCache::CachedFile final : public File {
 
   FileCache& cache_;
   const std::string path_;
-  const OpenMode mode_;  // to open it again
-  // All below are guarded by the cache's mutex_; during a call opened_ does not change.
+  const OpenMode mode_;  // for reopening
+  // All members below are guarded by the cache's mutex_; opened_ does not change during a call.
   std::optional<Opened> opened_;
   int calls_ = 0;
   bool unsynced_ = false;
   std::uint64_t last_write_ = 0;
-  Files self_{this};  // its node, while the file is closed
+  Files self_{this};  // its list node while the file is closed
   const Files::iterator node_ = self_.begin();
 };
 
@@ -153,7 +153,7 @@ Result<FileCache::Place> FileCache::take_place() {
 }
 
 Result<bool> FileCache::close_one() {
-  std::optional<Opened> closing;  // after the lock
+  std::optional<Opened> closing;  // destroyed after the lock is released
   {
     Lock lock(mutex_);
     for (;;) {
@@ -209,7 +209,7 @@ Status FileCache::begin_call(CachedFile& file) {
       return {};
     }
   }
-  // Two calls may both open it; what the second has opened is closed after the lock.
+  // Two calls may both reopen the file; the second descriptor is closed after the lock is released.
   RK_TRY_ASSIGN(Opened opened, open_again(file));
   Lock lock(mutex_);
   if (!file.opened_) {
@@ -246,7 +246,7 @@ Status FileCache::sync(CachedFile& file) {
   {
     Lock lock(mutex_);
     if (failure_) return fail(*failure_);
-    if (!file.opened_) return {};  // it was synced before it was closed
+    if (!file.opened_) return {};  // synced before it was closed
     covered = writes_;
   }
   RK_TRY(file.call(false, [](File& open) { return open.sync(); }));
@@ -275,7 +275,7 @@ void FileCache::synced(CachedFile& file, Files::const_iterator before) {
 }
 
 void FileCache::all_synced(std::uint64_t covered) {
-  const auto before = synced_.cbegin();  // their order stays
+  const auto before = synced_.cbegin();  // keeps their order
   for (auto next = unsynced_.begin(); next != unsynced_.end();) {
     CachedFile& file = **next++;
     if (file.last_write_ <= covered) synced(file, before);
@@ -283,7 +283,7 @@ void FileCache::all_synced(std::uint64_t covered) {
 }
 
 void FileCache::forget(CachedFile& file) {
-  std::optional<Opened> closing;  // after the lock
+  std::optional<Opened> closing;  // destroyed after the lock is released
   Lock lock(mutex_);
   if (!file.opened_) return;
   file.self_.splice(file.self_.begin(), file.unsynced_ ? unsynced_ : synced_, file.node_);

@@ -23,9 +23,9 @@ namespace {
 
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
-constexpr int kMostWaits = 16;  // so that a check of a disk that is broken for good comes to its end
+constexpr int kMostWaits = 16;  // bounds the total time of a check of a permanently broken disk
 
-// Calls again what a signal interrupted.
+// Retries after EINTR.
 template <typename Call>
 auto uninterrupted(Call call) {
   for (;;) {
@@ -38,8 +38,8 @@ std::string doing_to(std::string_view doing, std::string_view path) {
   return std::string(doing) + " `" + (path.empty() ? "." : std::string(path)) + "` in the store";
 }
 
-// ELOOP and EXDEV are what openat2 answers when a link was on the way or led outside; EISDIR and ENOTDIR tell that a
-// directory is where a file should be, or the other way round.
+// openat2 returns ELOOP or EXDEV if a link was on the way or led outside; EISDIR and ENOTDIR mean that a directory is
+// where a file should be, or the reverse.
 tl::unexpected<Error> failed(int error_number, std::string_view doing, std::string_view path) {
   if (error_number == ELOOP || error_number == EXDEV || error_number == EISDIR || error_number == ENOTDIR)
     return fail(Errc::corrupt, doing_to(doing, path) +
@@ -48,7 +48,8 @@ tl::unexpected<Error> failed(int error_number, std::string_view doing, std::stri
   return fail(error_from_errno(error_number, doing_to(doing, path)));
 }
 
-// Relative, and made of names only: what openat2 refuses anyway, refused for every call alike.
+// Paths must be relative and consist of names only. openat2 enforces that, too; checking here gives one error for all
+// calls.
 Status check_path(std::string_view path) {
   bool good = path.find('\0') == std::string_view::npos;
   while (good && !path.empty()) {
@@ -62,7 +63,7 @@ Status check_path(std::string_view path) {
   return {};
 }
 
-// Calls up to twice more what the disk failed to do, as long as there are waits left; none if null.
+// Retries up to twice if the disk fails, as long as retries are left; not at all if `waits` is null.
 template <typename Call>
 auto patient(std::atomic<int>* waits, Call call) {
   auto answer = call();
@@ -121,7 +122,8 @@ class LocalFile final : public File {
       for (const fiemap_extent& extent : extents) {
         const std::uint64_t from = std::max<std::uint64_t>(offset, extent.fe_logical);
         const std::uint64_t to = std::min<std::uint64_t>(end, extent.fe_logical + extent.fe_length);
-        const bool is_shared = (extent.fe_flags & FIEMAP_EXTENT_SHARED) != 0;  // with a file that a user has cloned: a write copies it
+        // Shared with a file cloned by a user: a write will copy it and needs space.
+        const bool is_shared = (extent.fe_flags & FIEMAP_EXTENT_SHARED) != 0;
         if (!is_shared && from < to) bytes += to - from;
       }
       if (extents.size() < kExtents) break;
@@ -137,9 +139,9 @@ class LocalFile final : public File {
   }
 
  private:
-  static constexpr std::size_t kExtents = 32;  // asked for at a time
+  static constexpr std::size_t kExtents = 32;  // requested at a time
 
-  // The first few. None where the file system does not tell.
+  // The first few extents in the range; empty if the file system cannot tell.
   Result<std::vector<fiemap_extent>> extents_in(std::uint64_t offset, std::uint64_t end) {
     alignas(fiemap) std::array<std::byte, sizeof(fiemap) + kExtents * sizeof(fiemap_extent)> buffer{};
     fiemap request{};
@@ -158,7 +160,7 @@ class LocalFile final : public File {
   }
 
   Status change_space(int mode, std::uint64_t offset, std::uint64_t size, std::string_view doing) {
-    if (size == 0) return {};  // the kernel takes no empty range
+    if (size == 0) return {};  // the kernel rejects an empty range
     if (uninterrupted(
             [&] { return ::fallocate(fd_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(size)); }) != 0)
       return failed(errno, doing, path_);
@@ -221,7 +223,7 @@ Result<LocalStorage::Place> LocalStorage::place_of(std::string_view path) const 
 }
 
 Result<std::unique_ptr<File>> LocalStorage::open(std::string_view path, OpenMode mode) {
-  // Not blocking: a planted pipe must not make the store wait for its other end.
+  // Non-blocking, so that a planted pipe does not make the store wait for its other end.
   RK_TRY_ASSIGN(Descriptor fd, open_below(path, flags_of(mode) | O_NONBLOCK | O_NOCTTY));
   struct stat facts {};
   if (::fstat(fd.get(), &facts) != 0) return failed(errno, "looking at", path);
@@ -242,7 +244,7 @@ Status LocalStorage::make_directory(std::string_view path) {
   RK_TRY_ASSIGN(Place place, place_of(path));
   if (::mkdirat(place.parent.get(), place.name.c_str(), kDirectoryMode) == 0) return {};
   if (errno != EEXIST) return failed(errno, "making the directory", path);
-  RK_TRY(open_below(path, O_PATH | O_DIRECTORY));  // fine only if it is one
+  RK_TRY(open_below(path, O_PATH | O_DIRECTORY));  // succeeds only if it is a directory
   return {};
 }
 
@@ -275,7 +277,7 @@ Result<std::vector<std::string>> LocalStorage::list(std::string_view path) {
   RK_TRY_ASSIGN(Descriptor fd, open_below(path, O_RDONLY | O_DIRECTORY));
   DirectoryStream directory(::fdopendir(fd.get()));
   if (!directory) return failed(errno, "listing", path);
-  fd.release();  // the stream closes it
+  fd.release();  // closed by the stream
   std::vector<std::string> names;
   for (;;) {
     errno = 0;
@@ -303,7 +305,7 @@ Result<Space> LocalStorage::space() {
   if (uninterrupted([&] { return ::fstatvfs(root_.get(), &facts); }) != 0)
     return failed(errno, "asking for the space of", "");
   const std::uint64_t unit = facts.f_frsize;
-  // Some file systems have no limit of files and say 0.
+  // Some file systems have no limit on files and report 0.
   const std::uint64_t files = facts.f_files == 0 ? UINT64_MAX : facts.f_favail;
   return Space{.total = facts.f_blocks * unit, .available = facts.f_bavail * unit, .free = facts.f_bfree * unit, .files = files};
 }

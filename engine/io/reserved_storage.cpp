@@ -9,15 +9,15 @@ namespace rekeyfs::io {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kLook = 100ms;               // how long an answer of the file system is good for
-constexpr std::uint64_t kShareOfDisk = 16;  // a small disk keeps this part
-constexpr std::uint64_t kLeastReserve = 256u << 10;  // less is not worth taking
+constexpr auto kLook = 100ms;               // validity of the last answer of the file system
+constexpr std::uint64_t kShareOfDisk = 16;  // fraction reserved on a small disk
+constexpr std::uint64_t kLeastReserve = 256u << 10;  // smaller amounts are not worth reserving
 constexpr std::uint64_t kSteps = 16;
-constexpr std::uint64_t kFewFiles = 64;     // a checkpoint makes files, too: their number may be limited
+constexpr std::uint64_t kFewFiles = 64;     // a checkpoint creates files, too, and their number may be limited
 
 }  // namespace
 
-// A file of the store. Content is refused what the reserve keeps back; all else gets it.
+// A file of the store. Writes to content may not use the reserve; writes to other files may.
 class ReservedStorage::ReservedFile final : public File {
  public:
   ReservedFile(ReservedStorage& storage, std::unique_ptr<File> file, bool is_content)
@@ -41,7 +41,8 @@ class ReservedStorage::ReservedFile final : public File {
   Result<std::uint64_t> size() override { return file_->size(); }
 
  private:
-  // What has its space already takes none of the rest. Its record does, as any small change's.
+  // Space that is already allocated need not be free. The journal record of the write must fit, as for any small
+  // change.
   Status room_to_write(std::uint64_t offset, std::uint64_t size) {
     const Status room = storage_.room_to_add(size);
     if (room || room.error().code != Errc::no_space) return room;
@@ -81,10 +82,10 @@ void ReservedStorage::refill() {
     file_ = std::move(*file);
   }
   adopted_ = false;
-  if (allocate(size_)) return look(true);  // of a reserve that is there already nothing changes
-  static_cast<void>(punch());              // a part may have been taken
+  if (allocate(size_)) return look(true);  // no change if the reserve exists already
+  static_cast<void>(punch());              // a part may have been allocated
   look(true);
-  // Less than the file system says is free, since it may keep a part of that to itself.
+  // Tries less than the file system reports as free, because it may keep a part for itself.
   for (std::uint64_t bytes = std::min(size_, free_); bytes >= kLeastReserve; bytes -= std::min(bytes, size_ / kSteps)) {
     if (allocate(bytes)) break;
     static_cast<void>(punch());
@@ -135,8 +136,8 @@ void ReservedStorage::look(bool now) {
   if (space && space->files < kFewFiles) left_ = std::min(left_, size_);
 }
 
-// The headroom, half the reserve's size, is what ordinary journal records and the file system's own needs go to, so that
-// the reserve is not given back and taken again all the time.
+// The headroom, half the size of the reserve, absorbs ordinary journal records and the file system's own needs, so that
+// the reserve is not released and reallocated all the time.
 std::uint64_t ReservedStorage::spare() const {
   const std::uint64_t kept = size_ + size_ / 2;
   return left_ > kept ? left_ - kept : 0;

@@ -20,16 +20,17 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 constexpr std::string_view kLockName = "lock";
-constexpr std::size_t kHolderSize = 64;  // "pid command\n" and spaces; one size, so that a full disk cannot refuse it
-constexpr std::size_t kMostShown = 200;  // characters of a command line in a message
-constexpr auto kMostWait = 1s;  // for what a holder that was killed has left
+// "pid command\n", padded with blanks to a fixed size, so that a full disk cannot refuse it.
+constexpr std::size_t kHolderSize = 64;
+constexpr std::size_t kMostShown = 200;  // maximum length of a command line in a message
+constexpr auto kMostWait = 1s;  // for children that a killed holder has left behind
 
 struct Holder {
   std::string pid;
-  std::string command;  // the kernel's name of the process, at most 15 characters
+  std::string command;  // process name from the kernel, at most 15 characters
 };
 
-// At most 4 KiB of a small file; empty if it cannot be read.
+// Reads at most 4 KiB of a small file; empty if it cannot be read.
 std::string read_small_file(const std::string& path) {
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text(4096, '\0');
@@ -52,7 +53,7 @@ void write_holder(int fd) {
     log::warn("cannot write to the lock file which process holds the store (is the disk full?); the lock itself is held");
 }
 
-// Who the file says it is, if a process of that number and name runs: the line may be of a holder before this one.
+// The holder named in the file if a process with that id and name is running: the line may be from an earlier holder.
 std::optional<Holder> read_holder(int fd) {
   std::array<char, kHolderSize> line;
   const ssize_t size = ::pread(fd, line.data(), line.size(), 0);
@@ -67,7 +68,7 @@ std::optional<Holder> read_holder(int fd) {
   return holder;
 }
 
-// What it runs, for a person: its command line, else its name; nothing that moves a terminal's cursor.
+// The command line, or else the name, for display; without control characters, which could move a terminal's cursor.
 std::string shown_command(const Holder& holder) {
   std::string line = read_small_file("/proc/" + holder.pid + "/cmdline");
   while (line.ends_with('\0')) line.pop_back();
@@ -113,7 +114,8 @@ Result<StoreLock> StoreLock::acquire(const std::string& store_directory) {
   const auto give_up = Clock::now() + kMostWait;
   while (::fcntl(fd.get(), F_OFD_SETLK, &whole) != 0) {
     if (errno != EAGAIN && errno != EACCES) return fail(error_from_errno(errno, "lock `" + path + "`"));
-    // Without its holder the lock is that of a child that the holder had just forked, and that is about to close it.
+    // Without a running holder, the lock belongs to a child that the holder had just forked and that is about to close
+    // it.
     if (read_holder(fd.get()) || Clock::now() >= give_up) return fail(held(store_directory, fd.get()));
     std::this_thread::sleep_for(10ms);
   }
