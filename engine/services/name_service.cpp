@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::size_t kMaxXattrName = 255;
 constexpr std::size_t kMaxXattrValue = 65536;
-constexpr std::size_t kSmallValue = 1024;  // one that may be set on a full disk
-constexpr std::size_t kGrowingValue = 32;  // bytes: what a size query of a value that changes by itself answers
+constexpr std::size_t kSmallValue = 1024;  // maximum bytes of a value that may be set on a full disk
+constexpr std::size_t kGrowingValue = 32;  // bytes reported by a size query for values that change by themselves
 
 bool is_ours(std::string_view name) { return name.substr(0, kRekeyfsPrefix.size()) == kRekeyfsPrefix; }
 
@@ -68,7 +68,7 @@ Result<Attributes> NameService::setattr(Ino ino, const AttributeChange& wanted, 
 Status NameService::change(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file) {
   RK_TRY(store_.may_change());
   if (change.size) RK_TRY(files_.resize(ino, *change.size, file, caller));
-  // Asked before the transaction: within one, nobody asks what is open.
+  // Evaluated before the transaction, because the registry of open images must not be called within one.
   bool settled = false;
   if (change.permissions) {
     RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
@@ -131,8 +131,8 @@ Status NameService::apply(const AttributeChange& change, bool settled, InodeReco
   return {};
 }
 
-// An encrypted image cannot be shared. Copiers chmod right after writing and must not fail: until the image is normal and
-// has been left alone, the bits are left out; afterwards adding them is an error.
+// An encrypted image cannot be shared. Copying tools call chmod right after writing and must not fail: until the image
+// is settled the bits are silently dropped; afterwards adding them is an error.
 Status NameService::change_permissions(mode_t wanted, bool settled, InodeRecord& inode) {
   if (inode.kind == NodeKind::image && (wanted & ~images::kOwnerOnly)) {
     RK_TRY_ASSIGN(const blocks::LayerRecord layer, store_.layers().record_of(inode.image.layer));
