@@ -8,7 +8,7 @@ namespace rekeyfs::catalog {
 namespace {
 
 constexpr std::string_view kJournalPurpose = "rekeyfs journal";
-// A scan reads few records first, as many of its callers want one or two, then more at a time.
+// A scan starts with few records, because many callers want one or two, and then reads more at a time.
 constexpr std::size_t kFirstPiece = 16, kNextPiece = 256;
 constexpr std::size_t kPieceBytes = 1u << 20;
 constexpr std::size_t kSyncedInRecord = 4096;  // layers in one record of append_synced()
@@ -27,15 +27,16 @@ void encode_op(Writer& out, const Op& op) {
 
 constexpr std::string_view kLockFile = "catalog/lock.mdb";
 
-// What a later mount would stumble over is damage that a check has to tell, although nothing is read from this file.
+// Checks the lock file, which is not read here: damage to it would make a later mount fail, so a check has to report
+// it.
 Status check_lock_file(io::Storage& storage) {
   const auto file = storage.open(kLockFile, io::OpenMode::read);
   return file || file.error().code == Errc::not_found ? Status{} : fail(file.error());
 }
 
-// LMDB maps its lock file. Without room for a page of it, a reader on a full disk would be killed by SIGBUS.
+// LMDB maps its lock file. Without allocated space, a reader on a full disk would be killed by SIGBUS.
 Status allocate_lock_file(io::Storage& storage) {
-  constexpr std::uint64_t kRoom = 64u << 10;  // for a thousand readers, more than LmdbEnvironment asks for
+  constexpr std::uint64_t kRoom = 64u << 10;  // enough for a thousand readers, more than LmdbEnvironment asks for
   RK_TRY_ASSIGN(const std::unique_ptr<io::File> file, storage.open(kLockFile, io::OpenMode::create));
   const Status allocated = file->reserve(0, kRoom);
   return allocated || allocated.error().code == Errc::not_supported ? Status{} : allocated;
@@ -188,10 +189,10 @@ Result<bool> Catalog::has_frozen(std::string_view key) const {
 struct Catalog::Piece {
   struct Value {
     std::string bytes;
-    bool is_sealed;  // as LMDB has it
+    bool is_sealed;  // encrypted, as stored in LMDB
   };
   std::map<std::string, std::optional<Value>, std::less<>> records;  // nullopt: erased
-  std::optional<std::string> end;  // keys from here on are for the next piece; none: this is the last
+  std::optional<std::string> end;  // keys from here on belong to the next piece; nullopt: this is the last piece
 
   void end_at(std::string_view key) {
     if (!end || key < *end) end = key;
@@ -203,7 +204,7 @@ Result<Catalog::Piece> Catalog::read_piece(std::string_view prefix, std::string_
   std::optional<LmdbReadTxn> txn;
   {
     SharedLock lock(memory_);
-    for (const Changes* changes : {&active_, &frozen_}) {  // the newer ones first: they count
+    for (const Changes* changes : {&active_, &frozen_}) {  // newer ones first: they take precedence
       std::size_t taken = 0, bytes = 0;
       for (auto change = changes->lower_bound(from); change != changes->end() && starts_with(change->first, prefix); ++change) {
         if (taken++ == most || bytes > kPieceBytes) {
@@ -215,7 +216,7 @@ Result<Catalog::Piece> Catalog::read_piece(std::string_view prefix, std::string_
         piece.records.try_emplace(key, value ? std::optional(Piece::Value{*value, false}) : std::nullopt);
       }
     }
-    RK_TRY_ASSIGN(LmdbReadTxn begun, LmdbReadTxn::begin(env_));  // of the same moment
+    RK_TRY_ASSIGN(LmdbReadTxn begun, LmdbReadTxn::begin(env_));  // a snapshot of the same moment
     txn.emplace(std::move(begun));
   }
   std::size_t taken = 0, bytes = 0;
@@ -251,7 +252,7 @@ Status Catalog::scan(std::string_view prefix, std::string_view from, const Visit
   }
 }
 
-// Under one lock: a reader sees all of a transaction or nothing.
+// Applies under one lock, so that a reader sees either none or all of a transaction.
 void Catalog::apply(Changes changes) noexcept {
   UniqueLock lock(memory_);
   while (!changes.empty()) {
@@ -266,14 +267,14 @@ void Catalog::apply(Changes changes) noexcept {
 void Catalog::count_nodes(std::string_view key, bool is_put) {
   if (key.empty() || key[0] != static_cast<char>(Table::inode)) return;
   const std::uint64_t ino = Reader(key.substr(1)).get_be64();
-  // Inode numbers only grow, and changes come in the order of their keys, so a record beyond the newest is a new node.
+  // Inode numbers only grow, and changes come in key order, so a number above the highest one is a new node.
   const bool is_new = ino > newest_ino_;
   if (is_put && is_new) nodes_.fetch_add(1);
   if (!is_put && !is_new) nodes_.fetch_sub(1);
   newest_ino_ = std::max(newest_ino_, ino);
 }
 
-// In several records if need be: each says nothing about the layers of the others.
+// Appends several records if necessary; each of them covers only the layers that it names.
 Result<SegmentNumber> Catalog::append_synced(const std::vector<LayerId>& layers, const Journal::Position& covered) {
   Op op;
   op.kind = Op::Kind::synced;
@@ -305,7 +306,7 @@ Result<SegmentNumber> Catalog::freeze() {
 
 void Catalog::thaw() {
   UniqueLock lock(memory_);
-  active_.merge(frozen_);  // what is in both is newer there
+  active_.merge(frozen_);  // for keys in both, the newer value in active_ is kept
   frozen_.clear();
 }
 
@@ -317,7 +318,7 @@ Status Catalog::commit_frozen(SegmentNumber first_segment,
     frozen = &frozen_;
   }
   RK_TRY_ASSIGN(super_, commit_to_lmdb(*frozen, more, first_segment));
-  Changes committed;  // destroyed without the lock: they may be many
+  Changes committed;  // destroyed without the lock, because there may be many
   {
     UniqueLock lock(memory_);
     committed.swap(frozen_);
@@ -329,10 +330,10 @@ Result<SuperRecord> Catalog::commit_to_lmdb(const Changes& changes, const std::v
                                             SegmentNumber first_segment) {
   RK_TRY_ASSIGN(LmdbWriteTxn txn, LmdbWriteTxn::begin(env_));
   const std::string super_key = make_key(Table::super);
-  // As it is there, not as it is remembered: a commit whose failure was reported may have taken place.
+  // Reads the stored super record instead of super_: a commit that reported a failure may have taken place.
   SuperRecord super;
   RK_TRY_ASSIGN(const auto sealed_super, txn.get(super_key));
-  if (sealed_super) {  // else it is being made
+  if (sealed_super) {  // otherwise the catalog is being created
     RK_TRY_ASSIGN(const std::string bytes, seal_->open_by_root(super_key, *sealed_super));
     RK_TRY_ASSIGN(super, SuperRecord::decode(bytes));
   }
@@ -377,7 +378,7 @@ void WriteTxn::change_layer(LayerId layer, std::string_view change) {
 }
 Ino WriteTxn::new_ino() { return Ino{catalog_.next_ino_.fetch_add(1)}; }
 
-// What needs memory was done by put() and erase(); what follows the record needs none.
+// put() and erase() have allocated everything; nothing after the append may need memory.
 Result<SegmentNumber> WriteTxn::commit() {
   if (bytes() == 0) return SegmentNumber{0};
   if (!catalog_.is_started()) return fail(Errc::read_only, "the store was mounted read-only");
