@@ -1,4 +1,4 @@
-// Puts the parts of an open store together.
+// The composition root: assembles the parts of an open store.
 #include "engine/make_engine.h"
 
 #include <unistd.h>
@@ -56,7 +56,7 @@ class LocalEngine final : public Engine {
         reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, names_) {
     store_->layers().set_inodes(&content_touch_);
     tree_.set_reaper(&open_images_);
-    // A replica whose source had no digest yet, or that was written to, is examined now.
+    // A replica without a digest, because its source had none or it was written to, is examined now.
     filler_.set_completed([this](Ino ino) { initializer_.completed(ino); });
     initializer_.set_is_running([this](Ino ino) { return boots_.is_running(ino); });
     initializer_.set_disk_wanted([this](Ino ino) { return fast_create_.become_disk(ino); });
@@ -65,7 +65,7 @@ class LocalEngine final : public Engine {
 
   Status start(const OpenOptions& options) {
     RK_TRY(audit_.load());
-    if (options.read_only) return filler_.resume();  // status shows what is replicating; nothing goes on
+    if (options.read_only) return filler_.resume();  // status shows the replications, but they do not run
     RK_TRY(open_images_.reap_orphans());
     RK_TRY(filler_.resume());
     RK_TRY(store_->checkpointer().start());
@@ -147,7 +147,7 @@ Result<CheckReport> Engine::check(const std::string& store, const Credential& cr
 }
 
 Result<Credential::Kind> Engine::unlocked_by(const std::string& store) {
-  crypto::keep_openssl_in_secret_memory();  // the superblock has a checksum, the first thing that OpenSSL is used for
+  crypto::keep_openssl_in_secret_memory();  // before the superblock's checksum, which is the first use of OpenSSL
   RK_TRY_ASSIGN(const std::unique_ptr<io::LocalStorage> storage, io::LocalStorage::open(store));
   RK_TRY_ASSIGN(const store::Superblock superblock, store::read_superblock(*storage));
   return superblock.kind;

@@ -26,8 +26,8 @@ Status AuditLog::add(WriteTxn& txn, Event event) {
   if (event.time == 0) event.time = now();
   const std::uint64_t number = next_.fetch_add(1);
   txn.put(make_key(Table::audit, number), encode(event));
-  // What has been dropped before is asked of the catalog, not remembered: a transaction may be given up, and then the
-  // next one drops what that was to drop.
+  // Which entries were dropped is read from the catalog, not remembered: if a transaction is given up, the next one has
+  // to drop its entries.
   for (std::uint64_t old = oldest_; old + kMostEvents <= number; ++old) {
     const std::string key = make_key(Table::audit, old);
     RK_TRY_ASSIGN(const auto there, catalog_.get(key));

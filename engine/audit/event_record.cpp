@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::string_view kCut = "...";
 
-// The front stays: it tells whose directory it was.
+// Keeps the beginning of the text, which names the directory concerned.
 std::string bounded(std::string_view text) {
   if (text.size() <= kMostText) return std::string(text);
   return std::string(text.substr(0, kMostText - kCut.size())) + std::string(kCut);

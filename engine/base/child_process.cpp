@@ -11,7 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-extern "C" {  // glibc 2.36 does not say so itself (glibc bug 29509)
+extern "C" {  // glibc 2.36 lacks this linkage specification (glibc bug 29509)
 #include <sys/pidfd.h>
 }
 
@@ -22,7 +22,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// What posix_spawn() is told.
+// The file actions and attributes for posix_spawn().
 class SpawnPlan {
  public:
   SpawnPlan() {
@@ -90,7 +90,7 @@ class SpawnPlan {
   constexpr int kOut = 3;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (out != kOut) ::dup2(out, kOut);
-  ::close_range(kOut + 1, ~0u, 0);  // the store's lock among them, which must not outlive the parent here
+  ::close_range(kOut + 1, ~0u, 0);  // including the store's lock, which must not outlive the parent in this child
   ::_exit(caught([&]() -> Result<int> { return work(kOut); }).value_or(1));
 }
 

@@ -17,8 +17,8 @@ spdlog::level::level_enum spdlog_level(Level level) {
   return spdlog::level::err;
 }
 
-// Its registry is made at the first use, under a guard in spdlog's library, which a thread sanitizer does not see; so it
-// is made under one that it does.
+// spdlog creates its registry on first use, under a guard in its library that a thread sanitizer does not see. Here it
+// is created under a guard that the sanitizer sees.
 spdlog::logger& default_logger() {
   static const bool is_made = spdlog::default_logger_raw() != nullptr;
   static_cast<void>(is_made);
@@ -30,7 +30,7 @@ spdlog::logger& default_logger() {
 void write(Level level, fmt::string_view format, fmt::format_args arguments) {
   spdlog::logger& logger = default_logger();
   if (!logger.should_log(spdlog_level(level))) return;
-  // As spdlog does: a line that cannot be formatted or written is no reason to fail.
+  // As in spdlog, a line that cannot be formatted or written is not an error.
   try {
     logger.log(spdlog_level(level), fmt::vformat(format, arguments));
   } catch (const std::exception& exception) {

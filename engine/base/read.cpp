@@ -21,7 +21,7 @@ ssize_t read_some(int descriptor, void* to, std::size_t size) {
   }
 }
 
-// False at the end of the input.
+// False at the end of input.
 bool append_some(int descriptor, std::string& text) {
   std::array<char, 4096> part;
   const ssize_t got = read_some(descriptor, part.data(), part.size());

@@ -13,7 +13,7 @@ struct Row {
   std::string_view name;
 };
 
-// The first row with a given errno is the one error_from_errno() answers.
+// error_from_errno() returns the first row with a given errno.
 constexpr std::array kRows{
     Row{Errc::not_found, ENOENT, "not found"},
     Row{Errc::exists, EEXIST, "exists already"},

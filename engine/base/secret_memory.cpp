@@ -17,16 +17,16 @@ namespace rekeyfs::secret_memory {
 namespace {
 
 constexpr std::size_t kFirstPiece = std::size_t{128} << 10;
-constexpr std::size_t kLargestPooled = 4096;  // with its header
+constexpr std::size_t kLargestPooled = 4096;  // including the header
 constexpr std::size_t kMostBlocksAtATime = 32;
-constexpr std::size_t kNotExpectedToFit = std::size_t{16} << 20;  // scrypt's: more than an ordinary user may lock
+constexpr std::size_t kNotExpectedToFit = std::size_t{16} << 20;  // used by scrypt: more than an ordinary user may lock
 
 std::size_t in_pages(std::size_t bytes) {
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   return (bytes + page - 1) / page * page;
 }
 
-// Pieces of memory from the kernel: locked, not dumped, with a page on either side that nobody can touch.
+// Memory mapped from the kernel: locked, excluded from core dumps, with an inaccessible page on either side.
 class Pieces final : public std::pmr::memory_resource {
  public:
   void lock_again() {
@@ -75,12 +75,13 @@ class Pieces final : public std::pmr::memory_resource {
   bool warned_ = false;
 };
 
-// In front of every allocation; as large as the alignment that malloc() promises.
+// Precedes every allocation; its size is the alignment that malloc() guarantees.
 struct alignas(std::max_align_t) Header {
-  std::size_t size;  // of what the caller asked for
+  std::size_t size;  // size requested by the caller
 };
 
-// Whole headers: libstdc++'s pool has blocks of 24 bytes, which it hands out for any alignment (gcc bug 118681).
+// A multiple of the header size: libstdc++'s pool has blocks of 24 bytes and uses them for any alignment (gcc bug
+// 118681).
 constexpr std::size_t with_header(std::size_t size) {
   return (sizeof(Header) + size + sizeof(Header) - 1) / sizeof(Header) * sizeof(Header);
 }
@@ -88,7 +89,7 @@ constexpr std::size_t with_header(std::size_t size) {
 class Heap {
  public:
   static Heap& instance() {
-    static Heap& heap = *new Heap;  // never destroyed: OpenSSL gives memory back at the very end of a process
+    static Heap& heap = *new Heap;  // never destroyed: OpenSSL frees memory at the very end of a process
     return heap;
   }
 
@@ -107,7 +108,7 @@ class Heap {
 
  private:
   Heap() {
-    // A child has the memory but not the locks on it; and nobody else's hold on the mutex may be passed on to it.
+    // A child inherits the memory but not its locks in RAM, and must not inherit a mutex held by another thread.
     ::pthread_atfork([] { instance().before_fork(); }, [] { instance().after_fork(); }, [] { instance().in_child(); });
   }
 

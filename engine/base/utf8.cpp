@@ -9,7 +9,7 @@ unsigned byte_at(std::string_view text, std::size_t index) { return static_cast<
 
 struct Form {
   std::size_t size;
-  unsigned payload;  // mask of the bits of the first byte that count
+  unsigned payload;  // mask of the payload bits of the first byte
   char32_t least;    // a smaller value is overlong
 };
 

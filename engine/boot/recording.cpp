@@ -8,7 +8,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kLongest = 2min;
 constexpr std::size_t kMostUnits = (256u << 20) / BootProfile::kUnit;
-// Less is no boot: a look at the partition table or at the superblock of a file system.
+// Less is not a boot but, for example, a look at the partition table or at a superblock.
 constexpr std::uint64_t kLeast = 1u << 20;  // bytes
 
 }  // namespace

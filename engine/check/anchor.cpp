@@ -10,7 +10,7 @@ constexpr std::string_view kMagic = "rekeyfs1";
 constexpr std::size_t kParts = 7, kTagBytes = 8;
 
 struct Anchor {
-  std::uint64_t checkpoint = 0, mount = 0, records = 0;  // of the journal since that checkpoint
+  std::uint64_t checkpoint = 0, mount = 0, records = 0;  // records: number of journal records since that checkpoint
   std::string store, mount_tag, state_tag;
 
   std::string text() const {
@@ -53,7 +53,7 @@ Result<std::string> mount_tag_of(Bench& bench, std::uint64_t mount) {
   return short_hex(mac.tag(as_bytes(Writer().put_raw(as_bytes("mount")).put(mount).take()), salt));
 }
 
-// Over the records of the last checkpoint, and the first ones in the journal since: it may have gone on.
+// Authenticates the records of the last checkpoint and the first `records` in the journal since then; more may follow.
 Result<std::string> state_tag_of(Bench& bench, std::size_t records) {
   RK_TRY_ASSIGN(const crypto::Mac mac, mac_of(bench));
   crypto::Sha256 journal;

@@ -14,7 +14,7 @@ Status remove_catalog(io::Storage& storage) {
   return storage.remove_directory(kSalvagedCatalog);
 }
 
-// One key's record, to see whether it opens.
+// The record of one key, to verify it alone.
 class OneKey final : public kms::KeyRecords {
  public:
   OneKey(const kms::KeyId& id, std::string record) : id_(id), record_(std::move(record)) {}
@@ -45,7 +45,7 @@ Bench::~Bench() {
   keys_.reset();
   tree_.reset();
   catalog_.reset();
-  // Without memory for it, the next repair does.
+  // If memory is short, the next repair removes it.
   if (catalog_name_ != kCatalog) static_cast<void>(caught([&] { return remove_catalog(*storage_); }));
 }
 
@@ -103,7 +103,7 @@ Status Bench::open_keys(Findings& findings) {
 Status Bench::commit() {
   if (!history_.records.empty()) RK_TRY(storage_->sync_all());
   RK_TRY(catalog_->make_writable());
-  RK_TRY(put_salvaged_in_place());  // it goes on there: LMDB has the file open
+  RK_TRY(put_salvaged_in_place());  // the catalog stays open: LMDB has opened the file, not the path
   RK_TRY(catalog_->start(history_.next_segment));
   store::Checkpointer checkpointer(*storage_, *catalog_, *layers_, health_);
   RK_TRY(checkpointer.run());

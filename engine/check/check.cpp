@@ -31,7 +31,7 @@ class StoreCheck {
   }
 
  private:
-  // `complete` says whether the rest can be looked at.
+  // Sets `complete` to whether the rest can be examined.
   Status open_catalog() {
     findings_.progress("catalog", 0, 0);
     Status opened = bench_.open_catalog();
@@ -76,7 +76,7 @@ class StoreCheck {
 
   Status repair() {
     const std::vector<CheckProblem>& problems = findings_.report.problems;
-    // Content that went with a page of a table does not come back.
+    // Content lost with a table page cannot be restored.
     findings_.report.repaired = std::all_of(problems.begin(), problems.end(), [](const CheckProblem& problem) {
       return problem.repairable && problem.size == 0;
     });

@@ -24,7 +24,7 @@ std::string blocks_text(BlockIndex first, BlockIndex end) {
 
 }  // namespace
 
-// Tells of neighbouring blocks with one trouble as one problem.
+// Reports adjacent blocks with the same problem as one problem.
 class LayerCheck::BlockReport {
  public:
   BlockReport(Findings& findings, const Layer& layer, std::string path) : findings_(findings), layer_(layer), path_(std::move(path)) {}
@@ -67,7 +67,7 @@ class LayerCheck::BlockReport {
 
 // --- tables ----------------------------------------------------------------------------------------------------
 
-// A layer whose base has no record cannot be opened; its own blocks are there all the same.
+// A layer whose base has no record cannot be opened, although its own blocks exist.
 Status LayerCheck::detach_from_missing_bases() {
   std::set<std::string> known;
   std::vector<std::pair<std::string, blocks::LayerRecord>> over_bases;
@@ -107,7 +107,7 @@ Status LayerCheck::mark_lost_pages() {
   for (LayerId id : ids) {
     findings_.progress("tables", done++, ids.size());
     const auto layer = bench_.layers().get(id);
-    if (!layer) continue;  // its records contradict each other: RecordCheck tells
+    if (!layer) continue;  // its records are inconsistent, which RecordCheck reports
     RK_TRY((*layer)->blocks().mark_lost([&](BlockIndex first, BlockIndex end) { lost_.push_back({id, first, end}); }));
   }
   return {};
@@ -175,7 +175,7 @@ Status LayerCheck::check_layer(const Records& records, LayerId id, bool read_dat
 Status LayerCheck::check_blocks(const Records& records, Layer& layer, bool read_data) {
   const BlockIndex end = (layer.size() + layer.block_size() - 1) / layer.block_size();
   BlockReport report(findings_, layer, name_of_user(records, layer.id()));
-  std::map<std::string, std::uint64_t> sizes;  // of its data files, by path
+  std::map<std::string, std::uint64_t> sizes;  // of its data files, key: path
   const blocks::SlotFiles files(bench_.storage(), layer.id(), layer.block_size());
   auto size_of = [&](const std::string& path) {
     const auto found = sizes.find(path);

@@ -66,7 +66,7 @@ void RecordCheck::check_layer_pairs() {
   }
 }
 
-// A base has a lower number than what was made over it.
+// A base must have a lower number than the layers above it.
 void RecordCheck::check_bases() {
   const std::map<LayerId, LayerRecord> layers = records_.layers;
   for (const auto& [id, layer] : layers) {
@@ -130,7 +130,7 @@ void RecordCheck::check_images() {
 }
 
 void RecordCheck::check_owners() {
-  // Youngest first, so that a base comes after what read from it.
+  // Youngest first, so that a base comes after its readers.
   std::vector<LayerId> ids;
   for (const auto& [id, layer] : records_.layers) ids.push_back(id);
   for (auto id = ids.rbegin(); id != ids.rend(); ++id) {
@@ -151,7 +151,7 @@ void RecordCheck::check_owners() {
   }
 }
 
-// Nobody reads from it. If it was an image's whose records are gone, that is made anew.
+// Handles a layer without readers. If it was the top layer of an image without records, the image is recreated.
 void RecordCheck::settle_unused_layer(LayerId id) {
   const Ino owner = records_.layers.at(id).owner;
   if (!owner || records_.inodes.contains(owner) || records_.tables.at(id).size == 0) {
@@ -181,7 +181,7 @@ RecordCheck::Inode RecordCheck::new_image(Ino ino, LayerId layer) const {
     inode.uid = root->second.uid;
     inode.gid = root->second.gid;
   }
-  // Not of random numbers: a second look must find the same.
+  // Derived, not random: a second check must get the same id.
   const std::string number = Writer().put_raw(as_bytes("restored")).put(ino.value()).take();
   std::memcpy(inode.image.id.data(), number.data(), inode.image.id.size());
   inode.image.layer = layer;
@@ -189,8 +189,8 @@ RecordCheck::Inode RecordCheck::new_image(Ino ino, LayerId layer) const {
   return inode;
 }
 
-// Its policy is unknown: that of the youngest encrypted image in it, and nobody but root makes new ones until the owner
-// has looked.
+// The directory's policy is lost. It gets the policy of the youngest encrypted image in it, and only root may create
+// images until the owner has checked it.
 RecordCheck::Inode RecordCheck::new_directory(Ino ino) const {
   Inode inode;
   inode.kind = NodeKind::directory;
@@ -220,7 +220,7 @@ void RecordCheck::check_root() {
   records_.put(kRootIno, root);
 }
 
-// Directories last: which key is theirs is told by the images in them.
+// Directories last, because their key is derived from the images in them.
 void RecordCheck::check_missing_inodes() {
   const std::map<std::string, Entry> entries = records_.entries;
   for (const bool directories : {false, true})
@@ -228,13 +228,14 @@ void RecordCheck::check_missing_inodes() {
       if ((entry.kind == NodeKind::directory) == directories && !records_.inodes.contains(entry.ino)) make_inode_anew(entry);
 }
 
-// From what its name and its layer, or what is in it, tell. Otherwise its names go, with check_entries().
+// Recreates an inode from its name and its layer or, for a directory, its entries. If that is impossible,
+// check_entries() removes its names.
 void RecordCheck::make_inode_anew(const Entry& named) {
   std::optional<Inode> inode;
   std::string remedy;
   if (named.kind == NodeKind::image) {
     for (const auto& [id, layer] : records_.layers)
-      if (layer.owner == named.ino) inode = new_image(named.ino, id);  // the youngest
+      if (layer.owner == named.ino) inode = new_image(named.ino, id);  // the youngest one remains
     remedy = "it is recreated with its content, readable by its owner only";
   } else if (named.kind == NodeKind::directory) {
     const std::string prefix = make_key(Table::entry, named.ino.value());
@@ -308,7 +309,7 @@ void RecordCheck::check_reachable() {
     if (ino != kRootIno && !named.contains(ino) && !records_.orphans.contains(ino)) nameless.push_back(ino);
   for (Ino ino : nameless) reattach(ino);
 
-  // What is left is directories that contain each other.
+  // The remaining ones are directories that contain each other.
   for (;;) {
     const std::set<Ino> seen = reached();
     const auto lost = std::find_if(records_.inodes.begin(), records_.inodes.end(), [&](const auto& one) {
@@ -327,7 +328,7 @@ void RecordCheck::check_reachable() {
   }
 }
 
-// Gives a name to what has none: its own if the place is free.
+// Gives a name to a node that has none: its former one if it is free.
 void RecordCheck::reattach(Ino ino) {
   Inode inode = records_.inodes.at(ino);
   const auto directory = records_.inodes.find(inode.parent);

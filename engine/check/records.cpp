@@ -44,7 +44,7 @@ Result<Records> Records::load(catalog::Catalog& catalog, const names::Tree& tree
   Records records(catalog, tree);
   std::vector<std::string> bad;
   std::uint64_t seen = 0;
-  Status later;  // what names a record that cannot be read would be taken for damage
+  Status later;  // aborts the check: records that refer to one of an unknown layout would look damaged
   RK_TRY(catalog.scan("", "", [&](std::string_view key, std::string_view value) {
     if (++seen % 4096 == 0) findings.progress("records", seen, 0);
     if (const Status decoded = records.decode(key, value); !decoded) {
@@ -66,7 +66,7 @@ Result<Records> Records::load(catalog::Catalog& catalog, const names::Tree& tree
 
 Status Records::decode(std::string_view key, std::string_view value) {
   const Table table = static_cast<Table>(key[0]);
-  if (!is_known(key[0])) {  // every record is authentic: a later version's
+  if (!is_known(key[0])) {  // authentic, as every record, so from a later version
     ++unknown;
     return {};
   }
@@ -117,7 +117,7 @@ Status Records::decode(std::string_view key, std::string_view value) {
     case Table::orphan: orphans.insert(ino); break;
     case Table::epoch:
     case Table::super:
-    case Table::master_key: break;  // read when the catalog and the key ring are opened
+    case Table::master_key: break;  // verified when the catalog and the key directory are opened
   }
   return {};
 }
@@ -166,7 +166,7 @@ void Records::erase(Ino ino) {
   inodes.erase(ino);
 }
 void Records::erase_entry(const std::string& key) {
-  const std::string gone = key;  // it may be the map's own
+  const std::string gone = key;  // a copy, because `key` may be owned by the map
   change(gone, std::nullopt);
   entries.erase(gone);
 }
@@ -211,7 +211,7 @@ void Records::erase_rotation(Ino ino) {
 }
 
 Ino Records::new_ino() {
-  catalog::WriteTxn txn(*catalog_);  // only draws the number
+  catalog::WriteTxn txn(*catalog_);  // only to assign the number
   return txn.new_ino();
 }
 

@@ -23,7 +23,7 @@ class LayerSpace {
     const std::uint64_t homes = slots_in(".data"), spills = slots_in(".spill");
     if (homes == 0 && spills == 0) return {};
     std::vector<bool> spill_used(spills);
-    Slot unused = 0;  // home slots from here to the block looked at hold nothing
+    Slot unused = 0;  // home slots from here to the current block hold nothing
     const BlockIndex end = (layer_.size() + layer_.block_size() - 1) / layer_.block_size();
     for (BlockIndex index = 0; index < end;) {
       RK_TRY_ASSIGN(const BlockTable::Run run, layer_.blocks().find(index));
@@ -44,7 +44,7 @@ class LayerSpace {
   }
 
  private:
-  // How many slots the files of one kind have room for.
+  // Number of slots that the files of one kind can hold.
   std::uint64_t slots_in(const std::string& kind) {
     std::uint64_t slots = 0;
     for (Slot slot = kind == ".spill" ? kSpillBit : 0;;) {
@@ -80,7 +80,7 @@ Status give_back_unused_space(Bench& bench, const Records& records, Findings& fi
   for (const auto& [id, record] : records.layers) {
     findings.progress("unused space", done++, records.layers.size());
     const auto layer = bench.layers().get(id);
-    // What cannot be given back now, because a file is damaged, is no reason for the repair to fail.
+    // A damaged file whose space cannot be freed now must not make the repair fail.
     if (const Status given = layer ? LayerSpace(bench.storage(), **layer).give_back() : Status{}; !given)
       log::warn("cannot free unused space of layer {}: {}", id.value(), describe(given.error()));
   }

@@ -21,8 +21,8 @@ ByteSpan as_writable_bytes(std::string& text) {
 struct Aead::State {
   std::unique_ptr<CipherPool> cipher;
   NonceSource nonces;
-  std::array<std::byte, 4> nonce_start{};    // counting: the nonce's first bytes, random
-  std::atomic<std::uint64_t> next_nonce{0};  // counting: the other eight
+  std::array<std::byte, 4> nonce_start{};    // counting: first bytes of the nonce, random
+  std::atomic<std::uint64_t> next_nonce{0};  // counting: the other eight bytes
 
   Result<Nonce> draw_nonce();
 };

@@ -52,8 +52,8 @@ Result<BlockCipher> BlockCipher::create(Suite suite, const Key& key) {
   return BlockCipher(std::make_unique<State>(State{suite, std::move(cipher)}));
 }
 
-// GMAC knows only the whole authenticated string; the context's size in front keeps its border with the data.
-// The copy is what is authenticated, so that the tag fits what is stored even if `plain` changes meanwhile.
+// GMAC authenticates one string, so the context's size comes first to keep its border with the data. The tag is
+// computed from the copy, so that it matches the stored bytes even if `plain` changes meanwhile.
 Status BlockCipher::seal(std::uint64_t counter, ByteView context, ByteView plain, ByteSpan sealed, Tag& tag) const {
   const Nonce nonce = nonce_of(counter);
   if (state_->suite != Suite::plain_gmac) return state_->cipher->seal(nonce, {context}, plain, sealed, tag);

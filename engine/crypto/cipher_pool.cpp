@@ -9,9 +9,9 @@
 namespace rekeyfs::crypto {
 namespace {
 
-enum class Direction { open = 0, seal = 1 };  // as OpenSSL counts them
+enum class Direction { open = 0, seal = 1 };  // OpenSSL's values
 
-// Feeds one operation but its end. A context is keyed for both directions.
+// Runs all steps of an operation except the last. A context is keyed for both directions.
 bool run(EVP_CIPHER_CTX* context, Direction direction, const Nonce& nonce,
          std::initializer_list<ByteView> authenticated, ByteView in, ByteSpan out) {
   if (EVP_CipherInit_ex2(context, nullptr, nullptr, as_uchar(ByteView(nonce)), static_cast<int>(direction), nullptr) !=
@@ -49,7 +49,7 @@ Status CipherPool::seal(const Nonce& nonce, std::initializer_list<ByteView> auth
   RK_TRY(check_sizes(authenticated, plain, sealed));
   Lease lease = pool_.take();
   make_ready(lease);
-  std::array<unsigned char, 16> rest;  // neither cipher has anything left to say at its end
+  std::array<unsigned char, 16> rest;  // both ciphers output nothing in the final step
   int size = 0;
   require(run(lease.get(), Direction::seal, nonce, authenticated, plain, sealed) &&
           EVP_CipherFinal_ex(lease.get(), rest.data(), &size) == 1 &&
@@ -62,14 +62,14 @@ Status CipherPool::open(const Nonce& nonce, std::initializer_list<ByteView> auth
   RK_TRY(check_sizes(authenticated, sealed, plain));
   Lease lease = pool_.take();
   make_ready(lease);
-  Tag expected = tag;  // OpenSSL wants it writable
+  Tag expected = tag;  // OpenSSL wants a non-const pointer
   require(run(lease.get(), Direction::open, nonce, authenticated, sealed, plain) &&
           EVP_CIPHER_CTX_ctrl(lease.get(), EVP_CTRL_AEAD_SET_TAG, static_cast<int>(expected.size()), expected.data()) == 1);
   std::array<unsigned char, 16> rest;
   int size = 0;
   if (EVP_CipherFinal_ex(lease.get(), rest.data(), &size) != 1) {
     ERR_clear_error();
-    OPENSSL_cleanse(plain.data(), plain.size());  // nothing unverified leaves
+    OPENSSL_cleanse(plain.data(), plain.size());  // unverified bytes must not be returned
     return fail(Errc::corrupt, "sealed data does not verify: it is damaged, forged or from another place");
   }
   return {};

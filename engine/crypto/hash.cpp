@@ -14,18 +14,18 @@
 namespace rekeyfs::crypto {
 namespace {
 
-// OSSL_PARAM has no const; OpenSSL only reads what it is given here.
+// OSSL_PARAM is not const-correct; OpenSSL only reads these values.
 OSSL_PARAM text_parameter(const char* name, const char* text) {
   return OSSL_PARAM_construct_utf8_string(name, const_cast<char*>(text), 0);
 }
 OSSL_PARAM bytes_parameter(const char* name, ByteView bytes) {
-  // A null pointer would mean "not set" even where an empty value is meant.
+  // A null pointer would mean "not set", even for an empty value.
   static constexpr std::byte kNothing{};
   const void* data = bytes.empty() ? &kNothing : bytes.data();
   return OSSL_PARAM_construct_octet_string(name, const_cast<void*>(data), bytes.size());
 }
 
-// Runs a key derivation function into a key.
+// Runs a key derivation function and returns its output as a key.
 Result<Key> run_kdf(const char* name, const OSSL_PARAM* parameters) {
   KdfPtr kdf(EVP_KDF_fetch(nullptr, name, nullptr));
   if (!kdf) return fail(algorithm_missing(name));
@@ -43,7 +43,7 @@ bool is_within_bounds(ScryptCost cost) {
 
 }  // namespace
 
-// getrandom(2) and not OpenSSL's generator: it cannot repeat after fork() or after a virtual machine was cloned.
+// getrandom(2) instead of OpenSSL's generator: it does not repeat after fork() or after a virtual machine was cloned.
 Status fill_random(ByteSpan out) {
   while (!out.empty()) {
     ssize_t got = getrandom(out.data(), out.size(), 0);
@@ -57,8 +57,8 @@ Status fill_random(ByteSpan out) {
 Result<Uuid> random_uuid() {
   Uuid id;
   RK_TRY(fill_random(id));
-  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // the version
-  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};  // the variant
+  id[6] = (id[6] & std::byte{0x0f}) | std::byte{0x40};  // version
+  id[8] = (id[8] & std::byte{0x3f}) | std::byte{0x80};  // variant
   return id;
 }
 
@@ -98,8 +98,8 @@ Result<Key> derive_key_from_passphrase(std::string_view passphrase, ByteView sal
   return run_kdf("SCRYPT", parameters.data());
 }
 
-// Contexts are re-used by initialising them without a key, which restores the state after the key was absorbed:
-// 0.2 us for 100 bytes, against 0.5 us for duplicating a keyed context per message (measured, OpenSSL 3.0).
+// Contexts are reused by initializing them without a key, which restores the state after the key setup: 0.2 us for 100
+// bytes, against 0.5 us for duplicating a keyed context per message (measured, OpenSSL 3.0).
 struct Mac::State {
   MacContextPtr prototype;  // keyed, never updated
   ContextPool<MacContextPtr> pool;

@@ -14,7 +14,7 @@
 namespace rekeyfs::crypto {
 namespace {
 
-// OpenSSL's names for where in its source it asks are of no use here.
+// Ignores the source location that OpenSSL passes.
 void* openssl_allocate(std::size_t size, const char*, int) {
   return secret_memory::allocate(size);
 }
@@ -25,7 +25,7 @@ void openssl_release(void* memory, const char*, int) {
 
 void* openssl_resize(void* memory, std::size_t size, const char*, int) {
   void* const resized = secret_memory::allocate(size);
-  if (resized == nullptr && size > 0) return nullptr;  // and `memory` stays, as with realloc()
+  if (resized == nullptr && size > 0) return nullptr;  // `memory` stays valid, as with realloc()
   if (resized != nullptr && memory != nullptr)
     std::memcpy(resized, memory, std::min(size, secret_memory::size_of(memory)));
   secret_memory::release(memory);

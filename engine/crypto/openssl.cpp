@@ -14,7 +14,8 @@ void require(bool succeeded) {
 }
 
 Error algorithm_missing(std::string_view name) {
-  const unsigned long first = ERR_peek_error();  // those after it follow from it; 0: not even for that was there memory
+  // Later ones are consequences; 0: there was not even memory for an error.
+  const unsigned long first = ERR_peek_error();
   require(first != 0 && ERR_GET_REASON(first) != ERR_R_MALLOC_FAILURE);
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
   Error error{Errc::not_supported, "OpenSSL has no " + std::string(name) + ": " + (reason != nullptr ? reason : "no reason given")};

@@ -13,7 +13,7 @@ namespace {
 constexpr const char* kAllocation = LIBNBD_CONTEXT_BASE_ALLOCATION;
 constexpr nbd_completion_callback kNoCallback{};
 
-// libnbd has put the bytes in place already.
+// libnbd has already stored the bytes in the buffer.
 int accept_chunk(void*, const void*, std::size_t, std::uint64_t, unsigned, int*) { return 0; }
 
 Error nbd_error(std::string_view doing) {
@@ -21,7 +21,7 @@ Error nbd_error(std::string_view doing) {
   return Error{Errc::io, std::string(doing) + ": " + (reason != nullptr ? reason : "the connection to the format reader broke")};
 }
 
-// Keeps the first extent that the reader tells.
+// Keeps the first extent reported.
 int keep_first(void* user, const char*, std::uint64_t, std::uint32_t* entries, std::size_t count, int*) {
   auto& extent = *static_cast<Extent*>(user);
   if (extent.length == 0 && count >= 2) extent = {.length = entries[0], .zeros = (entries[1] & LIBNBD_STATE_ZERO) != 0};
@@ -37,11 +37,11 @@ Result<std::unique_ptr<DiskConnection>> DiskConnection::open(Descriptor socket, 
   connection->handle_.reset(::nbd_create());
   nbd_handle* const handle = connection->handle_.get();
   if (handle == nullptr) return fail(nbd_error("prepare to read a disk"));
-  // QEMU takes unaligned reads, whatever alignment it prefers.
+  // QEMU accepts unaligned reads, whatever alignment it prefers.
   const std::uint32_t strict = ::nbd_get_strict_mode(handle) & ~LIBNBD_STRICT_ALIGN;
   if (::nbd_set_export_name(handle, "disk") != 0 || ::nbd_add_meta_context(handle, kAllocation) != 0 ||
       ::nbd_set_strict_mode(handle, strict) != 0 || ::nbd_set_pread_initialize(handle, false) != 0 ||
-      ::nbd_aio_connect_socket(handle, socket.release()) != 0)  // closes the socket, on failure too
+      ::nbd_aio_connect_socket(handle, socket.release()) != 0)  // closes the socket, also on failure
     return fail(nbd_error("connect to the format reader"));
   while (::nbd_aio_is_ready(handle) == 0) {
     if (!connection->is_usable()) return fail(nbd_error("connect to the format reader"));
@@ -58,7 +58,7 @@ bool DiskConnection::is_usable() const {
 }
 
 Status DiskConnection::read(std::uint64_t offset, ByteSpan out, Deadline deadline) {
-  // In one fragment: QEMU 7.2 ends the connection where it cannot read for a reply in several.
+  // As one fragment: QEMU 7.2 ends the connection if a read fails in a reply of several fragments.
   const std::uint32_t flags = ::nbd_can_df(handle_.get()) == 1 ? LIBNBD_CMD_FLAG_DF : 0;
   const nbd_chunk_callback chunk{.callback = accept_chunk, .user_data = nullptr, .free = nullptr};
   const std::int64_t cookie =
@@ -77,7 +77,8 @@ Result<Extent> DiskConnection::extent_at(std::uint64_t offset, std::uint32_t len
   return extent;
 }
 
-// Where it fails for any reason but a refused command, the handle goes at once: its buffer is the caller's.
+// If anything but a refused command fails, the handle is destroyed immediately, because it refers to the caller's
+// buffer.
 Status DiskConnection::finish(std::int64_t cookie, Deadline deadline) {
   if (cookie < 0) return fail(nbd_error("read the disk inside the image"));
   for (;;) {
@@ -101,7 +102,7 @@ Status DiskConnection::step(Deadline deadline) {
   const int ready = ::poll(&watched, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 1'000'000)));
   if (ready < 0 && errno != EINTR) return fail(error_from_errno(errno, "wait for the format reader"));
   if (ready <= 0) return {};
-  // Its failures show in the state of the handle and of the command.
+  // Failures are visible in the state of the handle and of the command.
   if ((watched.revents & (POLLIN | POLLHUP | POLLERR)) != 0 && (direction & LIBNBD_AIO_DIRECTION_READ) != 0)
     static_cast<void>(::nbd_aio_notify_read(handle_.get()));
   else if ((watched.revents & (POLLOUT | POLLHUP | POLLERR)) != 0)

@@ -11,9 +11,9 @@
 namespace rekeyfs::formats {
 namespace {
 
-// How long a read of the image that an ended reader asked for may take until another reader is started.
+// How long a read requested by an ended reader may take before another reader is started.
 constexpr auto kLastRead = std::chrono::seconds(1);
-constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // bytes looked through at a time; the caller asks again
+constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // maximum bytes examined per call; the caller asks again
 
 class DiskView final : public Content {
  public:
@@ -35,7 +35,7 @@ class DiskView final : public Content {
     std::uint64_t begin = 0, end = 0;
     bool zeros = false;
   };
-  // Calls `use` with a reader; once more, with another one, if the first has ended.
+  // Calls `use` with a reader, and once more with another one if the first has ended.
   template <typename Use>
   Status with_reader(Use use);
   Result<std::shared_ptr<FormatReader>> running_reader() EXCLUDES(mutex_);
@@ -48,13 +48,13 @@ class DiskView final : public Content {
   const std::uint64_t size_;
   FormatReaders& readers_;
   const Patience patience_;
-  Mutex mutex_;  // held while a reader starts, so that there is one
+  Mutex mutex_;  // held while a reader starts, so that there is only one
   std::shared_ptr<FormatReader> reader_ GUARDED_BY(mutex_);
   Clock::duration pause_ GUARDED_BY(mutex_);
   Clock::time_point not_before_ GUARDED_BY(mutex_);
   Error cause_ GUARDED_BY(mutex_) = {Errc::io, {}};
   Mutex known_mutex_;
-  Known known_ GUARDED_BY(known_mutex_);  // the latest answer about zeros: it often covers the next question
+  Known known_ GUARDED_BY(known_mutex_);  // cache: the latest answer about zeros often covers the next question
 };
 
 Status DiskView::read(std::uint64_t offset, ByteSpan out) {
@@ -130,7 +130,7 @@ Result<std::shared_ptr<FormatReader>> DiskView::start_reader() {
 }
 
 void DiskView::note_failure(const Error& error) {
-  if (not_before_ != Clock::time_point{}) return;  // noted already
+  if (not_before_ != Clock::time_point{}) return;  // already noted by another thread
   cause_ = error;
   not_before_ = Clock::now() + pause_;
   pause_ = std::min(2 * pause_, patience_.longest_pause);

@@ -12,7 +12,7 @@ using namespace std::string_view_literals;
 struct Row {
   Format format;
   std::string_view name;
-  std::string_view mime_type;  // as of shared-mime-info 2.2; later ones keep these names, some as aliases
+  std::string_view mime_type;  // of shared-mime-info 2.2; later versions keep these names, some as aliases
 };
 
 constexpr std::array kRows{
@@ -32,7 +32,7 @@ struct Magic {
   Format format;
 };
 
-// From the format specifications that QEMU's block drivers name.
+// From the format specifications referenced by QEMU's block drivers.
 constexpr std::array kMagics{
     Magic{0, "QFI\xfb\0\0\0\x02"sv, Format::qcow2},
     Magic{0, "QFI\xfb\0\0\0\x03"sv, Format::qcow2},

@@ -17,21 +17,21 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kConnections = 4;  // reads that can be under way at once
+constexpr int kConnections = 4;  // maximum number of concurrent reads
 
 struct ExportSockets {
   Descriptor listener;
   std::vector<Descriptor> clients;
 };
 
-// A listening socket for the reader's process, connected to already as often as it will ever be. Its name is abstract,
-// so there is no file; for the moment that another local user could connect to it, its queue is exactly as long as we
-// need: either all of ours fit, and then nobody else's is among them, or one is refused. Then it is closed to others.
+// Creates a listening socket for the reader's process, with all the connections it will ever have. Its name is
+// abstract, so there is no file. Until it is closed to others, another local user could connect to it; but its queue
+// has exactly the length needed: either all our connections fit, and then no other is among them, or one is refused.
 Result<ExportSockets> make_export_sockets() {
   ExportSockets sockets{.listener = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), .clients = {}};
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
-  socklen_t length = sizeof name.sun_family;  // no more than that: the kernel chooses a name
+  socklen_t length = sizeof name.sun_family;  // the address family only: the kernel chooses a name
   const int listener = sockets.listener.get();
   if (listener < 0 || ::bind(listener, reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
       ::listen(listener, kConnections - 1) != 0)
@@ -50,7 +50,7 @@ Result<ExportSockets> make_export_sockets() {
   return sockets;
 }
 
-// Arguments that make it open the image and wait for connections.
+// Arguments for qemu-storage-daemon to open the image and to wait for connections.
 std::vector<std::string> storage_daemon_arguments(Format format, int image, int listener) {
   const bool knows_backing = format == Format::qcow2 || format == Format::qcow || format == Format::qed || format == Format::vmdk;
   const Json image_node{{"driver", "nbd"},
@@ -206,7 +206,7 @@ FormatReader::State FormatReader::state() const {
   return state_ == State::running && process_->ended() ? State::ended : state_;
 }
 
-// Where the image itself could not be read, that is the reason.
+// If the image could not be read, that error is the cause.
 Error FormatReader::explain(const Error& error, std::uint64_t failures_before) const {
   const auto failure = server_->last_failure();
   if (failure && server_->failures() > failures_before) return *failure;

@@ -7,8 +7,9 @@ namespace rekeyfs::formats {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kIdle = std::chrono::milliseconds(100);  // who reads on after less loses more than the other one gains
-constexpr auto kLook = std::chrono::milliseconds(10);   // at those that are at work
+// A reader used more recently than this is not considered idle: ending it costs more than it gains.
+constexpr auto kIdle = std::chrono::milliseconds(100);
+constexpr auto kLook = std::chrono::milliseconds(10);   // poll interval while all readers are in use
 
 }  // namespace
 
@@ -27,7 +28,7 @@ Result<std::shared_ptr<FormatReader>> FormatReaders::start(std::shared_ptr<Conte
   return reader;
 }
 
-// For one that is about to start. False if all are at work.
+// Makes room for a reader that is about to start. False if all are in use.
 bool FormatReaders::make_room() {
   Lock lock(mutex_);
   const auto is_over = [](const std::weak_ptr<FormatReader>& held) {

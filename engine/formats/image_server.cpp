@@ -16,7 +16,7 @@
 namespace rekeyfs::formats {
 namespace {
 
-// Names and numbers as in the protocol's document.
+// Names and numbers from the NBD specification.
 constexpr std::uint64_t kInitMagic = 0x4e42444d41474943;    // NBDMAGIC
 constexpr std::uint64_t kOptionMagic = 0x49484156454f5054;  // IHAVEOPT
 constexpr std::uint64_t kOptionReplyMagic = 0x3e889045565a9;
@@ -34,7 +34,7 @@ constexpr std::uint32_t kMostOptionData = 4096;
 constexpr int kMostOptions = 32;
 constexpr std::uint32_t kSector = 512, kPreferredRead = 4096;
 
-// The protocol's numbers are big-endian.
+// NBD numbers are big-endian.
 template <std::unsigned_integral T>
 void put(std::string& out, T value) {
   for (int shift = 8 * (static_cast<int>(sizeof(T)) - 1); shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift));
@@ -131,7 +131,7 @@ std::optional<ImageServer::Request> ImageServer::next_request() {
   request.cookie = get<std::uint64_t>(in);
   request.offset = get<std::uint64_t>(in);
   request.length = get<std::uint32_t>(in);
-  // A write would be followed by its data; the peer was told that there is nothing to write to.
+  // The data of a write would follow, but the peer was told that the export is read-only: a protocol violation.
   if (is_request && request.type != kCommandWrite && request.type != kCommandDisconnect) return request;
   phase_ = Phase::ended;
   return std::nullopt;
@@ -172,7 +172,7 @@ bool ImageServer::negotiate() {
   std::array<std::byte, 4> flags{};
   if (!send(socket_.get(), as_bytes(greeting), {}) || !receive(socket_.get(), flags)) return false;
   Reader in{ByteView(flags)};
-  // A client without NO_ZEROES would expect zeros after an old option that is not answered here anyway.
+  // A client without NO_ZEROES would expect padding after an old option, which is not supported here.
   if ((get<std::uint32_t>(in) & ~std::uint32_t{kFlagNoZeroes}) != kFlagFixedNewstyle) return false;
 
   for (int count = 0; count < kMostOptions; ++count) {
@@ -199,8 +199,10 @@ bool ImageServer::answer_option(std::uint32_t option, ByteView data) {
   }
   if (option != kOptionInfo && option != kOptionGo) return send_option_reply(option, kReplyUnsupported, {});
   Reader in(data);
-  in.get_raw(get<std::uint32_t>(in));                                   // the export's name: there is one export
-  in.get_raw(sizeof(std::uint16_t) * std::size_t{get<std::uint16_t>(in)});  // what it asks for: it is told all there is
+  // Export name: ignored, because there is one export.
+  in.get_raw(get<std::uint32_t>(in));
+  // Information requests: ignored, because the reply always contains everything.
+  in.get_raw(sizeof(std::uint16_t) * std::size_t{get<std::uint16_t>(in)});
   if (!in.finished()) {
     send_option_reply(option, kReplyInvalid, {});
     return false;

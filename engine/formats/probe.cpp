@@ -1,4 +1,4 @@
-// probe_disk(): what an image is, as qemu-img tells in the sandbox, and whether it may be shown as a disk.
+// probe_disk(): examines an image with qemu-img in the sandbox and decides whether its disk may be presented.
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -27,7 +27,7 @@ tl::unexpected<Error> refuse(Format format, const std::string& reason) {
   return fail(Errc::wrong_medium, "the " + std::string(name_of(format)) + " image " + reason);
 }
 
-// What the format says of itself; an empty object where it says nothing.
+// The format-specific details; an empty object if there are none.
 Json details_of(const Json& facts) {
   const auto specific = facts.find("format-specific");
   if (specific == facts.end() || !specific->is_object()) return Json::object();
@@ -40,10 +40,10 @@ bool is_true(const Json& object, const char* name) {
   return value != object.end() && value->is_boolean() && value->get<bool>();
 }
 
-// A VHD of this kind keeps in another file what it does not change, and QEMU 7.2 shows zeros there without a word.
+// A differencing VHD has its unchanged data in another file, and QEMU 7.2 silently shows zeros there.
 Result<bool> is_differencing_vhd(Content& image) {
   constexpr std::uint64_t kFooter = 512;
-  constexpr std::size_t kType = 60;  // where in a footer, as of the Virtual Hard Disk Image Format Specification
+  constexpr std::size_t kType = 60;  // offset in a footer, from the Virtual Hard Disk Image Format Specification
   constexpr std::string_view kDifferencing("\0\0\0\4", 4);
   std::array<std::byte, kFooter> footer{};
   for (const std::uint64_t offset : {std::uint64_t{0}, image.size() - std::min(image.size(), kFooter)}) {
@@ -56,7 +56,7 @@ Result<bool> is_differencing_vhd(Content& image) {
 
 Result<DiskFacts> judge(const Json& facts, Format format) {
   const Json details = details_of(facts);
-  const auto parent = details.find("parent-cid");  // a VMDK may tell of a parent without naming it
+  const auto parent = details.find("parent-cid");  // a VMDK may have a parent without naming it
   const bool has_parent = parent != details.end() && *parent != std::numeric_limits<std::uint32_t>::max();
   if (has_parent || facts.contains("backing-filename") || facts.contains("full-backing-filename"))
     return refuse(format, kNeedsBacking);
@@ -74,7 +74,7 @@ Result<DiskFacts> judge(const Json& facts, Format format) {
   return DiskFacts{.size = size->get<std::uint64_t>()};
 }
 
-// The end of qemu-img's own sentence, without its name and the name we call the image by.
+// qemu-img's error message without the program name and our name of the image.
 std::string reason_in(const std::string& complaint) {
   if (complaint.find("contains a log that needs to be replayed") != std::string::npos) return kNeedsReplay;
   const auto quoted = complaint.rfind("': ");

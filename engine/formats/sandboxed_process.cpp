@@ -17,13 +17,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::milliseconds kLongestLook = 1h;  // fits poll(2)
-constexpr int kOutputCapacity = 1 << 20;  // bytes; an image may have thousands of snapshots to tell of
+constexpr std::chrono::milliseconds kLongestLook = 1h;  // fits into poll(2)'s timeout
+constexpr int kOutputCapacity = 1 << 20;  // bytes; an image may have thousands of snapshots to report
 constexpr std::size_t kComplaintLength = 300;
 constexpr std::string_view kMemory = "1073741824";  // bytes of address space
 
-// One byte is smaller than any core file, and unlike 0 it also holds where core_pattern is a pipe; but a limit that is 0
-// already can only stay so.
+// One byte is smaller than any core file and, unlike 0, also has effect if core_pattern is a pipe. A limit that is
+// already 0 cannot be raised.
 std::string core_limit() {
   rlimit limit{};
   return ::getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == 0 ? "0" : "1:1";
@@ -71,14 +71,14 @@ SandboxedProcess::~SandboxedProcess() {
 }
 
 Status SandboxedProcess::launch(const Command& command) {
-  // Nobody need drain them: a writer that finds one full loses what it writes, and goes on.
+  // The pipes need not be drained: a writer that finds one full loses its output and continues.
   RK_TRY_ASSIGN(Pipe output, Pipe::create(O_NONBLOCK));
   RK_TRY_ASSIGN(Pipe complaints, Pipe::create(O_NONBLOCK));
-  ::fcntl(output.write.get(), F_SETPIPE_SZ, kOutputCapacity);  // where refused, what is there must do
+  ::fcntl(output.write.get(), F_SETPIPE_SZ, kOutputCapacity);  // if refused, the default capacity has to suffice
   RK_TRY_ASSIGN(const Descriptor filter, make_syscall_filter());
   Program sandbox{.descriptors = {Program::kNothing, output.write.get(), complaints.write.get()}};
   sandbox.descriptors.insert(sandbox.descriptors.end(), command.descriptors.begin(), command.descriptors.end());
-  const int filter_arrives_as = static_cast<int>(sandbox.descriptors.size());  // bubblewrap reads and closes it
+  const int filter_arrives_as = static_cast<int>(sandbox.descriptors.size());  // read and closed by bubblewrap
   sandbox.descriptors.push_back(filter.get());
   sandbox.command = sandbox_command(command, filter_arrives_as);
   sandbox.environment.emplace();

@@ -12,8 +12,8 @@
 namespace rekeyfs::formats {
 namespace {
 
-// Memory, threads, time, files that are open or can be opened for reading, and sockets that are there already.
-// No new socket, no new process, nothing about other processes, mounts, keys, tracing or io_uring.
+// Memory, threads, time, open files, opening files for reading, and existing sockets. No new sockets or processes, and
+// nothing that concerns other processes, mounts, keys, tracing or io_uring.
 constexpr std::array kAllowed{
     // to start: the program is executed under the filter
     "access", "arch_prctl", "brk", "execve", "faccessat", "faccessat2", "getcwd", "newfstatat", "open", "openat",
@@ -52,11 +52,11 @@ using Filter = std::unique_ptr<void, Release>;
 Status allow_all(scmp_filter_ctx filter) {
   for (const char* name : kAllowed) {
     const int call = ::seccomp_syscall_resolve_name(name);
-    if (call < 0) continue;  // another architecture has no such call
+    if (call < 0) continue;  // does not exist on this architecture
     if (const int error = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0))
       return fail(error_from_errno(-error, "allow a system call to the format reader"));
   }
-  // A thread, not a process. clone3 hides its flags from a filter: it fails, and the C library uses clone.
+  // Threads only, no processes. A filter cannot see the flags of clone3, so clone3 fails and the C library uses clone.
   const int error = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
                                        SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   if (error != 0) return fail(error_from_errno(-error, "allow threads to the format reader"));

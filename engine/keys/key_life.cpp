@@ -17,7 +17,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Background::Duration kLookForDue = 1s;
-constexpr std::size_t kLayersAtATime = 64;  // put on record in one transaction; other writers wait that long
+constexpr std::size_t kLayersAtATime = 64;  // records per transaction; other writers wait for it
 constexpr std::size_t kMostListed = 20;
 
 EventKind event_of(KeyChange::Kind kind) {
@@ -45,7 +45,7 @@ Status KeyLife::start() {
   RK_TRY_ASSIGN(const std::vector<kms::KeyInfo> keys, store_.keys().list());
   for (const kms::KeyInfo& key : keys) {
     if (key.oldest == key.version || key.state != kms::KeyState::enabled) continue;
-    // What is left undone keeps the old versions, and is tried again with the next mount.
+    // If this fails, the old versions are kept and the next mount retries.
     if (const Status finished = caught([&] { return finish_rotation(key); }); !finished)
       rekeyfs::log::error("the rotation of key {} cannot be finished: {}", key.alias, describe(finished.error()));
   }
@@ -57,7 +57,7 @@ Status KeyLife::start() {
 
 Status KeyLife::finish_rotation(const kms::KeyInfo& key) {
   RK_TRY_ASSIGN(const bool all, rewrap_all(key));
-  // Not while the store is in use: a layer being made may have been wrapped with an old version and not be on record.
+  // Not while the store is in use: a new layer's data key may be wrapped by an old version and not be on record yet.
   return all ? store_.keys().forget_versions(key.id, key.version) : Status{};
 }
 
@@ -73,7 +73,7 @@ Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChan
   const bool takes_away = change.kind == KeyChange::Kind::disable || change.kind == KeyChange::Kind::schedule_deletion;
   if (takes_away && !change.force) RK_TRY(check_unneeded(key));
   RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
-  // The key has changed. Neither of these depends on the other.
+  // The key has changed. Both steps are done, even if the first one fails.
   const Status followed = caught([&] { return follow(change, changed); });
   const Status logged = caught([&] { return log(event_of(change.kind), key, caller, text_of(change)); });
   RK_TRY(followed);
@@ -94,8 +94,9 @@ Status KeyLife::follow(const KeyChange& change, const kms::KeyInfo& changed) {
   return {};  // not reached
 }
 
-// The gate is shut, so nothing is decrypted with the key any more. What the kernel has cached must go as well: first of the
-// open images, whose pages may be mapped and which are known without the catalog, then of all that are on record.
+// The gate is shut, so nothing is decrypted with the key any more. The kernel's cached pages must be dropped, too:
+// first those of open images, which may be mapped and are known without the catalog, then those of all images on
+// record.
 Status KeyLife::forget_content_of(const kms::KeyId& key) {
   const std::vector<Ino> open_images = store_.layers().forget_keys_of(key);
   for (const Ino image : open_images) observer_.content_changed(image);

@@ -14,7 +14,7 @@ using names::InodeRecord;
 Result<std::vector<KeyUses::Use>> KeyUses::of(const kms::KeyId& key) const {
   std::vector<Use> uses;
   RK_TRY(visit(key, [&](Ino image, bool is_top) {
-    if (tree_.get(image)) uses.push_back(use_of(image, is_top));  // else it was deleted meanwhile
+    if (tree_.get(image)) uses.push_back(use_of(image, is_top));  // otherwise it was deleted meanwhile
   }));
   std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.facts.path < b.facts.path; });
   return uses;
@@ -25,8 +25,9 @@ KeyUses::Use KeyUses::use_of(Ino image, bool is_top) const {
   return {image, {tree_.path_of(image), "source of a replication", until_replicated(image)}};
 }
 
-// From the key's layers up. An image that gets a new top layer meanwhile is not missed: that layer has a higher number
-// than all others, and is a child of the one it replaces. So a layer's record is read before its children are listed.
+// Walks upwards from the key's layers. An image that gets a new top layer meanwhile is not missed: the new layer has
+// the highest number and is a child of the one that it replaces. Therefore a layer's record is read before its children
+// are listed.
 Status KeyUses::visit(const kms::KeyId& key, const Visit& visit) const {
   std::vector<Found> left;
   Status first_failure = find_layers(key, left);
@@ -68,7 +69,7 @@ Status KeyUses::find_readers(LayerId layer, std::vector<Found>& found) const {
   RK_TRY_ASSIGN(const std::vector<LayerId> children, store_.layers().children_of(layer));
   for (const LayerId child : children) {
     RK_TRY_ASSIGN(const auto bytes, store_.catalog().get(catalog::make_key(Table::layer, child.value())));
-    if (!bytes) continue;  // deleted meanwhile
+    if (!bytes) continue;  // the layer was deleted meanwhile
     const auto record = blocks::LayerRecord::decode(*bytes);
     if (!record && first_failure) first_failure = fail(record.error());
     found.push_back({child, record ? record->owner : Ino{}});
@@ -91,7 +92,8 @@ std::string KeyUses::until_replicated(Ino image) const {
 }
 
 Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(Ino image) const {
-  // Layers go while they are looked at, when a replication ends or content is replaced. Then the image has others.
+  // Layers may be deleted during the walk, when a replication ends or content is replaced. The image then has other
+  // layers: retry.
   constexpr int kMostAttempts = 8;
   for (int attempt = 1;; ++attempt) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));

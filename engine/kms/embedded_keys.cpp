@@ -12,7 +12,7 @@ std::string handle_context(const KeyId& id, KeyVersion version) {
   return Writer().put_string(kMasterPurpose).put_raw(id).put(version).put_string("").take();
 }
 
-// Another key's, another context's or damaged: of what was wrapped these are all the same.
+// Maps failures: another key, another context and damage cannot be told apart here.
 Result<crypto::Key> unwrap_by(const crypto::KeyWrap& wrap, ByteView context, std::string_view wrapped, const char* what) {
   auto key = wrap.unwrap(context, as_bytes(wrapped));
   const bool forged = !key && (key.error().code == Errc::wrong_secret || key.error().code == Errc::corrupt);

@@ -22,7 +22,7 @@ KeyId id_from_hex(std::string_view hex) {
   return id;
 }
 
-// What the wrapping of a data key authenticates beside it.
+// The authenticated context of a wrapped data key.
 std::string wrap_context(const KeyId& id, KeyVersion version, ByteView context) {
   return Writer().put_string(kDataPurpose).put_raw(id).put(version).put_string(as_text(context)).take();
 }
@@ -209,7 +209,7 @@ Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
                 "\"" + std::string(alias) +
                     "\" is not a valid key alias: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
                     "with '.' or '-', and not 32 hex digits (that is an id)");
-  if (is_taken(alias))  // asked again when it is added: but most are told before a key is made
+  if (is_taken(alias))  // early check, before a key is created; repeated when the entry is added
     return fail(Errc::exists, "the key alias \"" + std::string(alias) + "\" is taken: choose another one");
   Entry entry;
   KeyInfo& info = entry.record.info;
@@ -263,7 +263,7 @@ Result<KeyInfo> KeyDirectory::cancel_deletion(const KeyId& id) {
   });
 }
 
-// The record goes last: without its handle the service's key could not be destroyed any more.
+// The record is removed last: without its handle the service's key could not be destroyed any more.
 Status KeyDirectory::remove(const KeyId& id) {
   RK_TRY_ASSIGN(const Entry entry, copy_of(id));
   const KeyInfo& info = entry.record.info;
@@ -277,7 +277,7 @@ Status KeyDirectory::remove(const KeyId& id) {
   return {};
 }
 
-// The versions before `before`.
+// Destroys all versions older than `before`.
 Status KeyDirectory::destroy(const KeyRecord& record, KeyVersion before) {
   for (const auto& [version, handle] : record.handles)
     if (version < before) RK_TRY(masters_.destroy(record.info.id, version, handle));

@@ -62,8 +62,8 @@ std::string KeyRecordCodec::encode(const KeyRecord& record) const {
   return out.take();
 }
 
-// The MAC is checked before anything is believed. What it covers is parsed with suspicion all the same, since a record of a
-// later rekeyfs verifies, too.
+// The MAC is verified before anything is used. The content is still validated, because the record of a later version
+// verifies, too.
 Result<KeyRecord> KeyRecordCodec::decode(const KeyId& id, std::string_view bytes) const {
   if (bytes.size() < kMacSize) return fail(damaged_record(id, "is too short"));
   const std::string_view body = bytes.substr(0, bytes.size() - kMacSize);

@@ -23,7 +23,7 @@ Status check_name(std::string_view name) {
   return {};
 }
 
-// The cookie of an entry is the first 63 bits of its hash, plus one so that 0 means the start.
+// The cookie of an entry: the first 63 bits of its hash, plus one, because 0 means the start.
 std::uint64_t cookie_of(std::string_view key) { return (Reader(key.substr(9)).get_be64() >> 1) + 1; }
 
 Result<InodeRecord> decode_or_stale(const std::optional<std::string>& bytes) {
@@ -181,7 +181,7 @@ Result<Ino> Tree::add(WriteTxn& txn, Ino parent, std::string_view name, InodeRec
   inode.accessed = inode.modified = inode.changed = now();
   inode.parent = parent;
   inode.name = name;
-  if (directory.permissions & S_ISGID) {  // as on any file system
+  if (directory.permissions & S_ISGID) {  // as on other file systems
     inode.gid = directory.gid;
     if (inode.kind == NodeKind::directory) inode.permissions |= S_ISGID;
   }
@@ -258,7 +258,8 @@ Status Tree::in_unlinking_txn(const UnlinkingChange& change) {
   }
 }
 
-// Runs `change` in a transaction during which no image is opened or closed, and tells the reaper how it ended.
+// Runs `change` in a transaction during which no image is opened or closed, and tells the reaper whether it was
+// committed.
 Status Tree::try_unlinking(const UnlinkingChange& change, Unlinking& unlinking) {
   Lock opening(reaper_->opening());
   const Status status = caught([&]() -> Status {
@@ -271,7 +272,7 @@ Status Tree::try_unlinking(const UnlinkingChange& change, Unlinking& unlinking) 
   return status;
 }
 
-// A name has gone; the node goes with its last one.
+// Called when a name was removed; removes the node with its last name.
 Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry, Unlinking& unlinking) {
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, entry.ino));
   inode.changed = now();
@@ -281,7 +282,7 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry, Unlinking&
     put(txn, entry.ino, inode);
     return {};
   }
-  // Before the record goes: somebody may ask for the node at any moment.
+  // Before the record is erased, because other callers may ask for the node at any time.
   removed_->add({attributes_of_removed(entry.ino, inode), inode.parent});
   if (entry.kind == NodeKind::image) return reaper_->image_unlinked(txn, entry.ino, inode);
   RK_TRY(erase_xattrs(txn, entry.ino));
@@ -308,7 +309,7 @@ Status Tree::rename_record(const WriteTxn& txn, const Named& gone, InodeRecord& 
   return {};
 }
 
-// In the same directory first, where it mostly is.
+// Searches the same directory first, where the other name usually is.
 Result<std::optional<Tree::Named>> Tree::other_name(const Named& gone) const {
   const std::string gone_key = entry_key(gone.parent, gone.entry.name);
   std::optional<Named> found;
@@ -344,7 +345,7 @@ Status Tree::remove_directory(Ino parent, std::string_view name) {
   if (!empty) return fail(Errc::not_empty);
   erase_entry(txn, parent, name);
   RK_TRY(touch_directory(txn, parent, -1));
-  Unlinking unlinking;  // a directory has one name
+  Unlinking unlinking;  // unused: a directory has only one name
   RK_TRY(drop_name(txn, parent, entry, unlinking));
   RK_TRY(txn.commit());
   return {};
@@ -356,7 +357,7 @@ Status Tree::check_protected(const WriteTxn& txn, const Entry& entry, std::strin
   return fail(Errc::not_permitted, std::string(why) + ": remove user.rekeyfs.protected first");
 }
 
-// An image moves only where it would be treated alike; directories move with their policy.
+// An image moves only between equal policies; a directory moves with its policy.
 Status Tree::check_move(const WriteTxn& txn, const Entry& entry, Ino from, Ino to) const {
   if (from == to || entry.kind != NodeKind::image) return {};
   RK_TRY_ASSIGN(const InodeRecord source, get(txn, from));
@@ -393,7 +394,7 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
       RK_TRY_ASSIGN(const bool into_itself, is_below(new_parent, source.ino));
       if (into_itself) return fail(Errc::invalid, "a directory cannot be moved into itself");
     }
-    // A policy that differs is told last: mv then copies, and must not begin to.
+    // Checked before the policy error: that makes mv copy the image, which must not start if the target is protected.
     if (target && how == RenameMode::replace && target->kind == NodeKind::image && source.kind != NodeKind::directory)
       RK_TRY(check_protected(txn, *target, "the image to replace is protected"));
     const Status movable = check_move(txn, source, parent, new_parent);
