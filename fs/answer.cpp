@@ -41,8 +41,8 @@ void send(fuse_req_t req, const Bytes& bytes) {
   fuse_reply_buf(req, reinterpret_cast<const char*>(bytes.bytes.data()), bytes.bytes.size());
 }
 
-// The three below: ENOENT says that the caller was interrupted and is gone. The kernel then forgets the handle without
-// a release. The context is asked for first, because a reply frees the request.
+// For the three functions below: a reply that fails with ENOENT means that the caller was interrupted, and that the
+// kernel forgets the handle without a release. The context is read first, because a reply frees the request.
 void send(fuse_req_t req, const OpenedFile& opened) {
   HandleTable& handles = context_of(req).handles;
   const int sent =

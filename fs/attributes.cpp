@@ -22,12 +22,12 @@ void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
 }
 
 bool takes_privileges_away(int to_set) {
-  if (to_set & FUSE_SET_ATTR_MODE) return false;  // the caller says which bits there shall be
+  if (to_set & FUSE_SET_ATTR_MODE) return false;  // the caller sets the bits explicitly
   if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) return true;
   return (to_set & FUSE_SET_ATTR_SIZE) && Device::request_kills_privileges();
 }
 
-// Only what changes the content minds that it is hot.
+// Only a change of the content conflicts with a hot copy.
 Result<HotImages::Use> enter_to_change(Context& context, Ino ino, const AttributeChange& change) {
   if (!change.size) return HotImages::Use();
   return context.hot.enter(ino, HotImages::Purpose::change);
@@ -44,9 +44,9 @@ void set_attributes(fuse_req_t req, fuse_ino_t ino, Stat* wanted, int to_set, fu
   });
 }
 
-// Only the user's name space is the store's. The others are refused here, without a look into the engine: the kernel
-// asks for security.capability before a write, and an access control list that was accepted would bypass the
-// rule that an encrypted image is not shared.
+// The store has attributes of the user namespace only. All others are refused here without asking the engine: the
+// kernel reads security.capability before a write, and an access control list would circumvent the rule that an
+// encrypted image is not shared.
 Status check_name_space(std::string_view name) {
   if (name.starts_with("user.")) return {};
   if (name == "security.capability") return fail(Errc::no_attribute);
@@ -115,7 +115,7 @@ void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
   answer(req, "statfs", ino, [&](Context& context) { return context.engine.reports().space().map(to_statvfs); });
 }
 
-// What a command came through: a directory, or an image that is open.
+// The descriptor that a command came through: a directory or an open image.
 struct Through {
   Ino ino;
   OpenFile* file;  // null for a directory
@@ -136,7 +136,7 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
   const nlohmann::json result = serve_command(context.engine, caller_of(req), handle.ino, parsed, handle.file);
-  context.notifier.settle();  // a key that was disabled: its images' pages have to be gone
+  context.notifier.settle();  // for a disabled key: pages of its images must be dropped before the answer
   handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{};
 }
@@ -156,8 +156,8 @@ void control(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_
              const void* in, std::size_t in_size, std::size_t) {
   answer(req, "ioctl", ino, [&](Context& context) -> Result<IoctlAnswer> {
     const std::string_view bytes(static_cast<const char*>(in), in_size);
-    // As the request's error, not as an ioctl's result: the kernel's own ioctls (lsattr) take a result without the bytes
-    // that they expect for EIO.
+    // Returned as the request's error, not as the ioctl's result: for the kernel's own ioctls (lsattr), a result
+    // without the expected bytes becomes EIO.
     if (command != RK_IOC_CALL && command != RK_IOC_FETCH) return fail(Errc::unknown_command);
     const Through handle = through(Ino{ino}, *info, flags & FUSE_IOCTL_DIR);
     return command == RK_IOC_CALL ? call(context, req, handle, bytes) : fetch(handle.answer, bytes);

@@ -21,7 +21,7 @@ fuse_file_info register_file(Context& context, Ino ino, OpenFilePtr file, const 
   auto opening = context.openings.open(ino, manner_of(context, asked.flags, starts_empty));
   fuse_file_info info = asked;
   info.direct_io = opening->is_direct();
-  info.keep_cache = 1;  // only this mount changes the data
+  info.keep_cache = 1;  // valid because only this mount changes the data
   info.fh = context.handles.add_file(
       std::make_unique<FileHandle>(ino, asked.flags, std::move(use), std::move(file), std::move(opening)));
   return info;
@@ -55,7 +55,7 @@ void open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* asked) {
   });
 }
 
-// One buffer per serving thread, kept: a fresh one for every read would be mapped and faulted in each time.
+// One buffer per serving thread, reused: a new one for each read would be mapped and faulted in every time.
 ByteSpan read_buffer() {
   static constexpr std::size_t kPage = 4096;
   struct Free {
@@ -83,13 +83,14 @@ void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_f
   });
 }
 
-// Through O_SYNC or O_DSYNC, or by pwritev2 with RWF_SYNC or RWF_DSYNC: a request says either. After what went through the
-// page cache the kernel asks for a sync itself; after a direct write it does not always (FOPEN_DIRECT_IO, AIO).
+// Whether the write must be durable: the handle has O_SYNC or O_DSYNC, or pwritev2 was called with RWF_SYNC or
+// RWF_DSYNC; the request's flags contain both. After a cached write the kernel requests the sync itself; after a direct
+// write it does not always (FOPEN_DIRECT_IO, AIO).
 bool must_be_durable(const fuse_file_info& request) {
   return is_direct(request) && (request.flags & (O_SYNC | O_DSYNC)) != 0;
 }
 
-// Answered when the kernel's page cache holds nothing any more of what was there before.
+// The reply waits until the kernel's page cache holds no older data of the range.
 std::variant<Written, AfterDropping> answer_to_write(fuse_req_t req, const FileHandle& handle,
                                                      const fuse_file_info& request, const ByteRange& written) {
   const Written size{written.end - written.begin};
@@ -120,7 +121,7 @@ void flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
     const FileHandle& handle = HandleTable::file(info->fh);
     Status flushed = context.engine.files().flush(handle.file());
     handle.note_closed();
-    // A refused copy may have removed its target: its name has to be gone when close(2) returns.
+    // A refused copy may have deleted its target, whose name must be gone when close(2) returns.
     context.notifier.settle();
     return flushed;
   });
@@ -133,7 +134,7 @@ void release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
   });
 }
 
-// fdatasync is fsync here: an image's size is part of what it must find again.
+// fdatasync is the same as fsync, because the size of an image must be durable, too.
 void sync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info* info) {
   answer(req, "fsync", ino, [&](Context& context) { return context.engine.files().sync(HandleTable::file(info->fh).file()); });
 }
@@ -153,8 +154,8 @@ Result<Allocate> to_allocate(int mode) {
   }
 }
 
-// What follows an allocation or a copy, which the kernel neither marks as somebody's without CAP_FSETID, as it does a
-// write, nor syncs. Root stands for those who have the capability.
+// Steps after an allocation or a copy, for which the kernel, unlike for a write, neither reports that the caller lacks
+// CAP_FSETID nor requests a sync. Root is assumed to have the capability.
 Status after_change(Context& context, const FileHandle& handle, const Caller& caller) {
   if (caller.uid != 0) RK_TRY(take_privileges_away(context, handle.ino(), caller));
   return handle.is_synchronous() ? context.engine.files().sync(handle.file()) : Status{};
@@ -177,7 +178,7 @@ struct Seeking {
   Seek what;
 };
 
-// What is a hole for all that the engine knows, and makes the answer what it is.
+// The hole, as far as the engine knows, that determines the answer to the seek.
 Result<ByteRange> hole_behind(Engine& engine, const Seeking& seeking, const Result<std::uint64_t>& found) {
   if (!found && found.error().code != Errc::beyond_end) return fail(found.error());
   if (seeking.what == Seek::data) return ByteRange{seeking.offset, found ? *found : ByteRange::kToTheEnd};
@@ -187,9 +188,9 @@ Result<ByteRange> hole_behind(Engine& engine, const Seeking& seeking, const Resu
   return ByteRange{*found, next_data ? *next_data : ByteRange::kToTheEnd};
 }
 
-// The kernel asks without having written back what is dirty in its page cache. So a hole of an image that may be changed
-// there is one only when the kernel has written back and dropped the pages in it; then we look once more. The data's pages
-// stay cached. `clean` has been written back.
+// The kernel sends a seek without writing back dirty pages first. So if the image may be changed in the page cache, a
+// hole is confirmed only after the kernel has written back and dropped its pages; then the engine is asked again. Pages
+// of data stay cached. `clean` was written back already.
 void seek_in(const Seeking& seeking, const ByteRange& clean) {
   const Ino ino = seeking.handle.ino();
   answer(seeking.req, "lseek", ino.value(), [&](Context& context) -> Result<std::variant<Position, AfterDropping>> {

@@ -21,12 +21,12 @@ using nlohmann::json;
 struct Call {
   Engine& engine;
   const Caller& caller;
-  Ino directory;  // or the image that `file` is
+  Ino directory;  // or the image, if `file` is set
   const json& request;
   OpenFile* file;
 };
 
-// Text of users' making (names, attribute values) may be any bytes; JSON takes UTF-8 only.
+// Text chosen by users (names, attribute values) may be any bytes, but JSON must be UTF-8.
 json text(std::string_view bytes) {
   if (is_utf8(bytes)) return bytes;
   return json::parse(json(bytes).dump(-1, ' ', false, json::error_handler_t::replace));
@@ -55,7 +55,7 @@ bool at_or_below(std::string_view path, std::string_view directory) {
   return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
 }
 
-// Root, and whoever runs the program that has the store open: to them the store is an open book.
+// Operators see every image: root and the user that runs the program.
 bool is_operator(const Caller& caller) {
   return caller.uid == 0 || caller.uid == geteuid();
 }
@@ -110,10 +110,11 @@ Result<Attributes> requested_node(const Call& call) {
   return name ? call.engine.names().lookup(call.directory, *name) : call.engine.names().getattr(call.directory);
 }
 
-// In tenths of a percent, rounded down: what is not finished is never shown as 100 %.
+// In tenths of a percent, rounded down, so that unfinished work is never shown as 100 %.
 double percent_of(const Replication& replication) {
   if (replication.bytes_total == 0) return 0;
-  std::uint64_t tenths = replication.bytes_done * 1000 / replication.bytes_total;  // no overflow: files end at 16 TiB
+  // No overflow: images are at most 16 TiB.
+  std::uint64_t tenths = replication.bytes_done * 1000 / replication.bytes_total;
   return static_cast<double>(std::min<std::uint64_t>(tenths, 999)) / 10;
 }
 
@@ -182,7 +183,7 @@ json facts_of(const LayerInfo& layer) {
 
 json summary_of(const BootReads& boot) { return {{"recorded", time_text(boot.recorded)}, {"bytes", boot.bytes}}; }
 
-// Offsets and sizes only, for there may be thousands.
+// Offsets and sizes only, because there may be thousands.
 json facts_of(const BootReads& boot) {
   json facts = summary_of(boot);
   for (const BootReads::Range& range : boot.ranges) facts["ranges"].push_back({range.offset, range.size});
@@ -330,7 +331,7 @@ Result<json> key_list(const Call& call) {
   return json{{"keys", array_of(keys)}};
 }
 
-// The key's owner and an operator see every use; others those that they could list themselves.
+// The key's owner and operators see all uses; other users see those of images that they can list themselves.
 Result<json> key_show(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
   RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().find(alias));
@@ -351,7 +352,7 @@ Result<json> key_show(const Call& call) {
   return answer;
 }
 
-// An operator acts as root does: who runs the daemon has every key of the store anyway.
+// An operator acts as root, because the user that runs the daemon has access to every key anyway.
 template <KeyChange::Kind kind>
 Result<json> key_change(const Call& call) {
   RK_TRY_ASSIGN(std::string alias, required_text(call, "alias"));
@@ -395,7 +396,7 @@ Result<json> profile_clear(const Call& call) {
   return json{{"path", text(call.engine.names().path_of(node.ino))}};
 }
 
-// Others than an operator see what they did themselves.
+// Other users than operators see only their own events.
 Result<json> log(const Call& call) {
   EventQuery query;
   RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));

@@ -12,11 +12,11 @@
 namespace rekeyfs::fs {
 namespace {
 
-// Set on receiving a request, read while serving it. Per thread because libfuse leaves no place in a request for it.
+// Set when a request is received, read while it is served. Per thread, because a libfuse request has no member for it.
 thread_local bool current_request_kills_privileges = false;
 
-// Of file systems above one another: the files that reads are passed to lie in one that is above no other. The headers
-// of Debian 12 have no name for its place in the answer yet.
+// The depth of stacked file systems: backing files must be on a file system that is not stacked. The headers of Debian
+// 12 do not name this member of the answer yet.
 constexpr std::uint32_t kStackDepth = 1;
 constexpr std::size_t kStackDepthOffset = offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);
 
@@ -52,10 +52,11 @@ bool Device::request_kills_privileges() {
   return current_request_kills_privileges;
 }
 
-// libfuse cancels its threads inside this read when the loop ends: no lock may be held here, nothing be noexcept.
+// libfuse cancels its threads in this read when the loop ends, so no lock may be held here, and nothing may be
+// noexcept.
 ssize_t Device::receive(int descriptor, void* buffer, std::size_t size) {
   const ssize_t got = ::read(descriptor, buffer, size);
-  if (got < 0 && errno == ECONNABORTED) errno = ENODEV;  // an aborted session has ended as an unmounted one has
+  if (got < 0 && errno == ECONNABORTED) errno = ENODEV;  // an aborted session ends like an unmounted one
   if (got > 0) inspect(static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got));
   return got;
 }
@@ -79,7 +80,7 @@ void Device::inspect(const std::byte* request, std::size_t size) {
 
 void Device::note_offer(const std::byte* request, std::size_t size) {
   fuse_init_in in;
-  if (!load(in, request, size)) return;  // an old kernel, which sends the first members only
+  if (!load(in, request, size)) return;  // an old kernel, which sends only the first members
   offered_ = in.flags;
   if (in.flags & FUSE_INIT_EXT) offered_ |= static_cast<std::uint64_t>(in.flags2) << 32;
 }

@@ -16,7 +16,8 @@ bool concerns_administrator(Errc code) {
 
 std::int64_t seconds_now() {
   using namespace std::chrono;
-  return duration_cast<seconds>(steady_clock::now().time_since_epoch()).count() + 1;  // never 0, which is "not yet"
+  // Never 0, which means "nothing logged yet".
+  return duration_cast<seconds>(steady_clock::now().time_since_epoch()).count() + 1;
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ std::uint64_t HandleTable::add_directory() {
 }
 
 void HandleTable::remove_file(std::uint64_t handle) {
-  std::unique_ptr<FileHandle> closed;  // goes without the lock
+  std::unique_ptr<FileHandle> closed;  // destroyed after the lock is released
   Lock lock(mutex_);
   const auto found = files_.find(handle);
   closed = std::move(found->second);

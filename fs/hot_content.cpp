@@ -14,7 +14,7 @@ struct Extent {
   std::uint64_t begin = 0, end = 0;
 };
 
-// The next run of data at or after `offset`; an empty one at the end.
+// The next extent of data at or after `offset`; empty at the end of the image.
 Result<Extent> next_data(Engine& engine, OpenFile& image, std::uint64_t offset) {
   const auto begin = engine.files().seek(image, offset, Seek::data);
   if (!begin && begin.error().code == Errc::beyond_end) return Extent{};

@@ -14,35 +14,37 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kLately = 10min;             // within which a second opening counts as such
-constexpr auto kRetry = 2s;                 // after an image could not be made hot
-constexpr auto kReleaseDelay = 20ms;        // the kernel sends a release some time after close(2) has returned
-constexpr auto kReadsUnderWay = 20ms;       // what has begun to read a copy that is withdrawn, ends within
-constexpr auto kLookAround = 1s;            // for what is idle
-constexpr std::uint64_t kMostCopies = 128;  // each keeps a descriptor
-constexpr int kNice = 10;                   // as the filler of replicas
+constexpr auto kLately = 10min;             // a second open within this time makes an image popular
+constexpr auto kRetry = 2s;                 // delay after an image could not be made hot
+// How long to wait for a release, which the kernel sends some time after close(2) has returned.
+constexpr auto kReleaseDelay = 20ms;
+constexpr auto kReadsUnderWay = 20ms;       // reads in progress from a withdrawn copy end within this time
+constexpr auto kLookAround = 1s;            // interval of the search for idle copies
+constexpr std::uint64_t kMostCopies = 128;  // each one keeps a descriptor
+constexpr int kNice = 10;                   // like the filler of replicas
 
 }  // namespace
 
-// An image's content in memory. Goes in the order that ends its use: the kernel's number, then the bytes.
+// The content of an image in memory. Members are destroyed in the right order: first the kernel's number, then the
+// bytes.
 struct HotImages::Copy {
-  std::uint64_t bytes;  // of memory
+  std::uint64_t bytes;  // bytes of memory used
   HotFile file;
   BackingFile backing;
 };
 
-// What is known of an image that is, or lately was, open. Guarded by HotImages::mutex_.
+// The state of an image that is, or recently was, open. Guarded by HotImages::mutex_.
 struct HotImages::Image {
   unsigned hot = 0;     // uses that read the copy
-  unsigned usual = 0;   // the others
-  unsigned closed = 0;  // of all: a descriptor was closed
+  unsigned usual = 0;   // all other uses
+  unsigned closed = 0;  // uses of either kind with a closed descriptor
   CopyPtr copy;
-  bool popular = false;                          // opened twice within a short time
-  bool awaited = false;                          // a copy is going to be made, or being made
-  bool spoiled = false;                          // and of no use: the content has changed since
-  std::optional<Clock::time_point> last_opened;  // for reading
-  Clock::time_point idle_since;                  // that nobody has the copy open
-  Clock::time_point not_before;                  // it could not be made hot
+  bool popular = false;                          // opened twice within kLately
+  bool awaited = false;                          // a copy is requested or being made
+  bool spoiled = false;                          // the content has changed since then: the copy is useless
+  std::optional<Clock::time_point> last_opened;  // last open for reading
+  Clock::time_point idle_since;                  // when the last use of the copy ended
+  Clock::time_point not_before;                  // no attempt to make it hot before this time
 
   unsigned uses() const { return hot + usual; }
   bool is_to_be_hot() const { return popular && uses() == 0 && !copy && !awaited && Clock::now() >= not_before; }
@@ -92,7 +94,7 @@ HotImages::ImagePtr HotImages::image_for(Ino ino) {
   ImagePtr& image = images_[ino];
   if (!image) {
     image = std::make_shared<Image>();
-    if (images_.size() == 1) work_.notify_one();  // there was nothing to look after
+    if (images_.size() == 1) work_.notify_one();  // the thread waits without a timeout while there are no images
   }
   return image;
 }
@@ -105,7 +107,7 @@ HotImages::CopyPtr HotImages::take_copy(Image& image) {
 Result<HotImages::Use> HotImages::enter(Ino ino, Purpose purpose) {
   Use use;
   if (!is_enabled()) return use;
-  CopyPtr outdated;  // its memory is given back without the lock
+  CopyPtr outdated;  // freed after the lock is released
   const auto deadline = Clock::now() + kReleaseDelay;
   Lock lock(mutex_);
   ImagePtr image = image_for(ino);
@@ -114,7 +116,7 @@ Result<HotImages::Use> HotImages::enter(Ino ino, Purpose purpose) {
     const auto left = deadline - Clock::now();
     if (left <= left.zero()) break;
     released_.wait_for(mutex_, left);
-    image = image_for(ino);  // another one if the copy was withdrawn meanwhile
+    image = image_for(ino);  // a new object if the copy was withdrawn meanwhile
   }
   if (purpose == Purpose::change) {
     if (image->hot > 0)
@@ -163,10 +165,10 @@ void HotImages::note_closed(const Use& use) {
   if (!std::exchange(use.looks_closed_, true)) ++use.image_->closed;
 }
 
-// The copy if somebody reads it, to be kept until he cannot any more. Those who open the image from now on share
-// nothing with him.
+// Removes the copy from its image. If it is in use, the caller has to keep it until it cannot be read any more. Later
+// opens of the image do not share it.
 HotImages::CopyPtr HotImages::take_back(Ino ino) {
-  CopyPtr copy;  // its memory is given back without the lock
+  CopyPtr copy;  // freed after the lock is released
   Lock lock(mutex_);
   const auto found = images_.find(ino);
   if (found == images_.end()) return nullptr;
@@ -226,7 +228,7 @@ void HotImages::run() {
 
 void HotImages::make_hot(Ino ino, const ImagePtr& image) {
   Result<CopyPtr> made = copy_of(ino, image);
-  CopyPtr useless;  // its memory is given back without the lock
+  CopyPtr useless;  // freed after the lock is released
   Lock lock(mutex_);
   image->awaited = false;
   if (!made) {
@@ -264,15 +266,15 @@ Result<HotImages::CopyPtr> HotImages::fill(OpenFile& file, std::uint64_t size, s
     return !image->spoiled && !stopping_;
   };
   RK_TRY_ASSIGN(HotFile memory, memory_->make_file(size));
-  // Before anything is decrypted: the kernel may refuse it.
+  // Before decrypting anything, because the kernel may refuse it.
   RK_TRY_ASSIGN(BackingFile backing, BackingFile::create(session_, memory.descriptor()));
   RK_TRY(copy_content(engine_, file, memory, goes_on));
   return CopyPtr(new Copy{bytes, std::move(memory), std::move(backing)});
 }
 
-// Those longest out of use make room.
+// Makes room by dropping the copies that have been idle longest.
 Status HotImages::reserve(std::uint64_t bytes) {
-  std::vector<CopyPtr> dropped;  // given back without the lock
+  std::vector<CopyPtr> dropped;  // freed after the lock is released
   Lock lock(mutex_);
   std::vector<Image*> idle;
   std::uint64_t copies = 0, idle_bytes = 0;

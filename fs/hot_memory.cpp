@@ -17,7 +17,7 @@ constexpr char kDoing[] = "create a file system in memory";
 
 HotFile::~HotFile() {
   if (!descriptor_) return;
-  if (::ftruncate(descriptor_.get(), 0) != 0) {  // cannot fail: nothing seals it, and a size of 0 needs no memory
+  if (::ftruncate(descriptor_.get(), 0) != 0) {  // cannot fail: the file is not sealed, and size 0 needs no memory
   }
 }
 

@@ -5,7 +5,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-// Offsets 1 and 2 follow the dots; an entry's offset is its cookie moved up by as many.
+// Offsets 1 and 2 follow "." and ".."; the offset of an entry is its cookie plus 2.
 constexpr off_t kAfterDot = 1, kAfterDots = 2;
 
 off_t to_offset(std::uint64_t cookie) {
@@ -15,7 +15,7 @@ std::uint64_t to_cookie(off_t offset) {
   return static_cast<std::uint64_t>(offset - kAfterDots);
 }
 
-// What an entry with a name of ordinary length takes, to fetch about as many as fit.
+// The space for an entry with a name of usual length; used to fetch about as many entries as fit.
 constexpr std::size_t kUsualName = 32, kUsualWithAttributes = 184;
 
 }  // namespace
@@ -44,7 +44,7 @@ Status Listing::fill(Context& context, Ino directory, off_t offset) {
 }
 
 bool Listing::add_dot(const char* name, Ino ino, off_t next) {
-  fuse_entry_param entry{};  // number 0: the kernel takes no attributes from it, only what the stat says
+  fuse_entry_param entry{};  // inode 0: the kernel uses only the attributes in `attr`
   entry.attr = directory_stat(ino);
   return put(name, entry, next);
 }
@@ -52,7 +52,7 @@ bool Listing::add_dot(const char* name, Ino ino, off_t next) {
 bool Listing::add(Context& context, const DirectoryEntry& entry) {
   fuse_entry_param param{};
   if (detail_ == Detail::attributes) {
-    // Removed since: then the name alone, as for the dots.
+    // If the entry was removed meanwhile, only its name is returned, as for "." and "..".
     if (auto attributes = context.engine.names().getattr(entry.ino)) param = to_entry(*attributes);
     param.generation = context.retirement.generation_of(entry.ino);
   }

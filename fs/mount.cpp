@@ -25,7 +25,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-// Each holds two buffers of 1 MiB once it has served large requests; more than cores did not measure faster.
+// Each thread holds two buffers of 1 MiB after serving large requests. More threads than cores measured no faster.
 constexpr unsigned kDefaultThreads = 8;
 
 void log_from_libfuse(fuse_log_level level, const char* format, va_list arguments) {
@@ -42,7 +42,7 @@ void log_from_libfuse(fuse_log_level level, const char* format, va_list argument
   }
 }
 
-// In a list of mount options a comma ends a value unless a backslash stands before it.
+// A comma ends a value in a list of mount options unless it is preceded by a backslash.
 std::string escape_option(const std::string& value) {
   std::string out;
   for (char c : value) {
@@ -83,7 +83,7 @@ ssize_t send(int descriptor, iovec* pieces, int count, void* userdata) {
   return static_cast<Context*>(userdata)->device.send(descriptor, pieces, count);
 }
 
-// A mounted session: unmounted when it goes, detached where it is in use.
+// A mounted session. Its destructor unmounts it, or detaches it if it is in use.
 class Mounted {
  public:
   static Result<std::unique_ptr<Mounted>> create(fuse_session* session, const std::string& mountpoint) {
@@ -106,14 +106,14 @@ class Mounted {
   explicit Mounted(fuse_session* session) : session_(session) {}
 
   static bool mount(fuse_session* session, const std::string& mountpoint) {
-    const StopSignals::Hold hold;  // fusermount3 must not die between mounting and handing the device over
+    const StopSignals::Hold hold;  // fusermount3 must not be killed between mounting and passing on the device
     return fuse_session_mount(session, mountpoint.c_str()) == 0;
   }
 
   fuse_session* const session_;
 };
 
-// Beside the loop: says when the mount answers, then waits for the order to stop.
+// The thread beside the loop: reports that the mount answers, then waits for the signal to stop.
 class Attendant {
  public:
   Attendant(Context& context, fuse_session* session, StopSignals& signals, std::string mountpoint,
@@ -141,8 +141,9 @@ class Attendant {
     if (!loop_ended_.load()) stop();
   }
 
-  // The mount can be used: what asks for something before INIT is answered waits in the kernel. The mount itself is
-  // not asked here: a thread that waits for an answer of its own process cannot be killed, and would keep the store.
+  // The mount is usable now: requests before the answer to INIT wait in the kernel. The mount itself is not accessed
+  // here, because a thread that waits for an answer of its own process cannot be killed, and would keep the store
+  // locked.
   void announce() {
     if (const auto mounts = list_mounts())
       for (const MountEntry& mount : *mounts)
@@ -151,14 +152,15 @@ class Attendant {
   }
 
   void stop() {
-    if (unmount_if_unused(mountpoint_)) return;  // the loop finds its device gone and ends
-    if (loop_ended_.load()) return;              // somebody else was faster
+    if (unmount_if_unused(mountpoint_)) return;  // the loop's read then fails, and the loop ends
+    if (loop_ended_.load()) return;              // it was unmounted by another process
     log::warn("{} is in use: it is detached, and the processes that use it get errors", mountpoint_);
     write_back(mountpoint_, paths_open_for_writing());
     context_.hot.withdraw_all();
-    context_.notifier.stop();  // one that waits for a request would wait for ever once nothing is served
+    // A notification that waits for a request would wait forever when requests are no longer served.
+    context_.notifier.stop();
     fuse_session_exit(session_);
-    while (!loop_ended_.load()) {  // again and again: the first may come just before the loop falls asleep
+    while (!loop_ended_.load()) {  // repeated, because a signal sent just before the loop falls asleep has no effect
       ::pthread_kill(loop_thread_, SIGTERM);
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
@@ -177,7 +179,7 @@ class Attendant {
   const std::function<void()> ready_;
   const pthread_t loop_thread_;
   std::atomic<bool> loop_ended_{false};
-  std::thread thread_;  // last: it uses the members above
+  std::thread thread_;  // declared last, because it uses the members above
 };
 
 struct LoopConfigDeleter {
@@ -186,7 +188,7 @@ struct LoopConfigDeleter {
 
 int loop(fuse_session* session, unsigned threads) {
   const std::unique_ptr<fuse_loop_config, LoopConfigDeleter> config(fuse_loop_cfg_create());
-  fuse_loop_cfg_set_clone_fd(config.get(), 0);  // a descriptor per thread measured no faster
+  fuse_loop_cfg_set_clone_fd(config.get(), 0);  // one device descriptor per thread measured no faster
   fuse_loop_cfg_set_max_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
   fuse_loop_cfg_set_idle_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
   return fuse_session_loop_mt(session, config.get());
@@ -198,7 +200,7 @@ Result<std::string> resolve(const std::string& path) {
   return std::string(resolved.get());
 }
 
-// Lets the engine forget the observer before the observer goes.
+// Sets the engine's observer; the destructor clears it before the observer is destroyed.
 class Observing {
  public:
   Observing(Engine& engine, Observer& observer) : engine_(engine) { engine_.set_observer(&observer); }
@@ -214,23 +216,23 @@ class Observing {
 
 Status serve(Engine& engine, const MountOptions& options, std::function<void()> ready) {
   fuse_set_log_func(log_from_libfuse);
-  // The daemon may change its working directory while it serves, so a relative path would mean another place.
+  // The daemon may change its working directory while it serves, so a relative path would change its meaning.
   RK_TRY_ASSIGN(const std::string mountpoint, resolve(options.mountpoint));
   Context context{engine, options};
   const SessionPtr session = new_session(context);
   if (!session) return fail(Errc::invalid, "libfuse refused the mount options; the lines above say which");
   context.notifier.start(session.get());
   const Observing observing(engine, context.notifier);
-  StopSignals signals;  // before the mount: there is no moment at which one would leave it behind, dead
+  StopSignals signals;  // before mounting, so that a signal never leaves a dead mount behind
   RK_TRY_ASSIGN(auto mounted, Mounted::create(session.get(), mountpoint));
   context.retirement.start(session.get(), mountpoint);
   context.hot.start(fuse_session_fd(session.get()));
   Attendant attendant(context, session.get(), signals, mountpoint, std::move(ready));
   const int ended = loop(session.get(), options.threads);
-  context.notifier.stop();  // these before its descriptor is closed, whose number may then mean another file
+  context.notifier.stop();  // these stop before the session's descriptor is closed, because its number may be reused
   context.hot.stop();
   attendant.loop_has_ended();
-  mounted.reset();  // before the attendant is waited for: it may itself be waiting for an answer
+  mounted.reset();  // destroyed before the attendant is joined, which may be waiting for an answer
   if (ended < 0) return fail(error_from_errno(-ended, "serve the mount at " + mountpoint));
   return {};
 }

@@ -12,7 +12,7 @@ bool is_octal(std::string_view digits) {
   return digits.size() == 3 && std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '7'; });
 }
 
-// Blanks, tabs, line feeds and backslashes are written as \040 and so on.
+// Decodes blanks, tabs, line feeds and backslashes, which are written as \040 and so on.
 std::string unescaped(std::string_view field) {
   std::string out;
   for (std::size_t i = 0; i < field.size(); ++i) {
@@ -29,7 +29,8 @@ std::string unescaped(std::string_view field) {
 
 }  // namespace
 
-// "36 35 98:0 /root /mountpoint options shared:1 - type source superoptions": optional fields before the dash.
+// Format: "36 35 98:0 /root /mountpoint options shared:1 - type source superoptions", with optional fields before the
+// dash.
 std::vector<MountEntry> parse_mountinfo(std::string_view text) {
   std::vector<MountEntry> mounts;
   std::istringstream lines{std::string(text)};

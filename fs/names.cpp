@@ -45,7 +45,7 @@ void make_node(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
     if (!S_ISREG(mode)) return fail(Errc::not_permitted, "rekeyfs does not support devices, pipes and sockets");
     RK_TRY_ASSIGN(auto created,
                   context.engine.files().create(Ino{parent}, name, mode & kPermissions, O_WRONLY, caller_of(req)));
-    RK_TRY(context.engine.files().flush(*created.file));  // nobody has it open: it is complete as it is
+    RK_TRY(context.engine.files().flush(*created.file));  // mknod leaves no open descriptor, so the image is complete
     return to_entry(created.attributes);
   });
 }
@@ -101,7 +101,7 @@ void open_directory(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
   answer(req, "opendir", ino, [&](Context& context) -> Result<OpenedDirectory> {
     OpenedDirectory opened{*info};
     opened.info.fh = context.handles.add_directory();
-    // The kernel keeps the listing until it changes the directory itself or a notification comes.
+    // The kernel keeps the listing until it changes the directory itself or is notified.
     opened.info.cache_readdir = 1;
     opened.info.keep_cache = 1;
     return opened;

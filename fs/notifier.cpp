@@ -9,7 +9,7 @@
 namespace rekeyfs::fs {
 namespace {
 constexpr std::chrono::seconds kLongestWait{1};
-constexpr off_t kAttributesOnly = -1;  // as an offset: the pages stay
+constexpr off_t kAttributesOnly = -1;  // offset value: keeps the pages
 }
 
 Notifier::~Notifier() {
@@ -111,7 +111,7 @@ void Notifier::run() {
   mutex_.lock();
 }
 
-// Answers are of no use: ENOENT means that the kernel held nothing of it, the others that the mount is going away.
+// Ignores the results: ENOENT means that the kernel had nothing cached, other errors that the mount is ending.
 void Notifier::deliver(const Batch& batch) {
   for (const Drop& drop : batch.drops) {
     const bool to_the_end = drop.pages.end == ByteRange::kToTheEnd;
@@ -127,7 +127,8 @@ void Notifier::deliver(const Batch& batch) {
     if (!is_known(ino)) engine_.names().forget(ino);
 }
 
-// The kernel counts what it has been told of a node, and says how much of that it takes back. We do not count, but ask.
+// The kernel counts its references to a node and reports how many it drops. This program does not count them but asks
+// the kernel whether any is left.
 bool Notifier::is_known(Ino ino) {
   return fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0) != -ENOENT;
 }

@@ -16,15 +16,15 @@ struct Openings::Image {
   // Guarded by the owner's mutex.
   unsigned handles = 0;
   unsigned direct_writers = 0;
-  std::atomic<bool> looks_closed{false};  // a direct writer's descriptor was closed, and nothing written since
+  std::atomic<bool> looks_closed{false};  // a direct writer's descriptor was closed, and nothing was written since
   std::atomic<unsigned> hiding_changes{0};
 
-  // What went through the page cache while the image was open. Pages that were there before are dropped by the kernel when
-  // it begins a direct write.
+  // The range that went through the page cache while the image was open. The kernel drops older pages itself when it
+  // begins a direct write.
   Mutex cache_mutex;
   ByteRange cached GUARDED_BY(cache_mutex);
   std::uint64_t noted GUARDED_BY(cache_mutex) = 0;
-  unsigned cachers GUARDED_BY(cache_mutex) = 0;  // handles through which it went that are still open
+  unsigned cachers GUARDED_BY(cache_mutex) = 0;  // open handles that have used the page cache
 };
 
 std::unique_ptr<Openings::Opening> Openings::open(Ino ino, const Manner& manner) {
@@ -32,7 +32,7 @@ std::unique_ptr<Openings::Opening> Openings::open(Ino ino, const Manner& manner)
   std::shared_ptr<Image>& kept = images_[ino];
   if (!kept) kept = std::make_shared<Image>(ino);
   const std::shared_ptr<Image> image = kept;
-  ++image->handles;  // before the wait: the image is not forgotten meanwhile
+  ++image->handles;  // counted before the wait, so that the image stays in images_
   await_release(*image);
   const bool direct = image->direct_writers > 0 || (manner.caching == Caching::import && image->handles == 1);
   if (direct && manner.writes) ++image->direct_writers;
@@ -40,14 +40,15 @@ std::unique_ptr<Openings::Opening> Openings::open(Ino ino, const Manner& manner)
   return std::make_unique<Opening>(*this, image, manner, direct);
 }
 
-// The kernel sends a release some time after close(2) has returned. Whoever opens a finished import at once would
-// stay uncached for as long as he has it open, so he waits for it a little.
+// The kernel sends a release some time after close(2) has returned. An open right after an import would bypass the
+// cache for as long as the handle is open, so it waits a little for the release.
 void Openings::await_release(Image& image) {
   const auto deadline = std::chrono::steady_clock::now() + kReleaseDelay;
   while (image.direct_writers > 0 && image.looks_closed.load(std::memory_order_relaxed)) {
     const auto left = deadline - std::chrono::steady_clock::now();
     if (left <= left.zero()) {
-      image.looks_closed.store(false, std::memory_order_relaxed);  // it was a duplicate: the next one need not wait
+      // It was a duplicated descriptor; the next open need not wait.
+      image.looks_closed.store(false, std::memory_order_relaxed);
       return;
     }
     writer_released_.wait_for(mutex_, left);
@@ -88,7 +89,8 @@ void Openings::Opening::note_cached(const ByteRange& range) const {
   if (!std::exchange(caches_, true)) ++image_->cachers;
 }
 
-// When nobody is left who reads through the cache, all of it goes at once, so that later writes are as fast as before.
+// When no handle reads through the cache any more, all pages are dropped at once, so that later writes are as fast as
+// before.
 std::optional<Openings::Opening::Outdated> Openings::Opening::outdated_by(const ByteRange& written) const {
   Lock lock(image_->cache_mutex);
   if (!image_->cached.meets(written)) return std::nullopt;

@@ -9,9 +9,10 @@ constexpr unsigned kWantedCapabilities =
     FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
 
-// What libfuse would ask for by itself. AUTO_INVAL_DATA drops an image's cached pages whenever its time of modification
-// moves, so after every write. The first version of HANDLE_KILLPRIV leaves the set-uid bits to us without telling who
-// writes; the second, which Device asks for, does; without either the kernel takes them away.
+// Capabilities that libfuse would request by default. AUTO_INVAL_DATA drops cached pages whenever the modification time
+// changes, that is after every write. The first version of HANDLE_KILLPRIV leaves the set-uid bits to the file system
+// without telling which user writes; the second one, which Device requests, does tell; without either the kernel
+// removes the bits.
 constexpr unsigned kUnwantedCapabilities = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_SPLICE_READ |
                                            FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_ACL |
                                            FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
@@ -27,7 +28,8 @@ void init(void* userdata, fuse_conn_info* connection) {
 
 }  // namespace
 
-// Left out on purpose: access, which default_permissions answers; the lock operations, so that the kernel locks by itself.
+// Deliberately missing: access, which default_permissions answers, and the lock operations, so that the kernel handles
+// locks.
 fuse_lowlevel_ops operations() {
   fuse_lowlevel_ops table{};
   table.init = init;

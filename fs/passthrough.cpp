@@ -8,8 +8,8 @@
 namespace rekeyfs::fs {
 namespace {
 
-// Younger than the headers of Debian 12: struct fuse_backing_map, the two calls that take it or its number, the flag of
-// an open reply, and that reply with the number in what used to be padding.
+// Missing in the headers of Debian 12: struct fuse_backing_map, the two ioctls that take it or its number, the flag of
+// an open reply, and that reply with the number in former padding.
 struct BackingMap {
   std::int32_t descriptor;
   std::uint32_t flags;

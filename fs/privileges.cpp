@@ -4,7 +4,7 @@
 
 namespace rekeyfs::fs {
 
-// Set-gid without execution by the group is not a privilege: it marked mandatory locking.
+// Set-gid without group execution is not a privilege: it marked mandatory locking.
 Status leave_privileges_out(Engine& engine, Ino ino, AttributeChange& change) {
   RK_TRY_ASSIGN(const Attributes attributes, engine.names().getattr(ino));
   if (attributes.kind != NodeKind::image) return {};
@@ -14,7 +14,7 @@ Status leave_privileges_out(Engine& engine, Ino ino, AttributeChange& change) {
   return {};
 }
 
-// The reply to a write carries no permissions, so the kernel would go on with those it has cached.
+// A reply to a write contains no permissions, so the kernel must be told to drop its cached ones.
 Status take_privileges_away(Context& context, Ino ino, const Caller& caller) {
   AttributeChange change;
   RK_TRY(leave_privileges_out(context.engine, ino, change));

@@ -15,7 +15,7 @@ namespace {
 
 constexpr auto kLongestLookup = std::chrono::seconds(5);
 
-// Nobody can ask for it by accident, and only while it means something.
+// Random, so that no other process looks it up by accident, and valid only during the retirement.
 std::string made_up_name() {
   std::array<std::byte, 16> random;
   if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) return {};

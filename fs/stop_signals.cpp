@@ -6,7 +6,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-// The one global of this layer: the handler has no other way to learn it.
+// The only global of this layer: a signal handler has no other way to find the semaphore.
 std::atomic<sem_t*> raised_by_handler{nullptr};
 
 void on_signal(int) {
@@ -21,10 +21,11 @@ StopSignals::StopSignals() {
   ::sem_init(&raised_, 0, 0);
   raised_by_handler.store(&raised_);
   struct sigaction action {};
-  action.sa_handler = on_signal;  // without SA_RESTART: the loop's sleep ends with it
+  action.sa_handler = on_signal;  // without SA_RESTART, so that it interrupts the loop's sleep
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     ::sigaction(kSignals[i], nullptr, &before_[i]);
-    if (before_[i].sa_handler == SIG_DFL) ::sigaction(kSignals[i], &action, nullptr);  // nohup's stays ignored
+    // A signal ignored by nohup stays ignored.
+    if (before_[i].sa_handler == SIG_DFL) ::sigaction(kSignals[i], &action, nullptr);
   }
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;

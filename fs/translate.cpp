@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
 
-// Times beyond what 64 bits of nanoseconds hold (1677 to 2262) are kept as the nearest one that fits.
+// Times outside the range of 64-bit nanoseconds (1677 to 2262) become the nearest valid one.
 Timestamp to_timestamp(const timespec& time) {
   constexpr std::int64_t kMostSeconds = std::numeric_limits<Timestamp>::max() / kNanosPerSecond - 1;
   if (time.tv_sec > kMostSeconds) return kMostSeconds * kNanosPerSecond;
@@ -17,7 +17,7 @@ Timestamp to_timestamp(const timespec& time) {
 
 timespec to_timespec(Timestamp time) {
   timespec out{.tv_sec = time / kNanosPerSecond, .tv_nsec = time % kNanosPerSecond};
-  if (out.tv_nsec < 0) {  // before 1970: the nanoseconds count forward all the same
+  if (out.tv_nsec < 0) {  // before 1970: nanoseconds still count forward
     out.tv_nsec += kNanosPerSecond;
     --out.tv_sec;
   }
@@ -53,7 +53,7 @@ Stat to_stat(const Attributes& attributes) {
   out.st_gid = attributes.gid;
   out.st_size = static_cast<off_t>(attributes.size);
   out.st_blksize = kPreferredIo;
-  // Whatever is stored: cp takes a file with fewer blocks than its size for sparse, and then never asks for
+  // Independent of what is stored: cp treats a file with fewer blocks than its size as sparse and then does not use
   // copy_file_range.
   if (attributes.kind == NodeKind::image)
     out.st_blocks = static_cast<blkcnt_t>(attributes.size / 512 + (attributes.size % 512 != 0));
@@ -104,7 +104,7 @@ struct statvfs to_statvfs(const Space& space) {
   out.f_bsize = out.f_frsize = kBlock;
   out.f_blocks = space.total / kBlock;
   out.f_bfree = out.f_bavail = space.available / kBlock;
-  // Nodes are records in the catalog, not taken from a fixed table: room for bytes is room for nodes.
+  // Nodes are records in the catalog, so their number is limited by bytes only.
   out.f_ffree = out.f_favail = out.f_bavail;
   out.f_files = space.nodes + out.f_ffree;
   out.f_namemax = 255;

@@ -10,7 +10,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-constexpr std::size_t kMostAtOnce = 256;  // of the longest paths they are 1 MiB, half of what a command line may have
+constexpr std::size_t kMostAtOnce = 256;  // with the longest paths 1 MiB, half of the maximum command line
 
 }  // namespace
 
