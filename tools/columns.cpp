@@ -9,7 +9,7 @@
 namespace rekeyfs::tools {
 namespace {
 
-// By wcwidth(3), in a locale of its own: the program has none, and terminals are taken for UTF-8 ones.
+// Uses wcwidth(3) in its own locale, because the program sets none; terminals are assumed to use UTF-8.
 std::size_t width_of(char32_t character) {
   static const locale_t utf8 = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", locale_t{});
   if (utf8 == locale_t{}) return 1;
@@ -38,7 +38,7 @@ std::string fit(std::string_view text, std::size_t columns) {
   while (!text.empty()) {
     const CodePoint first = first_code_point(text);
     const std::size_t width = width_of(first.value);
-    if (have < columns && width > 0) break;  // what combines with a character that went goes, too
+    if (have < columns && width > 0) break;  // combining characters of a removed character are removed, too
     have -= width;
     text.remove_prefix(first.size);
   }

@@ -18,9 +18,9 @@
 namespace rekeyfs::tools {
 namespace {
 
-constexpr int kReadyDescriptor = 3;  // the first after stdin, stdout and stderr
+constexpr int kReadyDescriptor = 3;  // first one after stdin, stdout and stderr
 
-// Whatever else the caller had open would otherwise stay open as long as the mount does.
+// Closes all other descriptors of the caller, which would otherwise stay open as long as the mount.
 void inherit_only(int ready) {
   if (ready != kReadyDescriptor) dup2(ready, kReadyDescriptor);
   close_range(kReadyDescriptor + 1, UINT_MAX, 0);
@@ -31,10 +31,10 @@ void leave_terminal() {
   setsid();
   Descriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
   for (int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null.get(), standard);
-  if (chdir("/") != 0) return;  // "/" is always there; a working directory elsewhere only keeps that place busy
+  if (chdir("/") != 0) return;  // "/" always exists; failing only keeps the working directory busy
 }
 
-// A caller that has gone (Ctrl-C, a time limit) does not want the mount any more.
+// Ends the daemon if the caller has ended (Ctrl-C, time limit) and so does not want the mount any more.
 void announce_ready() {
   leave_terminal();
   char ready = 1;
@@ -62,7 +62,7 @@ Outcome<ExitCode> exit_code_of_child(pid_t child) {
 
 Outcome<ExitCode> run_daemon(const Serve& serve) {
   RK_TRY_ASSIGN(Pipe readiness, Pipe::create());
-  std::fflush(nullptr);  // or the child would print it a second time
+  std::fflush(nullptr);  // otherwise the child would print buffered output again
   pid_t child = fork();
   if (child < 0) return tl::unexpected<Failure>(error_from_errno(errno, "start the daemon"));
   if (child == 0) be_daemon(serve, readiness.write.get());

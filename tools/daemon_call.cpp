@@ -21,7 +21,7 @@ tl::unexpected<Failure> not_mounted(const std::string& path) {
               path + " is not in a rekeyfs mount; mount a store with: rekeyfs mount STORE MOUNTPOINT");
 }
 
-// Another file system could take the numbers of our calls for its own.
+// Another file system might give our ioctl numbers another meaning.
 bool is_fuse(int directory) {
   struct statfs facts {};
   return fstatfs(directory, &facts) == 0 && facts.f_type == FUSE_SUPER_MAGIC;

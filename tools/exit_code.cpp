@@ -35,7 +35,7 @@ std::span<const ExitCodeRow> exit_codes() {
   return kRows;
 }
 
-// No default: the compiler names the reason that was forgotten.
+// No default label, so that the compiler reports a missing code.
 ExitCode exit_code_of(Errc code) {
   switch (code) {
     case Errc::not_found:

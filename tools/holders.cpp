@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kPatience{2000};
 
-// False for what cannot be read: another user's process, or one that has just ended.
+// False if it cannot be read: a process of another user, or one that has just ended.
 bool points_into(const std::string& link, const std::string& mountpoint) {
   std::array<char, PATH_MAX> text;
   const ssize_t size = readlink(link.c_str(), text.data(), text.size());
@@ -61,7 +61,7 @@ std::vector<pid_t> processes_of(const std::string& proc) {
   return processes;
 }
 
-// One line for each as it is found: number and command. Returns an exit code.
+// Prints one line per process as soon as it is found: id and command. Returns an exit code.
 int print_holders(const std::string& mountpoint, const std::string& proc, pid_t asking, int out) {
   for (const pid_t process : processes_of(proc)) {
     const std::string place = proc + "/" + std::to_string(process);
@@ -82,7 +82,7 @@ std::vector<Holder> parse(const std::string& text) {
 
 }  // namespace
 
-// A child looks, because one that hangs in the kernel can be left behind and a thread cannot.
+// A child process does the search: a process that hangs in the kernel can be abandoned, a thread cannot.
 std::vector<Holder> holders_of(const std::string& mountpoint, const std::string& proc) {
   Result<Pipe> pipe = Pipe::create();
   if (!pipe) return {};

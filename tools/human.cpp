@@ -40,7 +40,7 @@ std::string duration_text(double seconds) {
 
 std::string percent_text(double percent) {
   char text[32];
-  // The small addend: 42.3 is stored as 42.29999….
+  // The small addend compensates rounding: 42.3 is stored as 42.29999….
   std::snprintf(text, sizeof text, "%.1f %%", std::floor(std::clamp(percent, 0.0, 100.0) * 10 + 1e-6) / 10);
   return text;
 }
@@ -75,7 +75,7 @@ std::string printable(std::string_view text) {
   std::string out(text);
   for (std::size_t i = 0; i < out.size(); ++i) {
     auto byte = static_cast<unsigned char>(out[i]);
-    // U+0080 to U+009F, which some terminals obey, are C2 80 to C2 9F.
+    // U+0080 to U+009F are encoded as C2 80 to C2 9F; some terminals interpret them.
     bool c1 = byte == 0xc2 && i + 1 < out.size() && static_cast<unsigned char>(out[i + 1]) < 0xa0;
     if (c1) out.erase(i + 1, 1);
     if (c1 || byte < 0x20 || byte == 0x7f) out[i] = '?';

@@ -28,7 +28,7 @@ spdlog::sink_ptr warnings_on_stderr() {
 void use(std::vector<spdlog::sink_ptr> sinks) {
   auto logger = std::make_shared<spdlog::logger>("rekeyfs", sinks.begin(), sinks.end());
   logger->set_level(spdlog::level::info);
-  logger->flush_on(spdlog::level::info);  // the last lines before a crash are the ones that matter
+  logger->flush_on(spdlog::level::info);  // so that the last lines before a crash are not lost
   spdlog::set_default_logger(std::move(logger));
 }
 

@@ -1,5 +1,5 @@
-// The program `rekeyfs`, also called as mount.rekeyfs by mount(8): puts the commands together and runs the one that
-// the command line names.
+// The program `rekeyfs`, which mount(8) also calls as mount.rekeyfs: sets up the command line parser and runs the
+// chosen command.
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -17,14 +17,14 @@
 namespace rekeyfs::tools {
 namespace {
 
-// Secrets pass through this process: neither a core file nor another process of the user may show its memory.
+// This process handles secrets: its memory must not be in a core file or readable by other processes of the user.
 void keep_memory_private() {
   rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
   prctl(PR_SET_DUMPABLE, 0);
 }
 
-// The soft limit is for programs that use select(2); the engine's files may have what the hard limit allows.
+// The soft limit exists for programs that use select(2); the engine may use the hard limit.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -45,7 +45,7 @@ Outcome<ExitCode> run_command(int count, char** arguments) {
   CLI::App app("Mounts a store of disk images and replicates them between encryption keys", "rekeyfs");
   app.set_version_flag("--version", "rekeyfs " REKEYFS_VERSION, "Print the version");
   app.set_help_flag("-h,--help", "Print this help");
-  app.require_subcommand(0, 1);  // that one is missing is said below, after what is unknown
+  app.require_subcommand(0, 1);  // a missing command is reported below, after unknown arguments
   app.get_formatter()->column_width(34);
   app.failure_message(CLI::FailureMessage::simple);
   Chosen chosen;
@@ -54,7 +54,7 @@ Outcome<ExitCode> run_command(int count, char** arguments) {
   app.footer(exit_code_footer());
   try {
     app.parse(count, arguments);
-  } catch (const CLI::Success& asked) {  // --help, --version
+  } catch (const CLI::Success& asked) {  // --help or --version
     app.exit(asked);
     return ExitCode::ok;
   } catch (const CLI::ParseError& error) {

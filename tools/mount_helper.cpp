@@ -18,7 +18,7 @@ bool is_mount_helper(const char* program) {
   return std::filesystem::path(program).filename() == "mount.rekeyfs";
 }
 
-// -f is mount(8)'s "do all but the mount itself"; -n (no mtab) and -v ask for nothing that applies here.
+// -f: "do everything except the mount itself" of mount(8). -n (no mtab) and -v have no effect here.
 Outcome<MountRequest> parse_mount_helper(int count, char** arguments) {
   MountRequest request;
   UnknownOption unknown = UnknownOption::refuse;

@@ -9,8 +9,8 @@
 namespace rekeyfs::tools {
 namespace {
 
-// What mount(8) and systemd hand on though it is meant for themselves, and what makes no difference here: the
-// kernel mounts FUSE with nosuid and nodev, and access times follow the kernel's own rules.
+// Options that mount(8) and systemd pass on although they handle them, and options without effect here: the kernel
+// mounts FUSE with nosuid and nodev, and access times follow the kernel's rules.
 constexpr std::array<std::string_view, 31> kIgnored{
     "defaults",   "auto",       "noauto",      "user",          "nouser",   "users",      "owner",    "group",
     "nofail",     "_netdev",    "suid",        "nosuid",        "dev",      "nodev",      "atime",    "noatime",
@@ -77,7 +77,7 @@ bool set_switch(MountOptionList& list, std::string_view option) {
   return false;
 }
 
-// True if `option` is one of ours that takes a value.
+// True if `option` is one of our options with a value.
 Outcome<bool> set_value(MountOptionList& list, std::string_view option) {
   std::string_view name = option.substr(0, option.find('='));
   for (const Value& row : kValues) {
@@ -92,7 +92,7 @@ Outcome<bool> set_value(MountOptionList& list, std::string_view option) {
   return false;
 }
 
-// A number with one of the letters in `units` after it or none; each letter counts 1024 times the one before.
+// Parses a number with an optional letter from `units`; each letter multiplies by 1024 relative to the previous one.
 std::optional<std::uint64_t> number(std::string_view text, std::string_view units) {
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -105,7 +105,7 @@ std::optional<std::uint64_t> number(std::string_view text, std::string_view unit
   return value << shift;
 }
 
-// True if `option` is about hot images.
+// True if `option` concerns hot images.
 Outcome<bool> set_hot(MountOptionList& list, std::string_view option) {
   const std::size_t equals = std::min(option.find('='), option.size());
   const std::string_view name = option.substr(0, equals), value = option.substr(std::min(option.size(), equals + 1));

@@ -25,7 +25,7 @@
 namespace rekeyfs::tools {
 namespace {
 
-// The paths are paths of that name space, too.
+// The paths are resolved in that namespace.
 Outcome<void> enter_namespace(const MountRequest& request) {
   if (request.mount_namespace.empty()) return {};
   const Descriptor file(open(request.mount_namespace.c_str(), O_RDONLY | O_CLOEXEC));
@@ -34,7 +34,7 @@ Outcome<void> enter_namespace(const MountRequest& request) {
   return {};
 }
 
-// The files named after -o and those of the command's own options are the same thing said in two ways.
+// Merges the files given after -o with those of the command's own options.
 Outcome<void> merge_unlock(MountRequest& request) {
   UnlockOptions& unlock = request.unlock;
   if (request.options.key_file) unlock.key_file = *request.options.key_file;
@@ -48,7 +48,7 @@ bool is_inside(const std::string& path, const std::string& directory) {
   return path == directory || path.starts_with(directory + "/");
 }
 
-// The daemon leaves the working directory behind, so every path becomes absolute.
+// Makes every path absolute, because the daemon changes its working directory.
 Outcome<void> check_places(MountRequest& request) {
   RK_TRY_ASSIGN(request.store, absolute_path(request.store));
   if (Status status = fs::check_mountpoint(request.mountpoint); !status)
@@ -76,7 +76,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   OpenOptions open_options;
   open_options.read_only = request.options.read_only;
   RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(request.store, *credential, open_options));
-  credential.reset();  // the secret has done its work
+  credential.reset();  // wipes the secret, which is not needed any more
   fs::MountOptions mount;
   mount.mountpoint = request.mountpoint;
   mount.fsname = request.store;
@@ -89,7 +89,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   bool mounted = false;
   Status served = fs::serve(*engine, mount, [&] {
     mounted = true;
-    if (Outcome<void> refused = refuse_system_calls(); !refused)  // a kernel without filters mounts all the same
+    if (Outcome<void> refused = refuse_system_calls(); !refused)  // a kernel without filters mounts nevertheless
       log::warn("the daemon runs without its system call filter: {}", refused.error().message);
     log::info("mounted {} on {}", request.store, request.mountpoint);
     ready();
@@ -102,7 +102,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   return {};
 }
 
-// Through the log, which is on stderr, too, until the daemon detaches: nobody but the log sees what comes later.
+// Errors go to the log, which includes stderr until the daemon detaches; afterwards the log is the only place.
 ExitCode serve_and_report(const MountRequest& request, std::optional<Credential>& credential,
                           const std::function<void()>& ready) {
   Outcome<void> served = serve(request, credential, ready);
@@ -121,9 +121,10 @@ Outcome<ExitCode> mount_store(MountRequest request) {
     return fail(ExitCode::usage, "the mount option hot needs root: mount as root or without it");
   RK_TRY_ASSIGN(Credential unlocked, credential_for(request.store, request.unlock));
   if (request.only_check) return ExitCode::ok;
-  std::error_code ignored;  // only an unreadable working directory has no absolute form, and opening then says so
+  // Fails only if the working directory is unreadable; opening the file then reports the error.
+  std::error_code ignored;
   if (request.options.log) request.options.log = std::filesystem::absolute(*request.options.log, ignored).string();
-  umask(077);  // what the daemon makes in the store is its owner's
+  umask(077);  // files that the daemon creates in the store are accessible to its owner only
   std::optional<Credential> credential(std::move(unlocked));
   auto body = [&](const std::function<void()>& ready) { return serve_and_report(request, credential, ready); };
   return request.foreground ? body([] {}) : run_daemon(body);

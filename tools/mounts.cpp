@@ -39,7 +39,7 @@ Outcome<std::string> absolute_path(const std::string& path) {
   if (std::optional<std::string> whole = resolved(path)) return *whole;
   int why = errno;
   std::filesystem::path parts = std::filesystem::path(path).lexically_normal();
-  if (!parts.has_filename()) parts = parts.parent_path();  // "a/b/" names b
+  if (!parts.has_filename()) parts = parts.parent_path();  // "a/b/" means "a/b"
   bool unanswered = why == ENOTCONN || why == EACCES || why == EIO;
   if (unanswered && parts.has_filename()) {
     std::optional<std::string> parent = resolved(parts.has_parent_path() ? parts.parent_path().string() : ".");

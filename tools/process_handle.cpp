@@ -13,7 +13,7 @@
 namespace rekeyfs::tools {
 namespace {
 
-// From the kernel's <linux/pidfd.h>, which is newer than the headers this is built with.
+// From the kernel's <linux/pidfd.h>, which is newer than the build's headers.
 struct PidfdInfo {
   std::uint64_t mask = 0;
   std::uint64_t cgroup_id = 0;
@@ -23,7 +23,7 @@ struct PidfdInfo {
 static_assert(sizeof(PidfdInfo) == 64);
 constexpr std::uint64_t kInfoExit = 1 << 3;
 
-// The exit status can be asked for once the parent has collected it, which init does at once.
+// The exit status is available after the parent has reaped the process, which init does immediately.
 constexpr std::chrono::milliseconds kCollected{20};
 
 bool poll_for(int descriptor, short events, std::chrono::milliseconds time) {
@@ -46,7 +46,7 @@ bool ProcessHandle::ended_within(std::chrono::milliseconds time) const {
 }
 
 std::optional<int> ProcessHandle::exit_code() const {
-  poll_for(descriptor_.get(), 0, kCollected);  // only POLLHUP ends it: collected
+  poll_for(descriptor_.get(), 0, kCollected);  // returns early only with POLLHUP: reaped
   PidfdInfo info;
   info.mask = kInfoExit;
   if (ioctl(descriptor_.get(), _IOWR(0xff, 11, PidfdInfo), &info) != 0 || (info.mask & kInfoExit) == 0)

@@ -27,7 +27,8 @@ std::string bar(double percent, std::size_t width) {
   return "[" + std::string(filled, '#') + std::string(width - filled, '.') + "]";
 }
 
-// " 42.3 %     1.2 GiB of 2.9 GiB  512.0 MiB/s  0:03 left"; what grows has a fixed width, so that bars stand still.
+// " 42.3 %     1.2 GiB of 2.9 GiB  512.0 MiB/s  0:03 left". Numbers that grow have a fixed width, so that bars do not
+// move.
 std::string figures(const Progress& progress) {
   constexpr std::size_t kPercentColumns = 7, kBytesColumns = 10;
   std::string text = pad_left(percent_text(progress.percent), kPercentColumns) + "  " +
@@ -61,7 +62,7 @@ std::vector<Progress> progress_list_of(const nlohmann::json& answer) {
   return list;
 }
 
-// The figures matter most, then the name, then the bar. What is in error has no bar: its reason takes the room.
+// Priority when space is short: figures, name, bar. A replication in error has no bar; its reason takes the space.
 std::string bar_line(const Progress& progress, std::size_t columns) {
   std::string right = figures(progress);
   std::string name = printable(progress.path);
@@ -106,7 +107,7 @@ void BarScreen::tidy() {
 void BarScreen::write_all(const std::string& text) const {
   for (std::size_t at = 0; at < text.size();) {
     ssize_t wrote = write(terminal_, text.data() + at, text.size() - at);
-    if (wrote < 0 && errno != EINTR) return;  // the terminal is gone: nobody is looking
+    if (wrote < 0 && errno != EINTR) return;  // the terminal is gone
     if (wrote > 0) at += static_cast<std::size_t>(wrote);
   }
 }

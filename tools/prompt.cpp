@@ -15,9 +15,9 @@
 namespace rekeyfs::tools {
 namespace {
 
-constexpr std::size_t kLongestLine = 4096;  // what a terminal's line editing takes
+constexpr std::size_t kLongestLine = 4096;  // limit of a terminal's line editing
 
-// Holds back the signals that would leave the terminal without echo, and lets them through at its end.
+// Blocks the signals that would leave the terminal without echo; the destructor delivers them.
 class HeldSignals {
  public:
   HeldSignals() {
@@ -42,7 +42,7 @@ class EchoOff {
     tcgetattr(terminal_, &before_);
     termios silent = before_;
     silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
-    silent.c_lflag |= ECHONL;  // the line feed shows that Enter was taken
+    silent.c_lflag |= ECHONL;  // the echoed line feed confirms Enter
     tcsetattr(terminal_, TCSAFLUSH, &silent);
   }
   EchoOff(const EchoOff&) = delete;
@@ -55,10 +55,10 @@ class EchoOff {
 };
 
 void say(int terminal, const std::string& text) {
-  if (write(terminal, text.data(), text.size()) < 0) return;  // a terminal that is gone answers the read below
+  if (write(terminal, text.data(), text.size()) < 0) return;  // if the terminal is gone, the read below fails
 }
 
-// False if a signal came instead of a line.
+// False if a signal arrived before a line.
 bool wait_for_line(int terminal, int signals) {
   pollfd both[] = {{terminal, POLLIN, 0}, {signals, POLLIN, 0}};
   while (poll(both, 2, -1) < 0 && errno == EINTR) {
@@ -66,7 +66,7 @@ bool wait_for_line(int terminal, int signals) {
   return (both[1].revents & POLLIN) == 0;
 }
 
-// Empty if a signal came, at the end of input, or for an empty line.
+// Empty after a signal, at end of input, or for an empty line.
 SecretBytes read_silent_line(int terminal) {
   HeldSignals signals;
   EchoOff echo_off(terminal);

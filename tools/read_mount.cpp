@@ -18,7 +18,8 @@ namespace {
 namespace stdfs = std::filesystem;
 
 constexpr std::size_t kPiece = std::size_t{1} << 20;
-constexpr std::size_t kBlock = std::size_t{16} << 10;  // in which damage is looked for; what a direct read is aligned to
+// Unit in which damage is located; also the alignment of direct reads.
+constexpr std::size_t kBlock = std::size_t{16} << 10;
 
 bool is_damage(int error_number) { return error_number == EIO || error_number == ESTALE || error_number == EUCLEAN; }
 
@@ -58,7 +59,7 @@ class Walk {
     if (error) note(path, error.value(), "cannot be read");
   }
 
-  // Past the page cache, which may hold what the disk does not any more.
+  // Bypasses the page cache, which may still hold data that the disk has lost.
   void image(const std::string& path, std::uint64_t size) {
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC));
     if (!file) return note(path, errno, "cannot be opened");

@@ -9,7 +9,7 @@
 namespace rekeyfs::tools {
 
 namespace {
-constexpr std::string_view kItem = "\n  ";  // begins an item of the list in a message
+constexpr std::string_view kItem = "\n  ";  // starts an item of a list in a message
 }
 
 void report(const Failure& failure) {

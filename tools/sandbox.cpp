@@ -25,24 +25,24 @@ bool belongs_to_another(const std::string& store) {
   return stat(store.c_str(), &facts) != 0 || facts.st_uid != geteuid();
 }
 
-// Those of the wanted ones that the process has: in a container it may lack some.
+// Those of the wanted capabilities that the process has; in a container some may be missing.
 std::vector<unsigned> held(std::vector<unsigned> wanted) {
   capng_get_caps_process();
   std::erase_if(wanted, [](unsigned capability) { return capng_have_capability(CAPNG_PERMITTED, capability) == 0; });
   return wanted;
 }
 
-// Not refused, though the daemon does without them: clone(), unshare(), mount() and pivot_root(), by which bubblewrap
-// confines the readers of image formats further, and which it inherits.
+// Not refused, although the daemon does not use them: clone(), unshare(), mount() and pivot_root(). bubblewrap inherits
+// this filter and needs them to confine the format readers.
 constexpr int kRefused[] = {
     // other processes' memory and descriptors
     SCMP_SYS(ptrace), SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(pidfd_getfd), SCMP_SYS(kcmp),
-    // the kernel itself: its code, its keys, what it can be made to run or to tell
+    // the kernel: its code, its keys, and interfaces to run code in it or to read its data
     SCMP_SYS(kexec_load), SCMP_SYS(kexec_file_load), SCMP_SYS(init_module), SCMP_SYS(finit_module),
     SCMP_SYS(delete_module), SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd), SCMP_SYS(keyctl),
     SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(syslog), SCMP_SYS(lookup_dcookie), SCMP_SYS(io_uring_setup),
     SCMP_SYS(fanotify_init),
-    // mounts and name spaces; umount2() is how the daemon ends
+    // mounts and namespaces; umount2() is needed at the end
     SCMP_SYS(move_mount), SCMP_SYS(open_tree), SCMP_SYS(fsopen), SCMP_SYS(fsconfig), SCMP_SYS(fsmount),
     SCMP_SYS(fspick), SCMP_SYS(mount_setattr), SCMP_SYS(chroot), SCMP_SYS(setns),
     SCMP_SYS(open_by_handle_at),
@@ -53,20 +53,19 @@ constexpr int kRefused[] = {
     SCMP_SYS(personality)};
 
 constexpr std::pair<scmp_filter_attr, std::uint32_t> kAttributes[] = {
-    {SCMP_FLTATR_CTL_NNP, 0},                          // set already
+    {SCMP_FLTATR_CTL_NNP, 0},                          // already set
     {SCMP_FLTATR_CTL_TSYNC, 1},                        // all threads
-    {SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS},  // can only be an attempt to get around the list
+    {SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS},  // can only be an attempt to bypass the list
     {SCMP_FLTATR_CTL_OPTIMIZE, 2}};                    // a tree instead of a list
 
-// The log is written through a socket of the machine's own, and bubblewrap sets up a network of nobody else's; there is
-// nothing to say to the real one.
+// Networks are refused: the log uses a local socket, and bubblewrap sets up its own network namespace.
 constexpr int kNetworks[] = {AF_INET, AF_INET6, AF_PACKET, AF_VSOCK};
 
 struct FilterDeleter {
   void operator()(void* filter) const { seccomp_release(filter); }
 };
 
-// EPERM and not death: what a later version of some library tries out must not cost the mount.
+// EPERM instead of killing the process: a system call tried by a later version of some library must not end the mount.
 int load_filter() {
   const std::unique_ptr<void, FilterDeleter> filter(seccomp_init(SCMP_ACT_ALLOW));
   if (!filter) return ENOMEM;

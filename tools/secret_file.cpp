@@ -50,7 +50,7 @@ Outcome<void> write_random(int file, const std::string& path) {
   return {};
 }
 
-// A key file whose name a power cut takes away would leave a store that nobody can open.
+// If a power cut removed the name of a new key file, the store could never be opened again.
 Outcome<void> sync_parent(const std::string& path) {
   std::filesystem::path parent = std::filesystem::path(path).parent_path();
   Descriptor directory(open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

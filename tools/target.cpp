@@ -34,14 +34,14 @@ class MountedTarget : public Target {
 
  private:
   const std::string directory_;
-  const std::string name_;  // of an image or link in it; empty for the directory itself
+  const std::string name_;  // of an image or link in the directory; empty for the directory itself
 };
 
 class StoreTarget : public Target {
  public:
   explicit StoreTarget(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
   ~StoreTarget() override {
-    if (engine_) static_cast<void>(engine_->close());  // only facts were asked for
+    if (engine_) static_cast<void>(engine_->close());  // the command only read facts
   }
 
   Outcome<json> call(json request) override {
@@ -69,7 +69,7 @@ Outcome<std::unique_ptr<Target>> open_store(const std::string& store, const Unlo
   return std::make_unique<StoreTarget>(std::move(engine));
 }
 
-// Does a daemon answer behind `directory`?
+// Whether a daemon answers behind `directory`.
 Outcome<bool> is_mounted(const std::string& directory) {
   Descriptor open_directory(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!open_directory) return unreachable(errno, directory);

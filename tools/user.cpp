@@ -7,7 +7,7 @@
 
 namespace rekeyfs::tools {
 namespace {
-constexpr std::size_t kEntryBytes = 16384;  // more than glibc asks for (_SC_GETPW_R_SIZE_MAX is 1024)
+constexpr std::size_t kEntryBytes = 16384;  // more than glibc's _SC_GETPW_R_SIZE_MAX, 1024
 }
 
 Outcome<uid_t> user_named(const std::string& name_or_number) {

@@ -33,7 +33,7 @@ bool replicates(const json& answer) {
   return std::any_of(list.begin(), list.end(), [](const json& one) { return one.value("state", "") == "replicating"; });
 }
 
-// Why nothing that is waited for goes on; null if it does.
+// Why background work does not run; null if it does.
 json stopped(const json& answer) {
   return answer.value("stopped", json());
 }
@@ -46,12 +46,12 @@ bool is_over(const json& answer, Until until) {
   return is_reached(answer, until) || !stopped(answer).is_null();
 }
 
-// Where it goes: bars in place on a terminal, lines one after the other otherwise.
+// The output: bars redrawn in place on a terminal, otherwise one line after the other.
 class Display {
  public:
   virtual ~Display() = default;
   virtual milliseconds pause() const = 0;
-  // `finished`: sentences about what has left the list since the last answer.
+  // `finished`: sentences about replications that have left the list since the last answer.
   virtual void show(const std::vector<std::string>& finished, const json& answer) = 0;
   virtual void stop() = 0;
 };
@@ -95,7 +95,7 @@ class JsonDisplay : public Display {
   void stop() override {}
 };
 
-// What has left the list since the last look: finished, or removed meanwhile.
+// Replications that have left the list since the last call: completed or removed.
 class Departures {
  public:
   Outcome<std::vector<std::string>> update(Target& target, const std::vector<Progress>& list) {
@@ -163,7 +163,8 @@ ExitCode verdict(const json& answer, Until until) {
   return code;
 }
 
-// The pause is a fiftieth of the time waited so far: a short replication is noticed at once, a long one costs little.
+// The pause is 2 % of the time waited so far: a short replication is noticed immediately, a long one causes little
+// load.
 Outcome<json> wait_until_settled(Target& target, Interrupt& interrupt) {
   Clock::time_point start = Clock::now();
   while (true) {

@@ -1,4 +1,4 @@
-// `rekeyfs check`: verifies a store, and repairs it.
+// `rekeyfs check`: verifies a store and, on request, repairs it.
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -29,7 +29,7 @@ struct Options {
   bool read_data = false, repair = false, as_json = false;
 };
 
-// Problems as lines on stdout; how far it is on a terminal's last line.
+// Prints problems to stdout, and progress on the last line of a terminal.
 class Screen final : public CheckObserver {
  public:
   explicit Screen(bool as_json) : as_json_(as_json), terminal_(isatty(STDERR_FILENO) != 0) {}
@@ -107,7 +107,7 @@ void print_summary(const CheckReport& report, bool repair) {
   if (!report.anchor.empty()) std::printf("anchor: %s\n", report.anchor.c_str());
 }
 
-// The directory of a mount that the path is in or, of a store, where it is mounted; empty for a store that is not.
+// The directory of a mount that contains the path or, for a store, its mount point; empty for an unmounted store.
 Outcome<std::string> mounted_directory(const std::string& absolute) {
   RK_TRY_ASSIGN(std::optional<Mount> mount, mount_of_store(absolute));
   if (mount) return mount->mountpoint;
@@ -116,7 +116,8 @@ Outcome<std::string> mounted_directory(const std::string& absolute) {
   if (!directory) return unreachable(errno, absolute);
   Outcome<json> session = call_daemon(directory.get(), absolute, {{"command", "session"}});
   if (session) return absolute;
-  if (session.error().code == ExitCode::not_mounted) return std::string();  // a damaged store, or none: opening tells
+  // A damaged store or no store at all: opening it gives the reason.
+  if (session.error().code == ExitCode::not_mounted) return std::string();
   return tl::unexpected(std::move(session).error());
 }
 
@@ -137,7 +138,7 @@ Outcome<CheckReport> check_store(const std::string& store, const Options& option
 }
 
 Outcome<ExitCode> run(const Options& options) {
-  if (options.anchor && options.anchor->empty())  // of a script's empty variable
+  if (options.anchor && options.anchor->empty())  // from an empty variable in a script
     return fail(ExitCode::usage, "the anchor is empty: give the text that 'rekeyfs check' printed");
   RK_TRY_ASSIGN(const std::string absolute, absolute_path(options.path));
   RK_TRY_ASSIGN(const std::string mounted, mounted_directory(absolute));

@@ -1,4 +1,4 @@
-// `rekeyfs info`: everything about one image or directory.
+// `rekeyfs info`: shows all facts about one image or directory.
 #include <cstdio>
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-// `rekeyfs init`: makes a store.
+// `rekeyfs init`: creates a store.
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -20,7 +20,7 @@ struct Options {
 };
 
 Outcome<ExitCode> run(const Options& options) {
-  umask(077);  // a store is its owner's, whatever the shell says
+  umask(077);  // a store is accessible to its owner only, regardless of the shell's umask
   std::optional<NewKeyFile> key_file;
   if (!options.unlock.key_file.empty()) {
     RK_TRY_ASSIGN(NewKeyFile file, NewKeyFile::make_if_missing(options.unlock.key_file));

@@ -1,4 +1,4 @@
-// `rekeyfs key …`: the key service of a store.
+// `rekeyfs key …`: manages the master keys of a store.
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint64_t kUsualDelay = 7 * 24 * 3600;  // seconds from `key delete` to the deletion
+constexpr std::uint64_t kUsualDelay = 7 * 24 * 3600;  // default delay of `key delete`, in seconds
 
 struct Options {
   std::string alias, user, path;
@@ -46,7 +46,7 @@ std::string state_of(const json& key) {
   return key.at("deletion").is_null() ? text_of(key, "state") : "to be deleted " + moment_text(text_of(key, "deletion"));
 }
 
-// Older versions are kept until every data key has been wrapped anew.
+// Old versions are kept until all data keys are rewrapped.
 std::string versions_of(const json& key) {
   const std::string oldest = number_of(key, "oldest_version"), newest = number_of(key, "version");
   return oldest == newest ? newest : newest + " (" + oldest + " kept)";
@@ -102,7 +102,7 @@ struct Verb {
   const char* name;
   const char* summary;
   Takes takes;
-  const char* command;  // of fs/control.h
+  const char* command;  // command name in fs/control.h
   Print print;
 };
 constexpr Verb kVerbs[] = {

@@ -1,4 +1,4 @@
-// `rekeyfs log`: who did what, and when; the audit log of a store.
+// `rekeyfs log`: prints the audit log of a store.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr unsigned kMost = 10'000;  // as many as a store keeps
+constexpr unsigned kMost = 10'000;  // number of events that a store keeps
 constexpr std::chrono::milliseconds kPause{500};
 
 struct Options {
@@ -41,7 +41,7 @@ std::string completed_text(const json& event) {
          rate_text(static_cast<double>(bytes) / std::max(seconds.get<double>(), 1e-9));
 }
 
-// What happened, after the name of who did it.
+// The text of an event after the user's name.
 std::string what_text(const json& event) {
   const std::string kind = event.value("kind", ""), path = event.value("path", ""), source = event.value("source", ""),
                     text = event.value("text", "");
@@ -56,7 +56,7 @@ std::string what_text(const json& event) {
   if (kind == "rotation-asked") return "gave " + path + " a new key (" + key_text(event, "key_before") + " -> " + key_text(event, "key") + ")";
   if (kind == "key-deletion-asked") return "asked to delete the key " + key_text(event, "key") + (text.empty() ? "" : ": " + text);
   if (kind == "key-deletion-cancelled") return "cancelled the deletion of the key " + key_text(event, "key");
-  // "key-created" and the like, and whatever else a newer daemon knows.
+  // "key-created" and similar ones, and kinds that only a newer daemon knows.
   std::string what = kind.starts_with("key-") ? kind.substr(4) + " the key " + key_text(event, "key") : kind + " " + path;
   return what + (text.empty() ? "" : ": " + text);
 }
@@ -86,7 +86,7 @@ Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& inte
 
 Outcome<ExitCode> run(const Options& options) {
   if (options.follow) {
-    Interrupt interrupt;  // outlives the target, so that Ctrl-C frees the store first
+    Interrupt interrupt;  // declared before the target, so that the store is closed before Ctrl-C takes effect
     RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock, Filling::go_on));
     return follow(options, *target, interrupt);
   }

@@ -1,4 +1,4 @@
-// `rekeyfs profile …`: what the first boot from an image read.
+// `rekeyfs profile …`: shows or clears the boot profile of an image.
 #include <cstdio>
 #include <memory>
 #include <string>

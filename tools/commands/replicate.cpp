@@ -1,7 +1,8 @@
-// `rekeyfs replicate`: one copy of an image within a mount, with everything said explicitly.
+// `rekeyfs replicate`: copies one image within a mount, with an explicit choice of the target's key.
 //
-// It creates the target and copies by copy_file_range(2), as cp(1) does, so the kernel checks the permissions; what the
-// directory's policy would decide is told to the daemon through the new file's own descriptor in between.
+// It creates the target and copies with copy_file_range(2), as cp(1) does, so that the kernel checks permissions.
+// Between the two it sends the choices that the directory's policy would otherwise make to the daemon, through the new
+// file's descriptor.
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -49,7 +50,7 @@ tl::unexpected<Failure> failed_to(const std::string& what) {
 struct Source {
   Descriptor file;
   std::string path;  // absolute
-  std::string name;  // as it was given
+  std::string name;  // as given on the command line
   struct stat facts {};
 };
 
@@ -57,7 +58,7 @@ Outcome<Source> open_source(const std::string& path) {
   Source source;
   RK_TRY_ASSIGN(source.path, absolute_path(path));
   source.name = std::filesystem::path(path).filename().string();
-  // O_NONBLOCK: a pipe of that name must not keep us waiting.
+  // O_NONBLOCK, so that a pipe of that name does not block.
   source.file = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!source.file || fstat(source.file.get(), &source.facts) != 0) return failed_to("open " + path);
   if (!S_ISREG(source.facts.st_mode)) return fail(ExitCode::usage, path + " is not an image: give a regular file");
@@ -73,7 +74,7 @@ struct Place {
   std::string path() const { return (std::filesystem::path(directory_path) / name).string(); }
 };
 
-// The new name: DST, or that of the source in DST if that is a directory.
+// The new name: DST or, if DST is a directory, the source's name in it.
 Outcome<Place> find_place(const std::string& target, const Source& source) {
   struct stat facts {};
   const bool into = stat(target.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
@@ -140,7 +141,7 @@ void print_json(const json& facts) {
 
 // --- the copy --------------------------------------------------------------------------------------------------
 
-// The image being made: gone again unless it is kept.
+// The new image; the destructor deletes it unless it is kept.
 class NewImage {
  public:
   NewImage(const Place& place, Descriptor file) : place_(place), file_(std::move(file)) {}
@@ -150,7 +151,7 @@ class NewImage {
     if (!file_) return;
     struct stat mine {}, named {};
     const bool known = fstat(file_.get(), &mine) == 0;
-    file_.reset();  // after a refusal the daemon removes it here
+    file_.reset();  // after a refusal the daemon deletes the image here
     if (known && fstatat(place_.directory.get(), place_.name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
         named.st_ino == mine.st_ino)
       unlinkat(place_.directory.get(), place_.name.c_str(), 0);
@@ -165,7 +166,7 @@ class NewImage {
   Descriptor file_;
 };
 
-// The whole reason, if the daemon refused something through this handle.
+// The full reason if the daemon refused a change through this handle.
 Failure reason(const NewImage& image, const std::string& what) {
   const Error plain = error_from_errno(errno, what);
   const Outcome<json> answer = image.call({{"command", "refusal"}});
@@ -173,7 +174,7 @@ Failure reason(const NewImage& image, const std::string& what) {
   return Error{plain.code, answer->at("refusal").value("message", "")};
 }
 
-// open(2) has only its errno; the plan, made just before, may know the rule behind it.
+// open(2) returns only errno; the plan, which was made just before, may contain the rule behind it.
 Failure reason_by_plan(const json& plan, const std::string& what) {
   const Error plain = error_from_errno(errno, what);
   for (const json& refusal : plan.at("refusals"))
@@ -185,7 +186,7 @@ Outcome<void> choose_target(const Options& options, const Source& source, const 
   if (!options.plain && options.key.empty() && !options.fast_create) return {};
   RK_TRY(image.call(with_choice({{"command", "choose"}}, options)));
   if (!options.plain) return {};
-  // In a directory with a key it was created for its owner alone.
+  // An image in a directory with a key was created with owner permissions only.
   const mode_t mask = umask(0);
   umask(mask);
   if (fchmod(image.file(), source.facts.st_mode & 0777 & ~mask) != 0) return failed_to("set the permissions of the copy");
@@ -200,7 +201,7 @@ Outcome<void> describe_it(const Options& options, const NewImage& image) {
 }
 
 Outcome<void> copy_all(const Source& source, const NewImage& image, Interrupt& interrupt) {
-  constexpr std::size_t kAll = std::size_t{1} << 40;  // the kernel asks the daemon in pieces
+  constexpr std::size_t kAll = std::size_t{1} << 40;  // the kernel splits it into pieces for the daemon
   while (!interrupt.came_within(std::chrono::milliseconds(0))) {
     const ssize_t copied = copy_file_range(source.file.get(), nullptr, image.file(), nullptr, kAll, 0);
     if (copied < 0) return tl::unexpected(reason(image, "replicate " + source.path));
@@ -209,7 +210,8 @@ Outcome<void> copy_all(const Source& source, const NewImage& image, Interrupt& i
   return fail(ExitCode::failure, "interrupted");
 }
 
-// The image's status when everything is in it. As if closed: only then it is one that can be replicated.
+// The image's status after all data is written. Closes a duplicate descriptor, because only a flushed image counts as
+// complete.
 Outcome<std::string> finish(NewImage& image) {
   Descriptor(dup(image.file())).reset();
   RK_TRY_ASSIGN(json progress, image.call({{"command", "progress"}}));
@@ -231,7 +233,7 @@ void print_made(const Source& source, const Place& place, const json& plan) {
 }
 
 Outcome<ExitCode> replicate(const Options& options, const Source& source, const Place& place) {
-  Interrupt interrupt;  // what was begun is taken back, or finished, before Ctrl-C takes effect
+  Interrupt interrupt;  // so that Ctrl-C takes effect only after the copy is undone or finished
   RK_TRY_ASSIGN(const json plan, ask_plan(options, source, place));
   std::string status;
   {
@@ -263,7 +265,7 @@ Outcome<ExitCode> replicate(const Options& options, const Source& source, const 
 
 // --- the dry run -----------------------------------------------------------------------------------------------
 
-// What the kernel would say before the daemon is asked.
+// The errors that the kernel would report before asking the daemon.
 std::vector<Error> refusals_of_the_name(const Place& place) {
   std::vector<Error> refusals;
   if (std::optional<Error> exists = taken(place)) {

@@ -1,4 +1,4 @@
-// `rekeyfs rotate`: gives a directory a new key and has its images encrypted anew.
+// `rekeyfs rotate`: gives a directory a new key and re-encrypts its images.
 #include <cstdio>
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-// `rekeyfs status`: what replicates, how far it is, and what was refused lately.
+// `rekeyfs status`: shows replications, their progress, and recent refusals.
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -95,7 +95,7 @@ Outcome<ExitCode> run(const Options& options) {
     RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
     return show(*target, options.as_json, false);
   }
-  Interrupt interrupt;  // outlives the target, so that Ctrl-C frees the store first
+  Interrupt interrupt;  // declared before the target, so that the store is closed before Ctrl-C takes effect
   RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock, Filling::go_on));
   return follow(options, *target, interrupt);
 }

@@ -1,4 +1,4 @@
-// `rekeyfs umount`: unmounts, and returns when everything is durable and the store is free.
+// `rekeyfs umount`: unmounts, and returns when everything is durable and the store is unlocked.
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -26,7 +26,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kSilence{5000};  // how long nothing is said of a daemon that takes its time
+constexpr milliseconds kSilence{5000};  // time without a message while the daemon ends
 
 Outcome<std::string> mountpoint_of(const std::string& path) {
   RK_TRY_ASSIGN(std::string mountpoint, absolute_path(path));
@@ -39,7 +39,7 @@ Outcome<std::string> mountpoint_of(const std::string& path) {
   return mountpoint;
 }
 
-// What the kernel still holds goes to the daemon first, and then from there to the disk.
+// Writes the kernel's dirty pages to the daemon, and then the daemon's data to the disk.
 Outcome<void> make_durable(int root, const std::string& mountpoint) {
   if (syncfs(root) != 0) return tl::unexpected<Failure>(error_from_errno(errno, "write back " + mountpoint));
   RK_TRY(call_daemon(root, mountpoint, {{"command", "sync"}}));
@@ -48,10 +48,10 @@ Outcome<void> make_durable(int root, const std::string& mountpoint) {
 
 struct Daemon {
   ProcessHandle process;
-  Outcome<void> durable;  // asked for while there is still somebody who can say that it failed
+  Outcome<void> durable;  // requested while the daemon can still report a failure
 };
 
-// Nothing if the daemon has died already: what is left is the mount itself.
+// nullopt if the daemon is dead: then only the mount itself is left.
 Outcome<std::optional<Daemon>> prepare_daemon(const std::string& mountpoint) {
   Descriptor root(open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root && errno == ENOTCONN) return std::nullopt;
@@ -88,7 +88,8 @@ Outcome<Ended> run_fusermount(const std::string& mountpoint) {
   RK_TRY_ASSIGN(Pipe errors, Pipe::create());
   Program fusermount{.command = {"fusermount3", "-u", "--", mountpoint},
                      .descriptors = {Program::kNothing, Program::kNothing, errors.write.get()},
-                     .environment = {{"LC_ALL=C", "PATH=/usr/bin:/bin:/usr/local/bin"}}};  // its message is looked into below
+                     // Its message is parsed below.
+                     .environment = {{"LC_ALL=C", "PATH=/usr/bin:/bin:/usr/local/bin"}}};
   Result<ChildProcess> child = ChildProcess::start(fusermount);
   if (!child)
     return fail(ExitCode::failure, "fusermount3 cannot be run (" + child.error().message + "); install the package fuse3");
@@ -106,7 +107,7 @@ Outcome<void> unmount_as_user(const std::string& mountpoint) {
   return fail(ExitCode::failure, "unmount " + mountpoint + ": " + ended.errors);
 }
 
-// The daemon makes everything durable before it ends, however long that takes.
+// Waits as long as necessary, because the daemon makes everything durable before it ends.
 Outcome<void> wait_for_end(const ProcessHandle& daemon) {
   if (!daemon.ended_within(kSilence)) {
     if (isatty(STDERR_FILENO)) std::fputs("rekeyfs: unmounted; waiting until all data is durable\n", stderr);
