@@ -1,8 +1,8 @@
-// What the fuzz targets share: how libFuzzer hands over its bytes, and how a broken promise is told.
+// Shared by all fuzz targets: how libFuzzer passes its bytes, and how a violated invariant is reported.
 //
-// A target is a function of its input alone, as far as the parts it drives allow: what it keeps between inputs is put
-// back, so that a finding can be played again. An input is taken apart by a Reader (engine/base/bytes.h), which is zero
-// when it ends; so a prefix of an input is an input.
+// A target should depend on its input only: state kept between inputs is restored, so that a finding can be reproduced.
+// An input is parsed with a Reader (engine/base/bytes.h), which returns zeros after its end, so a prefix of an input is
+// an input, too.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@
 
 namespace rekeyfs {
 
-// A crash, of which libFuzzer keeps the input as it does of a sanitizer's findings.
+// Crashes, so that libFuzzer keeps the input, as for findings of a sanitizer.
 inline void require(bool holds, const std::string& promise) {
   if (holds) return;
   std::fprintf(stderr, "broken promise: %s\n", promise.c_str());
   std::abort();
 }
 
-// The value of what cannot fail: a target's own preparations.
+// The value of a Result that cannot fail: a target's own preparations.
 template <typename T>
 T must(Result<T> result) {
   require(result.has_value(), result ? "" : describe(result.error()));
@@ -34,22 +34,22 @@ inline void must(const Status& status) {
   require(status.has_value(), status ? "" : describe(status.error()));
 }
 
-// The same in every process, so that what is sealed in a kept input opens.
+// The same in every process, so that encrypted parts of a kept input decrypt.
 inline crypto::Key fixed_key() {
   std::array<std::byte, crypto::kKeySize> bytes;
   bytes.fill(std::byte{0x6b});
   return must(crypto::Key::from_bytes(bytes));
 }
 
-// Once, before the first input.
+// Called once before the first input.
 inline void prepare() {
   spdlog::set_level(spdlog::level::off);
-  const crypto::Sha256 first;  // OpenSSL is set up before what the targets keep, and so goes after it
+  const crypto::Sha256 first;  // initializes OpenSSL before the targets' state, so that it is destroyed after it
 }
 
 }  // namespace rekeyfs
 
-// The function that libFuzzer calls; `function` takes a ByteView.
+// Defines the function that libFuzzer calls; `function` takes a ByteView.
 #define RK_FUZZ_TARGET(function)                                                      \
   extern "C" int LLVMFuzzerInitialize(int* count, char*** arguments);                 \
   extern "C" int LLVMFuzzerInitialize(int*, char***) {                                \

@@ -1,6 +1,6 @@
-// MemoryStorage: the files of a store in memory, so that an input costs no system call. Single-threaded.
+// MemoryStorage: the files of a store in memory, so that an input needs no system calls. Single-threaded.
 //
-// It is a small disk: what would make a file longer than kMostBytes is Errc::no_space.
+// It simulates a small disk: a file longer than kMostBytes fails with Errc::no_space.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ class MemoryStorage final : public io::Storage {
  public:
   static constexpr std::uint64_t kMostBytes = 8u << 20;
 
-  // Its bytes, made if missing. They outlive the file's name.
+  // The bytes of a file, which is created if missing. They outlive the file's name.
   std::string& bytes(const std::string& path) {
     std::shared_ptr<std::string>& file = files_[path];
     if (!file) file = std::make_shared<std::string>();

@@ -1,5 +1,5 @@
-// ScratchDirectory: a directory for what only a real file system can hold; gone when the process ends by itself (`run`
-// removes those of a process that a finding has ended).
+// ScratchDirectory: a directory for parts that need a real file system; removed when the process exits (`run` removes
+// those of crashed processes).
 #pragma once
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// SmallStore: a real store with some of everything, made in a scratch directory: a key, a plain and an encrypted
-// directory, images, a replica that is not complete, a link, attributes.
+// SmallStore: a real store with examples of everything, in a scratch directory: a key, a plain and an encrypted
+// directory, images, an incomplete replica, a link, attributes.
 #pragma once
 
 #include <fcntl.h>
@@ -33,12 +33,12 @@ class SmallStore {
 
   Ino folder() const { return folder_; }
   Ino image() const { return image_; }
-  OpenFile& file() { return *file_; }  // the image's
+  OpenFile& file() { return *file_; }  // handle of the image
 
  private:
   static constexpr std::size_t kBytes = 2 * 16384 + 100;
 
-  // Nothing is filled in the background: a replication stays one.
+  // No background filling: a replication stays in progress.
   void open() {
     OpenOptions options;
     options.filler_workers = 0;

@@ -66,7 +66,7 @@ std::string journal_name(const StoreImage& image) {
   return *std::find_if(files.begin(), files.end(), is_journal);
 }
 
-// A segment's header and its records, each with its length.
+// Splits a segment into its header and its records, each with its length.
 constexpr std::size_t kJournalHeader = 52;
 std::vector<std::string> records_of(const std::string& journal) {
   std::vector<std::string> records;
@@ -112,7 +112,7 @@ Attack put(std::string what, const std::string& key, const std::string& value) {
   return edited(std::move(what), [key, value](LmdbEditor& editor) { editor.put(key, value); });
 }
 
-// Records that somebody without keys makes up: well-formed, but not sealed.
+// Records forged without keys: well-formed, but not encrypted.
 std::string made_up(const std::string& key) {
   if (key[0] == 'L') return blocks::LayerRecord{}.encode();  // plain
   names::InodeRecord inode;

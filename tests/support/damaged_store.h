@@ -1,7 +1,6 @@
-// DamagedStore: a fixture with a RichStore, and a copy of it that is put back before each thing that is done to it.
+// DamagedStore: a fixture with a RichStore and a copy of it, which is restored before each attack.
 //
-// What is done to the copy is looked at in a process of its own, so that a crash or a hang is a failure and not the
-// end.
+// A child process examines the attacked copy, so that a crash or a hang is a failure and does not end the test.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -48,7 +47,7 @@ class DamagedStore : public TempDirectory {
   StoreImage oldest() const { return StoreImage(rich_.older().front()); }
   StoreImage foreign() const { return StoreImage(RichStore(path("foreign")).directory()); }
 
-  // Runs `work` in a child with a minute of time, as sanitizers and busy machines need.
+  // Runs `work` in a child with a limit of one minute, which sanitizers and busy machines need.
   void in_child(const std::string& what, const std::function<void()>& work) {
     *outcome_ = Outcome{};
     const pid_t child = ::fork();
@@ -67,8 +66,8 @@ class DamagedStore : public TempDirectory {
     if (outcome_->wrong[0] != '\0') ADD_FAILURE() << what << ": " << outcome_->wrong;
   }
 
-  // Where the directory's policy says that images are encrypted, a new one must be. Where nobody may write, nobody
-  // does: a repair makes a directory so whose policy is lost.
+  // If the directory's policy encrypts images, a new image must be encrypted. If the directory is not writable,
+  // creation must fail: a repair removes write permission from a directory whose policy is lost.
   static void write_secret(Engine& engine) {
     for (const char* name : {"vault", "other"}) {
       const auto directory = engine.names().resolve(name);
@@ -84,7 +83,7 @@ class DamagedStore : public TempDirectory {
 
   void expect_no_marker(const std::string& what) {
     const std::string store = victim();
-    std::error_code none;  // where there are no layers any more
+    std::error_code none;  // ignored: the directory of layers may be missing
     for (const auto& entry : std::filesystem::recursive_directory_iterator(store + "/layers", none)) {
       if (!entry.is_regular_file() || entry.is_symlink()) continue;
       const std::string name = entry.path().string().substr(store.size() + 1);

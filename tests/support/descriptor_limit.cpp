@@ -1,5 +1,5 @@
-// Every test program runs with the soft limit on descriptors that a shell has, whatever started it: code that keeps a
-// file open for each image fails here as it would for a user.
+// Sets the soft limit on descriptors to that of a shell in every test program, so that code that keeps a file open per
+// image fails here as it would for a user.
 #include <gtest/gtest.h>
 
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-// What a tester asks for by environment variables: CONTRIBUTING.md lists them.
+// The environment variables that configure tests; CONTRIBUTING.md lists them.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace rekeyfs::test {
 
-// A number from the environment, or `otherwise`.
+// A number from the environment; `otherwise` if it is not set.
 inline std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 0) : otherwise;

@@ -1,4 +1,4 @@
-// A fixture: the parts of an open store below the name space, put together as Store does it, over a storage with faults.
+// A fixture with the parts of an open store below the name space, assembled as in Store, on a storage with faults.
 #pragma once
 
 #include "engine/kms/key_directory.h"
@@ -38,7 +38,7 @@ class FaultyStore : public TempDirectory {
     open();
   }
 
-  // What Store::open() does.
+  // Does what Store::open() does.
   void open() {
     parts_.reset();
     parts_ = std::make_unique<Parts>();
@@ -61,7 +61,7 @@ class FaultyStore : public TempDirectory {
     ASSERT_TRUE(parts_->checkpointer->run());
     parts_->layers->close_all();
   }
-  // The process is killed.
+  // Simulates a kill of the process.
   void kill() {
     storage_->set_hook(nullptr);
     open();
@@ -72,7 +72,7 @@ class FaultyStore : public TempDirectory {
     open();
   }
 
-  // Over another one, if `base` is one: all of its blocks are that one's.
+  // With `base`: a layer whose blocks are all in state "base".
   LayerId make_layer(LayerId base = {}, std::optional<kms::KeyId> key = {}) {
     auto made = parts_->layers->draw(key);
     EXPECT_TRUE(made);
@@ -92,7 +92,7 @@ class FaultyStore : public TempDirectory {
     return layer(id)->write(block * kBlock, as_bytes(std::string(kBlock, fill)), {});
   }
   Status sync(LayerId id) { return parts_->checkpointer->sync_journal({layer(id)}); }
-  // The character a block is full of, or what is wrong with it.
+  // The character that fills a block, or a description of what is wrong with it.
   std::string block(LayerId id, std::uint64_t index) {
     std::string got(kBlock, '?');
     const Status status = layer(id)->read(index * kBlock, {reinterpret_cast<std::byte*>(got.data()), got.size()});

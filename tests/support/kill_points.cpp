@@ -1,4 +1,4 @@
-#undef _FILE_OFFSET_BITS  // else the names below would mean those with 64 at their end
+#undef _FILE_OFFSET_BITS  // otherwise the names below would mean their 64-bit variants
 #include "tests/support/kill_points.h"
 
 #include <atomic>
@@ -17,7 +17,7 @@ namespace {
 
 using rekeyfs::test::Moment;
 
-// Set before armed, and never changed.
+// Set before `armed`; constant afterwards.
 std::string store;
 std::uint64_t chosen_number = 0;
 Moment chosen_moment = Moment::before;
@@ -28,7 +28,7 @@ std::atomic<std::uint64_t> passed = 0;
 bool begins(const std::string& text, const char* with) { return text.rfind(with, 0) == 0; }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-// What a file or directory below the store is; empty for what is not there.
+// The kind of a file or directory below the store; empty if it does not exist.
 std::string kind_of(int fd, const char* name) {
   char target[PATH_MAX];
   const ssize_t size = ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), target, sizeof target);
@@ -53,7 +53,7 @@ std::string kind_of(int fd, const char* name) {
   for (;;) ::pause();
 }
 
-// Makes `call`, which does `verb` to the file, or to `name` in the directory; `half`, if there is one, does half of it.
+// Runs `call`, which does `verb` to the file, or to `name` in the directory. `half`, if not null, does half of it.
 template <typename Call, typename Half>
 auto pass(int fd, const char* name, const char* verb, Call call, Half half) {
   const std::string kind = armed ? kind_of(fd, name) : "";

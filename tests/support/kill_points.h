@@ -1,8 +1,9 @@
-// KillPoints: a process that is killed at a chosen one of the calls by which it changes a store.
+// KillPoints: kills the process at a chosen call that changes a store.
 //
-// For the child processes of tests. kill_points.cpp stands in front of the C library's functions that write, sync, punch,
-// remove and rename; so all files of the store are seen, LMDB's too, and the engine knows nothing of it. A point has the
-// name of what is done to what: "journal write", "catalog sync". Making a file is none: its first write follows at once.
+// For the child processes of tests. kill_points.cpp replaces the C library's functions that write, sync, punch, remove
+// and rename, so that it sees all files of the store including LMDB's, and the engine does not know about it. The name
+// of a point consists of the kind of file and the operation: "journal write", "catalog sync". Creating a file is not a
+// point, because its first write follows immediately.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +12,13 @@
 namespace rekeyfs::test {
 
 enum class Moment {
-  before,   // the call
-  halfway,  // half of a write is in the file; other calls are not begun
-  after,    // done, and nobody has been told
+  before,   // before the call
+  halfway,  // after half of a write; other calls are not started
+  after,    // after the call, before it returns
 };
 
-// From now on the calls that change something below `store` are counted, and at the `number`th, from 1, the process kills
-// itself. It writes the point's name and a newline to the descriptor `report` then. 0: never. Once in a process.
+// From now on counts the calls that change a file below `store`. At call `number`, from 1, writes the point's name and
+// a newline to the descriptor `report`, and kills the process. 0: never. Call once per process.
 void arm_kill_point(const std::string& store, std::uint64_t number, Moment moment, int report);
 std::uint64_t kill_points_passed();
 

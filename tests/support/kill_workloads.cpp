@@ -35,7 +35,7 @@ Step settle() {
   return [](StoreUser& user) { return user.settle(); };
 }
 void add(Steps& steps, const Steps& more) { steps.insert(steps.end(), more.begin(), more.end()); }
-// A new image of that content.
+// Creates an image with that content.
 Steps image(const std::string& path, const std::string& bytes) { return {create(path), write(path, 0, bytes), close_file(path)}; }
 Steps copy(const std::string& from, const std::string& to) {
   return {create(to), [=](StoreUser& user) { return user.copy(from, to); }, close_file(to), close_file(from)};
@@ -68,7 +68,8 @@ void plan_write(std::mt19937_64& random, Steps& before, Steps& steps) {
       steps.push_back(write("a/image", random() % (6 * kBlock), random_bytes(random, size)));
     }
     steps.push_back(write("a/image", 2 * kBlock, random_bytes(random, 2 * kBlock)));
-    steps.push_back(checkpoint());  // what was superseded is idle, and punched if the next one finds the layer at rest
+    // Superseded slots become idle, and are punched if the next checkpoint finds the layer at rest.
+    steps.push_back(checkpoint());
     steps.push_back(write("a/image", 2 * kBlock, random_bytes(random, kBlock)));
     steps.push_back([](StoreUser& user) { return user.zero("a/image", kBlock + 77, 3 * kBlock); });
     steps.push_back(truncate("a/image", 5 * kBlock + random() % kBlock));
@@ -110,7 +111,7 @@ void plan_replicate(std::mt19937_64& random, Steps& before, Steps& steps) {
   steps.push_back(checkpoint());
 }
 
-// More than one piece of the filler; then the base has no user any more.
+// Several pieces for the filler; afterwards the base is unused.
 void plan_fill(std::mt19937_64& random, Steps& before, Steps& steps) {
   add(before, image("plain/image", random_bytes(random, 150 * kBlock)));
   add(steps, copy("plain/image", "a/replica"));
@@ -197,7 +198,7 @@ void plan_names(std::mt19937_64& random, Steps& before, Steps& steps) {
   steps.push_back(checkpoint());
 }
 
-// What a kill left, with all of the journal to be replayed.
+// A store after a kill, whose whole journal is to be replayed.
 void plan_opening(std::mt19937_64& random, Steps& before, Steps& steps) {
   add(before, image("plain/image", random_bytes(random, 20 * kBlock)));
   add(before, image("a/image", random_bytes(random, 3 * kBlock)));

@@ -1,4 +1,4 @@
-// LmdbEditor: changes LMDB's records behind the engine's back, as somebody without any key can. For tests only; throws
+// LmdbEditor: changes LMDB's records without the engine, as an attacker without keys could. For tests only; throws
 // std::runtime_error.
 #pragma once
 
@@ -16,7 +16,7 @@ class LmdbEditor {
   LmdbEditor(const LmdbEditor&) = delete;
   LmdbEditor& operator=(const LmdbEditor&) = delete;
 
-  std::map<std::string, std::string> all() const;  // as they lie there: sealed
+  std::map<std::string, std::string> all() const;  // as stored: encrypted
   void put(const std::string& key, const std::string& value);
   void erase(const std::string& key);
 

@@ -9,7 +9,7 @@ namespace rekeyfs::test {
 namespace {
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kLeastBoot = 1 << 20;  // bytes that make a boot profile
+constexpr std::size_t kLeastBoot = 1 << 20;  // minimum bytes of a boot profile
 const Caller kRoot{0, 0};
 
 template <typename T>
@@ -124,7 +124,7 @@ RichStore::RichStore(std::string directory) : directory_(std::move(directory)) {
 
 void RichStore::open() {
   OpenOptions options;
-  options.filler_workers = 0;  // what replicates goes on replicating
+  options.filler_workers = 0;  // replications stay in progress
   engine_ = need(Engine::open(directory_, test_credential(), options), "open the store");
 }
 
@@ -158,7 +158,7 @@ void RichStore::first_mount() {
   close_and_keep_copy();
 }
 
-// Rewrites what the first wrote, so that older blocks and table pages are there to be put back.
+// Overwrites data of the first mount, so that older blocks and table pages exist for attacks.
 void RichStore::second_mount() {
   open();
   KeyChange rotate;

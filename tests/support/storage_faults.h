@@ -1,10 +1,10 @@
-// FaultyStorage: LocalStorage with the faults of a disk, for tests.
+// FaultyStorage: a LocalStorage with simulated disk faults, for tests.
 //
-// What was written goes to the real files at once, as the page cache shows it; what was not synced is remembered, so
-// that power_cut() can lose all of it, or any seeded part of it in pieces of 4 KiB and torn halves of them. A hook may
-// refuse operations; half of a refused write is then there. A new file's name is durable once its directory is
-// synced, and so is a removal: until then a power cut may bring the file back. LMDB does its own I/O and is always
-// synchronous: its files are as of its last commit anyway.
+// Writes go to the real files immediately, as seen through the page cache. Unsynced writes are recorded, so that
+// power_cut() can undo all of them, or a random part in pieces of 4 KiB and torn halves. A hook may make operations
+// fail; half of a failed write is then in the file. The name of a new file becomes durable when its directory is
+// synced, and so does a removal: before that, a power cut may restore the file. LMDB does its own I/O and is always
+// synchronous: its files are always as of its last commit.
 #pragma once
 
 #include <functional>
@@ -23,7 +23,7 @@ namespace rekeyfs::test {
 class FaultyStorage final : public io::Storage {
  public:
   enum class Operation { read, write, sync, open, remove, allocate, punch };
-  // Asked before each operation, without locks held; an error is what the operation answers.
+  // Called before each operation, without locks; if it returns an error, the operation fails with it.
   using Hook = std::function<Status(Operation operation, const std::string& path)>;
 
   explicit FaultyStorage(const std::string& directory) : directory_(directory), local_(std::move(*io::LocalStorage::open(directory))) {}
@@ -33,7 +33,7 @@ class FaultyStorage final : public io::Storage {
     hook_ = std::move(hook);
   }
 
-  // No file of the storage is open. `kept` is how many percent of the unsynced pieces survive.
+  // No file of the storage may be open. `kept`: percentage of unsynced pieces that survive.
   void power_cut(std::uint64_t seed, unsigned kept) {
     Lock lock(mutex_);
     hook_ = nullptr;
@@ -42,13 +42,13 @@ class FaultyStorage final : public io::Storage {
     removed_.clear();
   }
 
-  // A copy of the directory as a power cut at this moment would leave it; the storage goes on. Other threads' changes
-  // wait, but not LMDB's: data.mdb is copied from its start, where the pages are that say which others count, and
-  // those it keeps for one more commit.
+  // Copies the directory as a power cut at this moment would leave it; the storage remains usable. Changes by other
+  // threads wait, except LMDB's. data.mdb is copied from its start, because the first pages say which others are valid,
+  // and LMDB keeps those for one more commit.
   void copy_as_cut(const std::string& to, std::uint64_t seed, unsigned kept) EXCLUDES(changing_, mutex_) {
     UniqueLock nobody_else(changing_);
     std::filesystem::create_directory(to);
-    std::ofstream(to + "/reserve").close();  // the space in it need not be copied
+    std::ofstream(to + "/reserve").close();  // the content of the reserve is irrelevant
     std::filesystem::copy(directory_, to, std::filesystem::copy_options::recursive | std::filesystem::copy_options::skip_existing);
     Lock lock(mutex_);
     cut_all(to, seed, kept);
@@ -109,14 +109,14 @@ class FaultyStorage final : public io::Storage {
   struct Unsynced {
     bool is_new = false;
     bool touched = false;
-    std::uint64_t size = 0;                        // durable
-    std::map<std::uint64_t, std::string> before;   // durable content of the pages written since
-    std::vector<Piece> pieces;                     // written since, in order
+    std::uint64_t size = 0;                        // durable size
+    std::map<std::uint64_t, std::string> before;   // durable content of pages written since then
+    std::vector<Piece> pieces;                     // unsynced writes, in order
   };
 
   struct Removed {
     std::string content;
-    Unsynced unsynced;  // of that content
+    Unsynced unsynced;  // of the removed file's content
   };
 
   class FaultyFile final : public io::File {
@@ -136,7 +136,7 @@ class FaultyStorage final : public io::Storage {
       return allowed;
     }
     Status sync() override {
-      // What is written while a sync runs is not covered by it.
+      // A write during a sync is not covered by it.
       const std::uint64_t covered = storage_.begin_sync();
       const Status allowed = storage_.ask(Operation::sync, path_);
       if (!allowed) return allowed;
@@ -197,7 +197,7 @@ class FaultyStorage final : public io::Storage {
     Lock lock(mutex_);
     return serial_;
   }
-  // The pieces before `covered` are durable; those that came later are not.
+  // Pieces before `covered` are durable; later ones are not.
   Status end_sync(const std::string& path, std::uint64_t covered) EXCLUDES(mutex_) {
     Lock lock(mutex_);
     const auto found = files_.find(path);
@@ -229,7 +229,7 @@ class FaultyStorage final : public io::Storage {
     std::mt19937_64 random(seed);
     for (const auto& [path, file] : files_) cut(directory + "/" + path, file, random, kept);
     for (const auto& [path, file] : removed_) {
-      if (random() % 100 < kept) continue;  // it is the removal that is kept
+      if (random() % 100 < kept) continue;  // the removal survives
       std::ofstream(directory + "/" + path, std::ios::binary) << file.content;
       cut(directory + "/" + path, file.unsynced, random, kept);
     }
@@ -261,15 +261,15 @@ class FaultyStorage final : public io::Storage {
 
   const std::string directory_;
   const std::unique_ptr<io::LocalStorage> local_;
-  SharedMutex changing_;  // shared by whoever changes files
+  SharedMutex changing_;  // held shared by threads that change files
   Mutex mutex_;
   Hook hook_ GUARDED_BY(mutex_);
-  std::uint64_t serial_ GUARDED_BY(mutex_) = 0;  // of the next piece
-  std::map<std::string, Unsynced> files_ GUARDED_BY(mutex_);  // those with something unsynced
-  std::map<std::string, Removed> removed_ GUARDED_BY(mutex_);  // whose removal is not durable
+  std::uint64_t serial_ GUARDED_BY(mutex_) = 0;  // number of the next piece
+  std::map<std::string, Unsynced> files_ GUARDED_BY(mutex_);  // files with unsynced writes
+  std::map<std::string, Removed> removed_ GUARDED_BY(mutex_);  // files whose removal is not durable
 };
 
-// A storage of somebody else's, for a store that is opened over it again and again.
+// Refers to a storage with another owner, for a store that is reopened on it repeatedly.
 class BorrowedStorage : public io::Storage {
  public:
   explicit BorrowedStorage(io::Storage& lender) : lender_(lender) {}

@@ -1,4 +1,4 @@
-// Copies of a store's directory as kill -9 would leave it, and what tests of whole stores share.
+// Copies a store's directory as kill -9 would leave it; helpers of tests of whole stores.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ std::string error_text(const Result<T>& result) {
   return result ? "success" : error_text(result.error());
 }
 
-// What a check finds wrong, a line each.
+// The problems that a check finds, one per line.
 class FoundText final : public CheckObserver {
  public:
   void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
@@ -36,29 +36,29 @@ inline std::vector<std::string> journal_of(const std::string& store) {
   return names;
 }
 
-// What a kill at this moment leaves, for the page cache outlives a process. The journal is copied first: whatever
-// it speaks of was written before it, and nothing is written over until the next checkpoint. A checkpoint meanwhile
-// shows by its journal segments, and the copy is made again.
+// Copies what a kill at this moment would leave, because the page cache survives a process. The journal is copied
+// first: everything that it names was written before, and nothing is overwritten until the next checkpoint. A
+// checkpoint during the copy changes the journal's segments; then the copy is repeated.
 inline void copy_as_killed(const std::string& store, const std::string& to) {
   namespace stdfs = std::filesystem;
   for (;;) {
     stdfs::remove_all(to);
     stdfs::create_directory(to);
-    std::ofstream(to + "/reserve").close();  // the space in it need not be copied
+    std::ofstream(to + "/reserve").close();  // the content of the reserve is irrelevant
     const std::vector<std::string> before = journal_of(store);
     bool copied = before.size() == 1;
     try {
       if (copied) stdfs::copy(store + "/journal", to + "/journal", stdfs::copy_options::recursive);
       if (copied) stdfs::copy(store, to, stdfs::copy_options::recursive | stdfs::copy_options::skip_existing);
     } catch (const stdfs::filesystem_error&) {
-      copied = false;  // a file went while it was copied
+      copied = false;  // a file was removed during the copy
     }
     if (copied && journal_of(store) == before) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
-// Bytes that differ from those of every other call, with runs of zeros now and then.
+// Bytes different from those of all other calls, with occasional runs of zeros.
 inline std::string random_bytes(std::mt19937_64& random, std::size_t size) {
   std::string bytes(size, '\0');
   if (random() % 8 == 0) return bytes;

@@ -1,4 +1,4 @@
-// Stores as a later version of rekeyfs may leave them: with features that this one does not know.
+// Stores as a later version of rekeyfs may leave them: with unknown features.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,8 @@
 
 namespace rekeyfs::test {
 
-// Makes the superblock of a store without features, of test_credential(), one with some. `more`: what later flags add.
+// Adds features to the superblock of a store without features (test_credential()). `more`: fields added by later
+// features.
 inline void give_features(const std::string& store, const store::Features& features, const std::string& more = {}) {
   const std::string path = store + "/rekeyfs.store";
   const store::Unlocked unlocked = std::move(*store::open_superblock(**io::LocalStorage::open(store), test_credential()));

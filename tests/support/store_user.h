@@ -1,4 +1,4 @@
-// StoreUser: an open store, what users do with it by path, and what they see of it. For tests that compare whole stores.
+// StoreUser: an open store with user operations by path, and what users see of it. For tests that compare whole stores.
 #pragma once
 
 #include <fcntl.h>
@@ -12,14 +12,14 @@
 
 namespace rekeyfs::test {
 
-// What users see of a store, but for what changes by itself.
+// What users see of a store, except what changes by itself.
 struct StoreState {
   std::map<std::string, std::string> facts;     // of each path and each key
   std::map<std::string, std::string> contents;  // of each image
   friend bool operator==(const StoreState&, const StoreState&) = default;
 
-  // Whether a call that was under way from one to the other can have left this: all of it or nothing of what has a name,
-  // and each block of a content.
+  // Whether this can be the state after a call from `before` to `after` was interrupted: names either all old or all
+  // new, and each block of content old or new.
   bool is_between(const StoreState& old, const StoreState& next) const {
     if (facts != old.facts && facts != next.facts) return false;
     return std::all_of(contents.begin(), contents.end(), [&](const auto& image) {
@@ -63,10 +63,10 @@ inline std::string difference(const StoreState& left, const StoreState& right) {
   return text;
 }
 
-// An open store and what users do with it, by path.
+// An open store with user operations by path.
 class StoreUser {
  public:
-  // Modification times up to this one were set by somebody, and are compared; later ones are those of the run.
+  // Modification times up to this one were set explicitly and are compared; later ones depend on the run.
   static constexpr Timestamp kLongAgo = 1'000'000'000'000'000'000;
 
   static Result<std::unique_ptr<StoreUser>> open(const std::string& store, unsigned filler_workers = 1) {
@@ -113,7 +113,7 @@ class StoreUser {
     files_.erase(path);
     return flushed;
   }
-  // As cp does it, once its target is made.
+  // Copies like cp, after the target was created.
   Status copy(const std::string& from, const std::string& to) {
     RK_TRY_ASSIGN(OpenFile* const in, file(from));
     RK_TRY_ASSIGN(OpenFile* const out, file(to));
@@ -193,7 +193,7 @@ class StoreUser {
     return state;
   }
 
-  // Returns when all that goes on in the background is done: replications, new keys of directories, new versions of keys.
+  // Waits for all background work: replications, rotations of directories, new versions of keys.
   Status settle() {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     for (;;) {
@@ -260,7 +260,7 @@ class StoreUser {
     return {};
   }
 
-  // Which image is not as it will be; empty if none.
+  // An image that is not in its final state; empty if there is none.
   Result<std::string> unsettled(Ino directory, const std::string& path) {
     const std::string key = key_of(directory);
     if (!is_usable(key)) return "";
@@ -285,7 +285,7 @@ class StoreUser {
   }
 
   std::unique_ptr<Engine> engine_;
-  std::map<std::string, OpenFilePtr> files_;  // by the path they were opened with
+  std::map<std::string, OpenFilePtr> files_;  // key: path used to open the file
 };
 
 }  // namespace rekeyfs::test

@@ -5,7 +5,7 @@
 namespace rekeyfs::test {
 namespace {
 
-// Why `seen` is not `expected`; empty if it is, but for contents and what could not be looked at.
+// Why `seen` differs from `expected`; empty if it does not. Ignores contents and nodes that could not be examined.
 std::string difference(const Seen& seen, const Seen& expected) {
   for (const auto& [path, node] : expected)
     if (!seen.contains(path)) return "/" + path + " is missing";
@@ -62,7 +62,7 @@ void Oracle::judge(const Seen& seen, const std::set<std::uint64_t>& damaged, Out
                                                    : Outcome::earlier_state;
 }
 
-// Each block is one that the image had there since the last checkpoint, as far as the content goes.
+// Within the content, each block must be one that the image had there since the last checkpoint.
 void Oracle::judge_content(const std::string& path, const SeenNode& node, Outcome& out) const {
   if (node.kind != NodeKind::image || !node.error.empty()) return;
   for (std::uint64_t block = 0; block * kRichBlock < node.content.size(); ++block) {

@@ -1,4 +1,4 @@
-// Oracle: whether what was seen of a damaged RichStore is what may be seen of it. For tests only.
+// Oracle: decides whether the state seen of a damaged RichStore is acceptable. For tests only.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +11,13 @@
 
 namespace rekeyfs::test {
 
-// What came of a attack, in memory that the child shares with its parent.
+// The outcome of an attack, in memory shared between child and parent.
 struct Outcome {
   enum Kind { none, refused, unharmed, earlier_state, with_errors };
   Kind kind = none;
-  bool told = false;                     // by a check before
-  char wrong[1500] = {};                 // what must not be
-  std::size_t flipped = 0, noticed = 0;  // of bits in data files
+  bool told = false;                     // detected by a check before
+  char wrong[1500] = {};                 // description of a violation
+  std::size_t flipped = 0, noticed = 0;  // number of bits flipped in data files, and number detected
 
   void complain(const std::string& text) {
     if (wrong[0] == '\0') std::snprintf(wrong, sizeof wrong, "%s", text.c_str());
@@ -27,8 +27,8 @@ struct Outcome {
 class Oracle {
  public:
   explicit Oracle(const RichStore& store);
-  // Sets the outcome's kind, and complains of a state that the store never had, of bytes that a block never had, and of
-  // an error where nothing was changed. `damaged`: layers whose files were changed.
+  // Sets the outcome's kind. Reports a state that the store never had, bytes that a block never had, and an error in an
+  // unchanged part. `damaged`: layers whose files were changed.
   void judge(const Seen& seen, const std::set<std::uint64_t>& damaged, Outcome& out) const;
 
  private:
@@ -37,7 +37,7 @@ class Oracle {
   bool reads_from(const std::string& id, const std::set<std::uint64_t>& damaged) const;
 
   const RichStore& store_;
-  std::map<std::string, std::map<std::uint64_t, std::set<std::string>>> versions_;  // by image id and block
+  std::map<std::string, std::map<std::uint64_t, std::set<std::string>>> versions_;  // key: image id, block
 };
 
 }  // namespace rekeyfs::test

@@ -1,4 +1,4 @@
-// A fixture with a directory of its own, removed with all that is in it when the test ends.
+// A fixture with a temporary directory, removed with its content when the test ends.
 #pragma once
 
 #include <cstdlib>
@@ -9,7 +9,7 @@
 
 namespace rekeyfs::test {
 
-// For tests that make and open thousands of stores: in memory where there is a file system for it.
+// For tests that create and open thousands of stores: in an in-memory file system if there is one.
 inline std::filesystem::path fast_directory() {
   return std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
 }

@@ -1,5 +1,5 @@
-// WatchedKeys: the embedded master keys, with a hook before each call that a key service outside of the process would be
-// asked for, which may refuse it; and a count of the master keys there are.
+// WatchedKeys: the embedded master keys with a hook before each call that an external key service would get; the hook
+// may make it fail. Counts the existing master keys.
 #pragma once
 
 #include <functional>
