@@ -23,7 +23,7 @@ std::string absolute_path(const std::string& path) {
 
 Status check_mountpoint(const std::string& mountpoint) {
   struct statx status {};
-  // Asked for anew, because the kernel remembers the attributes of a mount longer than its daemon may live.
+  // statx with a forced sync, because the kernel caches the attributes of a mount longer than its daemon may live.
   if (::statx(AT_FDCWD, mountpoint.c_str(), AT_STATX_FORCE_SYNC, STATX_TYPE, &status) < 0) {
     if (errno == ENOTCONN)
       return fail(Errc::busy, mountpoint + " is a mount whose daemon has ended; run fusermount3 -u " + mountpoint +

@@ -1,9 +1,9 @@
-// Every call below the store failing: a workload through the whole engine on real files, in a child process, with the
-// n-th call of a kind failing, for every n, once or from then on, or calls drawn at random; opening a store that was
-// killed, checking it and repairing it, as well. Never a crash or a hang, never bytes that were not written; what was
-// acknowledged is there when the store is opened again; what may pass (a full disk, no descriptors, no memory) leaves a
-// store that goes on by itself; a failed sync leaves one that is read-only and still read. REKEYFS_TEST_FAULTS=k tries k
-// points of each kind instead of 8, 0 all.
+// Failures of every call below the store: a workload through the whole engine on real files, in a child process, in
+// which the n-th call of a kind fails, for every n, once or permanently, or calls drawn at random fail. The same for
+// opening a killed store, checking it and repairing it. It must never crash or hang and never return bytes that were
+// not written; acknowledged data must be there when the store is reopened. After a transient error (a full disk, no
+// descriptors, no memory) the store must continue by itself; after a failed sync it must be read-only and readable.
+// REKEYFS_TEST_FAULTS=k tries k points of each kind instead of 8, 0 tries all.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

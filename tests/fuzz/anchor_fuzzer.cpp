@@ -1,4 +1,4 @@
-// Anchors: text that a user gives to `rekeyfs check`.
+// Anchors: text that a user passes to `rekeyfs check`.
 #include "engine/check/anchor.h"
 
 #include "tests/fuzz/small_store.h"

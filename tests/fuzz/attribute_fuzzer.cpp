@@ -1,4 +1,4 @@
-// Extended attributes: the names and values that any user may set, ours and their own.
+// Extended attributes: names and values that any user may set, both user.rekeyfs.* and others.
 #include <algorithm>
 
 #include "tests/fuzz/small_store.h"

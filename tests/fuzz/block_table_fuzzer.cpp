@@ -1,5 +1,5 @@
-// Pages of a block table. Their MACs are right, so that what is behind them is reached; and one kind of input is bytes
-// that nobody authenticated.
+// Pages of a block table. Their MACs are right, so that the code behind the verification is reached; one kind of input
+// is unauthenticated bytes.
 #include "engine/blocks/block_table.h"
 
 #include <map>

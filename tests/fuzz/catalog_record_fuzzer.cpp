@@ -1,5 +1,5 @@
-// The records of the catalog and the journal, decoded. They are authenticated; what is parsed here was written by some
-// rekeyfs, but maybe not by this one.
+// Decoding of records of the catalog and the journal. They are authenticated, so they were written by some version of
+// rekeyfs, but possibly not by this one.
 #include "engine/audit/event_record.h"
 #include "engine/blocks/layer_record.h"
 #include "engine/boot/boot_profile.h"

@@ -1,5 +1,5 @@
-// Control messages in both directions: what any user may send to the daemon of a mount, and what a command makes of an
-// answer.
+// Control messages in both directions: requests that any user may send to a mount's daemon, and answers parsed by a
+// command.
 #include "fs/control.h"
 
 #include "tests/fuzz/small_store.h"

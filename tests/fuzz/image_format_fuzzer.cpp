@@ -1,4 +1,4 @@
-// The format of an image, told by its first and its last bytes.
+// The format of an image, detected from its first and last bytes.
 #include "engine/formats/format.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -1,4 +1,4 @@
-// Segments of the journal: what is read of them is a beginning of what was appended, whatever became of the files.
+// Segments of the journal: whatever happened to the files, the records read are a prefix of those appended.
 #include "engine/catalog/journal.h"
 
 #include "engine/catalog/catalog.h"

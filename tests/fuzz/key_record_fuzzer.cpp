@@ -1,4 +1,4 @@
-// The key directory: names that users give their keys, and the records that are read when a store is opened.
+// The key directory: key names chosen by users, and the records read when a store is opened.
 #include "engine/kms/embedded_keys.h"
 #include "engine/kms/key_directory.h"
 

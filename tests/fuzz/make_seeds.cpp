@@ -1,5 +1,5 @@
-// make_seeds DIRECTORY: the first inputs of the corpora, one folder for each target, taken from a real store and from
-// what users write. Inputs that fuzzing has found come on top of them (`run --keep`).
+// make_seeds DIRECTORY: creates the seed inputs of the corpora, one folder per target, from a real store and from user
+// input. Inputs found by fuzzing are added to them (`run --keep`).
 #include <fstream>
 
 #include "engine/check/bench.h"

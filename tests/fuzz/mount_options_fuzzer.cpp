@@ -1,4 +1,4 @@
-// The list after -o, as mount(8) hands it over from fstab.
+// The list after -o, as passed on by mount(8) from fstab.
 #include "tools/mount_options.h"
 
 #include "tests/fuzz/fuzz.h"

@@ -1,4 +1,4 @@
-// /proc/self/mountinfo: the kernel's text, with names in it that any user may have chosen.
+// /proc/self/mountinfo: text from the kernel with names that any user may have chosen.
 #include "fs/mountinfo.h"
 
 #include <algorithm>

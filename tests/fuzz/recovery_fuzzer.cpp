@@ -1,5 +1,5 @@
-// Recovery and check of a store whose journal holds anything at all, sealed as it should be: the operations, the
-// records in them, changes of layers, and records that contradict each other.
+// Recovery and check of a store whose journal has arbitrary but correctly encrypted content: operations, the records in
+// them, changes of layers, and inconsistent records.
 #include "engine/store/recovery.h"
 
 #include <map>

@@ -1,4 +1,4 @@
-// A damaged catalog, as `rekeyfs check --repair` reads it: LMDB's pages, which no MAC covers.
+// A damaged catalog as read by `rekeyfs check --repair`: LMDB's pages, which have no MAC.
 #include "engine/catalog/salvage.h"
 
 #include <fstream>

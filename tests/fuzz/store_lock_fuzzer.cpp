@@ -1,5 +1,5 @@
-// What the lock file of a store says of its holder. Whoever can write to the store chooses it, and the name of his own
-// process as well; a message shows both to others.
+// The holder's entry in a store's lock file. A user who can write to the store chooses it, and also the name of his
+// process; a message shows both to other users.
 #include "engine/io/store_lock.h"
 
 #include <sys/prctl.h>

@@ -1,4 +1,4 @@
-// The superblock: the one file that is read before anything can be authenticated.
+// The superblock: the only file that is read before anything can be authenticated.
 #include "engine/store/superblock.h"
 
 #include "engine/crypto/hash.h"

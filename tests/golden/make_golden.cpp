@@ -1,6 +1,6 @@
-// Makes a golden store: `rekeyfs_make_golden DIRECTORY` makes DIRECTORY/store, a RichStore of this build's format, and
-// DIRECTORY/manifest.json, what a reader must find in it when its journal has been replayed and its replication is
-// complete. tests/golden/README.md says when and how a new one is kept.
+// Creates a golden store: `rekeyfs_make_golden DIRECTORY` creates DIRECTORY/store, a RichStore in this build's format,
+// and DIRECTORY/manifest.json, which says what a reader must find in it when its journal has been replayed and its
+// replication is complete. tests/golden/README.md says when and how a new one is kept.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>

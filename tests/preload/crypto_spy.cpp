@@ -1,12 +1,11 @@
-// A library to be preloaded into rekeyfs by tests: stands between the engine and OpenSSL and notes in files what
-// passes.
+// A preload library for tests: intercepts rekeyfs's calls of OpenSSL and records them in files.
 //
-// $REKEYFS_TEST_SPY_KEYS: every passphrase, key and key material, 64 bytes a record: its length (1 byte), then its first 63
-// bytes at most. It is written from where it lies, so that no copy of it is left behind in the process looked at.
-// $REKEYFS_TEST_SPY_NONCES: of every sealing the key and the nonce, 44 bytes a record (struct Sealing).
+// $REKEYFS_TEST_SPY_KEYS: every passphrase, key and key material, 64 bytes per record: its length (1 byte), then at
+// most its first 63 bytes. It is written directly from its memory, so that the observed process contains no additional
+// copy. $REKEYFS_TEST_SPY_NONCES: the key and the nonce of every encryption, 44 bytes per record (struct Sealing).
 //
-// A record is in its file before the sealing begins, so a kill loses none. An entry point of OpenSSL by which a cipher
-// could be used unseen ends the process.
+// A record is in its file before the encryption begins, so a kill loses none. A call of an OpenSSL function that could
+// use a cipher unobserved ends the process.
 #include <array>
 #include <cstdio>
 #include <cstdlib>

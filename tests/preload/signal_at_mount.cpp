@@ -1,6 +1,6 @@
-// A library to be preloaded into rekeyfs by a test: a signal comes at the worst moment of mounting. To root, who mounts
-// without help, SIGTERM the moment the file system is mounted. To an ordinary user, what Ctrl-C at a terminal sends:
-// SIGINT to the whole process group, at every moment at which fusermount3 is at work and its answer is waited for.
+// A preload library for a test: sends a signal at the worst moments of mounting. Root mounts without a helper and gets
+// SIGTERM immediately after mounting. An ordinary user gets what Ctrl-C at a terminal sends: SIGINT to the whole
+// process group, at every moment at which fusermount3 runs and its answer is awaited.
 #include <csignal>
 #include <cstdlib>
 

@@ -1,5 +1,5 @@
-// A library to be preloaded into rekeyfs by a test: a slow disk. Every pwrite of 8 KiB or more takes 20 ms longer, so
-// that what the kernel has sent to the daemon queues up.
+// A preload library for a test: simulates a slow disk. Every pwrite of 8 KiB or more takes 20 ms longer, so that
+// requests that the kernel has sent to the daemon queue up.
 #include <cstddef>
 
 #include <dlfcn.h>

@@ -1,5 +1,4 @@
-// A library to be preloaded into rekeyfs by a test: each fdatasync that has returned adds a byte to the file that
-// REKEYFS_TEST_SYNC_COUNT names.
+// A preload library for a test: after each fdatasync, adds a byte to the file named by REKEYFS_TEST_SYNC_COUNT.
 #include <cstdlib>
 
 #include <dlfcn.h>

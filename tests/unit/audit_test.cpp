@@ -1,4 +1,4 @@
-// The audit log: what is in it, that it stays, and that it stays small.
+// The audit log: its entries, their persistence, and its bounded size.
 #include <chrono>
 #include <fstream>
 #include <memory>

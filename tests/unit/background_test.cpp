@@ -1,4 +1,4 @@
-// Threads in the background: woken, stopped, and not ended by what they throw.
+// Background threads: waking, stopping, and survival of exceptions.
 #include "engine/base/background.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// BlockTable by itself: its boundaries, copy on write, failed checkpoints, memory, and damaged pages.
+// BlockTable alone: boundaries, copy on write, failed checkpoints, memory, damaged pages.
 #include "engine/blocks/block_table.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Boot profiles: what of an instance's reads is recorded, whose it is, and who makes use of it.
+// Boot profiles: which reads are recorded, which image a profile belongs to, and which images use it.
 #include <fcntl.h>
 
 #include <filesystem>

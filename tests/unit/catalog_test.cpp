@@ -1,4 +1,4 @@
-// The catalog: transactions, checkpoints that succeed and fail, and files that somebody changed or put back.
+// The catalog: transactions, successful and failed checkpoints, and files that were changed or restored.
 #include "engine/catalog/catalog.h"
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// rekeyfs check: stores damaged in each way that it knows, what it finds, and what a repair keeps.
+// rekeyfs check: stores with each kind of damage, what the check reports, and what a repair keeps.
 #include <gmock/gmock.h>
 
 #include <fcntl.h>

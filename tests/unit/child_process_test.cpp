@@ -1,4 +1,4 @@
-// ChildProcess: what a child is given, how its end is seen, and that none is left behind.
+// ChildProcess: what a child inherits, how its end is detected, and that no child remains.
 #include "engine/base/child_process.h"
 
 #include <gtest/gtest.h>

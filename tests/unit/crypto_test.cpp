@@ -1,4 +1,4 @@
-// Hashes, key derivation, AEADs and keys: published vectors, and what an attacker or a careless caller would try.
+// Hashes, key derivation, AEADs and keys: published test vectors, attacks, and misuse by a caller.
 #include <algorithm>
 #include <array>
 #include <atomic>

@@ -1,4 +1,4 @@
-// The traffic with /dev/fuse, on a mount that this test serves itself, request by request.
+// The traffic with /dev/fuse, on a mount that this test serves request by request.
 #include <array>
 #include <cerrno>
 #include <cstring>

@@ -1,6 +1,7 @@
-// A disk that fails: a small workload through the whole engine, with the n-th operation on the store's files failing, for
-// every n, once or from then on. Never a crash, never bytes that were not written, and what was acknowledged is there
-// when the store is opened again on a sound disk. REKEYFS_TEST_FAULTS=0 tries each way of failing at each n.
+// A failing disk: a small workload through the whole engine, in which the n-th operation on the store's files fails,
+// for every n, either once or permanently. It must never crash and never return bytes that were not written; all
+// acknowledged data must be there when the store is reopened on a sound disk. REKEYFS_TEST_FAULTS=0 tries each kind of
+// failure at each n.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

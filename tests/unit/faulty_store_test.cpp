@@ -1,5 +1,5 @@
-// The parts of an open store below the name space, put together as Store does it, over a storage with faults:
-// full disks, failing syncs and power cuts.
+// The parts of an open store below the name space, assembled as in Store, on a storage with faults: full disks, failing
+// syncs and power cuts.
 #include <gmock/gmock.h>
 
 #include <atomic>

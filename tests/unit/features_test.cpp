@@ -1,4 +1,4 @@
-// Stores that a later version of rekeyfs has written to: what this one does not know it keeps, or leaves alone.
+// Stores written by a later version of rekeyfs: this version keeps what it does not know, or leaves the store alone.
 #include <gmock/gmock.h>
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// The cache of open files, over a disk that counts them and fails when told to.
+// The cache of open files, on a disk that counts them and fails on request.
 #include "engine/io/file_cache.h"
 
 #include <algorithm>

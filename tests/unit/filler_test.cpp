@@ -1,4 +1,4 @@
-// Replications in the background: taken up again whatever else is on record, and turns of those who asked.
+// Background replications: resumed despite damaged records, and users taking turns.
 #include <fcntl.h>
 
 #include <thread>

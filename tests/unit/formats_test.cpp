@@ -1,4 +1,4 @@
-// Foreign formats shown as disks: images that qemu-img wrote, read through the view, against what qemu-img reads.
+// Disk formats: images written by qemu-img, read through DiskView and compared with what qemu-img reads.
 #include "engine/formats/disk_view.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// Who keeps a mount busy, told from a /proc made for the purpose.
+// The processes that keep a mount busy, found in a simulated /proc.
 #include <chrono>
 #include <filesystem>
 #include <fstream>

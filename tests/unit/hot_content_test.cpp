@@ -1,4 +1,4 @@
-// How much memory a hot image takes, with small pages and with huge ones.
+// The memory that a hot image needs, with small and with huge pages.
 #include "fs/hot_content.h"
 
 #include <gtest/gtest.h>

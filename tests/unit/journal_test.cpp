@@ -1,4 +1,4 @@
-// The journal: what comes back after its end was torn, and after somebody changed its files.
+// The journal: what is recovered after its end was torn, or after its files were manipulated.
 #include "engine/catalog/journal.h"
 
 #include <gmock/gmock.h>

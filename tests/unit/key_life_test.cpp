@@ -1,5 +1,5 @@
-// A master key that is taken away: what the kernel has cached of its images goes, whatever fails then; and which images
-// need a key.
+// Disabling a master key: the kernel's cached pages of its images are dropped, even if later steps fail. And which
+// images need a key.
 #include <fcntl.h>
 
 #include <atomic>

@@ -1,11 +1,13 @@
-// kill -9 at the points at which a store is changed: each write, sync, punch, removal of each kind of file, LMDB's included.
+// kill -9 at every point at which a store is changed: each write, sync, punch and removal of each kind of file,
+// including LMDB's.
 //
-// A child process does a small workload, tells of each call that was acknowledged, and kills itself at one of the points.
-// The store is then opened, within five seconds. All that was acknowledged is there, and the call under way has happened
-// or has not. The rest of the workload can be done, replications and rotations end, and a check finds nothing wrong.
+// A child process runs a small workload, reports each acknowledged call, and kills itself at one of the points. The
+// store is then opened within five seconds. All acknowledged changes must be there, and the interrupted call must have
+// happened completely or not at all. The rest of the workload must succeed, replications and rotations must complete,
+// and a check must find no problem.
 //
-// REKEYFS_TEST_KILLS=0 kills at every point, before, halfway and after, else at so many points of each workload.
-// REKEYFS_TEST_KILL_ROUNDS repeats that with other content; REKEYFS_TEST_SEED repeats a run.
+// REKEYFS_TEST_KILLS=0 kills at every point, before, during and after the call; another number kills at that many
+// points of each workload. REKEYFS_TEST_KILL_ROUNDS repeats this with other content; REKEYFS_TEST_SEED repeats a run.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
-// The key directory and the embedded master keys below it: names, wrapping, what survives a restart, and records that somebody changed.
+// The key directory and the embedded master keys: names, wrapping, persistence across restarts, and manipulated
+// records.
 #include <atomic>
 #include <functional>
 #include <map>

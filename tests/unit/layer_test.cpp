@@ -1,4 +1,4 @@
-// Layer, its registry and the checkpointer over a storage with faults: versions of blocks, bases, slots, deletion.
+// Layer, its registry and the checkpointer on a storage with faults: versions of blocks, bases, slots, deletion.
 #include "engine/blocks/layer.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Limbo, FreeSlots and RangeLock by themselves.
+// Limbo, FreeSlots and RangeLock alone.
 #include "engine/blocks/limbo.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Hard links: an image outlives the name, and the directory, that it was made under.
+// Hard links: an image outlives the name and the directory that it was created with.
 #include <map>
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-// LMDB's file read without LMDB: damage that a walk over the records does not meet, but the next commit or search
-// would.
+// Reading LMDB's file without LMDB: damage that a walk over the records does not detect, but that the next commit or
+// search would hit.
 #include "engine/catalog/lmdb_pages.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
-// Any one page of a store's tables and of its catalog lost: after a repair the store can be mounted, whatever was not
-// on the page is whole, and nothing is less encrypted than it was.
+// The loss of any single page of a store's tables or catalog: after a repair the store can be mounted, everything that
+// was not on the page is intact, and nothing is less encrypted than before.
 #include <algorithm>
 #include <cstdio>
 

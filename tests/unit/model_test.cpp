@@ -1,7 +1,7 @@
 // Random operations through the whole engine, compared with a model of files in memory.
 //
-// REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_MODEL_STEPS lengthens it. In between, the store is closed and opened, and
-// copied as a kill would leave it and opened from the copy.
+// REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_MODEL_STEPS lengthens it. Between operations, the store is closed and
+// reopened, or copied as a kill would leave it, and the copy opened.
 #include <fcntl.h>
 
 #include <map>

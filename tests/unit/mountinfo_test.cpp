@@ -1,4 +1,4 @@
-// How /proc/self/mountinfo is read.
+// The parser of /proc/self/mountinfo.
 #include <gtest/gtest.h>
 
 #include "fs/mountinfo.h"

@@ -1,4 +1,4 @@
-// What is mounted at a path, and where a path leads.
+// The mount at a path, and resolving paths.
 #include <gtest/gtest.h>
 
 #include "tools/mounts.h"

@@ -1,4 +1,4 @@
-// SharedMutex: a writer gets in between readers that never leave it free.
+// SharedMutex: a writer gets the lock although readers overlap continuously.
 #include "engine/base/mutex.h"
 
 #include <gtest/gtest.h>

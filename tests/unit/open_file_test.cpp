@@ -1,4 +1,4 @@
-// Several handles of one image at once: what each of them was promised holds, whatever becomes of the others.
+// Several open handles of one image: each keeps its guarantees, whatever happens to the others.
 #include <fcntl.h>
 
 #include <atomic>

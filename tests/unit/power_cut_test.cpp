@@ -1,12 +1,13 @@
-// Power cuts: small workloads through the whole engine, with the power cut at every sync and now and then at a write.
+// Power cuts: small workloads through the whole engine, with a power cut at every sync and occasionally at a write.
 //
-// The workload runs once. At each of these moments the store's directory is copied as a cut would leave it: without
-// anything that was not synced, and with seeded parts of it, in pieces of 4 KiB and torn halves. Each copy is then opened
-// and compared with what the model says may be there: no name, size or block older than its last sync, and nothing that
-// never was. REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_CUT_STEPS lengthens it.
+// The workload runs once. At each of these moments the store's directory is copied as a power cut would leave it: once
+// without any unsynced write, and with random parts of the unsynced writes, in pieces of 4 KiB and torn halves. Each
+// copy is then opened and compared with what the model allows: no name, size or block may be older than its last sync,
+// and nothing may appear that never existed. REKEYFS_TEST_SEED repeats a run, REKEYFS_TEST_CUT_STEPS lengthens it.
 //
-// What this does not cover: LMDB's own writes, which go around the storage. Its file is copied as it is, so always as of
-// a whole commit; that a commit is durable in the right order rests on LMDB, and is seen by tests/mount/test_power_cut.py.
+// Not covered: LMDB's own writes, which bypass the storage. Its file is copied as it is, so it is always as of a whole
+// commit. That commits become durable in the right order depends on LMDB and is tested by
+// tests/mount/test_power_cut.py.
 #include <fcntl.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// A kill in the middle of opening a store whose journal is long, again and again, ends in the right store.
+// Repeated kills while a store with a long journal is being opened: the store still ends in the right state.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>

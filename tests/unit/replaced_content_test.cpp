@@ -1,5 +1,5 @@
-// An image whose content is replaced again and again, seen by others meanwhile: what they ask is answered, with the facts
-// of one content or the other.
+// An image whose content is replaced repeatedly while other threads query it: each query succeeds, with the facts of
+// either the old or the new content.
 #include <fcntl.h>
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// The reserve of a store's disk, over a disk whose fill level the test says.
+// The reserve of a store, on a disk whose fill level the test controls.
 #include "engine/io/reserved_storage.h"
 
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-// Data keys that are wrapped anew, and a key service that may take its time: it is asked outside of transactions and locks.
+// Rewrapping data keys with a slow key service, which must be called outside of transactions and locks.
 #include "tests/support/faulty_store.h"
 
 namespace rekeyfs {

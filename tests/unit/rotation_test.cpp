@@ -1,5 +1,5 @@
-// A directory that is given a new key: on a disk that has room for little more than its images; what is said of that
-// beforehand; and policies that change in pieces.
+// Rotation of a directory's key: on a disk with little more space than its images need, the estimate made beforehand,
+// and policies changed in several transactions.
 #include <fcntl.h>
 #include <sys/stat.h>
 

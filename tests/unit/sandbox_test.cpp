@@ -1,4 +1,4 @@
-// The filter of system calls: what it refuses, in every thread, and what it must leave alone.
+// The system call filter: what it refuses, in every thread, and what it must allow.
 #include <cerrno>
 #include <cstdlib>
 #include <functional>

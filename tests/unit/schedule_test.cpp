@@ -1,4 +1,4 @@
-// Which replications are worked on: turns of users, rests, and what ends them early.
+// The schedule of replications: turns of users, rests, and what ends a rest early.
 #include <gmock/gmock.h>
 
 #include "engine/replication/schedule.h"

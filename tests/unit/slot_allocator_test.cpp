@@ -1,4 +1,4 @@
-// SlotAllocator: each slot is in one place, and none is lost.
+// SlotAllocator: each slot is in exactly one state, and none is lost.
 #include "engine/blocks/slot_allocator.h"
 
 #include <gmock/gmock.h>

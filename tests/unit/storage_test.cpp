@@ -1,4 +1,4 @@
-// LocalStorage: the contract of Storage, and what is planted in a store's directory.
+// LocalStorage: the contract of Storage, and files planted in a store's directory.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>

@@ -1,4 +1,4 @@
-// StoreLock: one process at a time, and a message that names it.
+// StoreLock: one process at a time, and a message that names the process.
 #include <cerrno>
 #include <chrono>
 #include <csignal>

@@ -1,4 +1,4 @@
-// The superblock: unlocking, wrong secrets, and files that somebody damaged or forged.
+// The superblock: unlocking, wrong secrets, and damaged or forged files.
 #include <chrono>
 #include <filesystem>
 #include <fstream>

@@ -1,9 +1,10 @@
-// Tampering: a small store with some of everything (RichStore), changed in each way that somebody without its keys can,
-// one change at a time, and opened. It is refused with a reason, or every read gives right bytes or an I/O error.
+// Tampering: a small store with examples of everything (RichStore) is manipulated in each way available to an attacker
+// without its keys, one change at a time, and opened. Either it is refused with a reason, or every read returns the
+// right bytes or an I/O error.
 //
-// Each attack is tried in a process of its own, so that a crash or a hang is one failure of that attack. The long
-// lists are sampled; REKEYFS_TEST_ATTACKS=0 tries all of them (hours), REKEYFS_TEST_SEED draws another sample,
-// REKEYFS_TEST_ATTACK_SHARE=k/n takes the k-th of n parts, from 0.
+// A separate process tries each attack, so that a crash or a hang is a failure of that attack only. The long lists are
+// sampled; REKEYFS_TEST_ATTACKS=0 tries all of them (hours), REKEYFS_TEST_SEED draws another sample,
+// REKEYFS_TEST_ATTACK_SHARE=k/n runs the k-th of n parts, from 0.
 #include "tests/support/attacks.h"
 
 #include <algorithm>

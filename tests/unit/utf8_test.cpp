@@ -1,4 +1,4 @@
-// UTF-8: what is taken and what is not, checked against the library that writes our JSON.
+// UTF-8: valid and invalid sequences, compared with the library that writes our JSON.
 #include "engine/base/utf8.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// When `status --wait` and `--watch` end, and with which exit code; told by a target that plays answers.
+// When `status --wait` and `--watch` end, and with which exit code; with a target that plays back answers.
 #include <deque>
 #include <initializer_list>
 #include <string>
