@@ -1,4 +1,4 @@
-// Operations on attributes: stat, chmod and their like, extended attributes, statfs, and the commands' ioctl.
+// Operations on attributes: getattr and setattr, extended attributes, statfs, and the commands' ioctl.
 
 #include <cstring>
 #include <string_view>

@@ -19,11 +19,11 @@ enum class Table : char {  // letters on disk, never reused
   layer = 'L',        // layer -> LayerRecord
   layer_table = 'T',  // layer -> LayerTableRecord
   child = 'C',        // base layer, layer -> "" (which layers read from a base)
-  garbage = 'G',      // layer whose files are to be removed -> ""
+  garbage = 'G',      // unused layer whose files the next checkpoint removes -> ""
   profile = 'P',      // layer -> BootProfile
   replication = 'R',  // ino of the target -> ReplicationRecord
   master_key = 'K',   // key id -> key ring record
-  rotation = 'W',     // ino of a directory -> id of the key that its images are being given
+  rotation = 'W',     // ino of a directory -> id of the key that its images get
   audit = 'A',        // number of an event -> its record
 };
 
