@@ -313,9 +313,9 @@ Result<uid_t> required_user(const Call& call) {
 }
 
 Result<Timestamp> required_delay(const Call& call) {
-  constexpr std::uint64_t kMostSeconds = 366u * 24 * 3600;
+  constexpr std::uint64_t kMaxSeconds = 366u * 24 * 3600;
   auto found = call.request.find("delay");
-  if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > kMostSeconds)
+  if (found == call.request.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > kMaxSeconds)
     return fail(Errc::invalid, "the command needs \"delay\", in seconds, at most a year");
   return static_cast<Timestamp>(found->get<std::uint64_t>()) * 1'000'000'000;
 }

@@ -20,7 +20,7 @@ constexpr auto kRetry = 2s;                 // delay after an image could not be
 constexpr auto kReleaseDelay = 20ms;
 constexpr auto kReadsUnderWay = 20ms;       // reads in progress from a withdrawn copy end within this time
 constexpr auto kLookAround = 1s;            // interval of the search for idle copies
-constexpr std::uint64_t kMostCopies = 128;  // each one keeps a descriptor
+constexpr std::uint64_t kMaxCopies = 128;  // each one keeps a descriptor
 constexpr int kNice = 10;                   // like the filler of replicas
 
 }  // namespace
@@ -286,10 +286,10 @@ Status HotImages::reserve(std::uint64_t bytes) {
     idle_bytes += image->copy->bytes;
   }
   const std::uint64_t in_use = used_ - idle_bytes, most = options_.hot_memory;
-  if (bytes > most || in_use > most - bytes || copies - idle.size() >= kMostCopies)
+  if (bytes > most || in_use > most - bytes || copies - idle.size() >= kMaxCopies)
     return fail(Errc::no_memory, "its " + std::to_string(bytes) + " bytes do not fit into the memory left for hot images");
   std::sort(idle.begin(), idle.end(), [](const Image* a, const Image* b) { return a->idle_since < b->idle_since; });
-  for (auto next = idle.begin(); used_ > most - bytes || copies >= kMostCopies; ++next, --copies)
+  for (auto next = idle.begin(); used_ > most - bytes || copies >= kMaxCopies; ++next, --copies)
     dropped.push_back(take_copy(**next));
   used_ += bytes;
   return {};

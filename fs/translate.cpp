@@ -9,9 +9,9 @@ constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
 
 // Times outside the range of 64-bit nanoseconds (1677 to 2262) become the nearest valid one.
 Timestamp to_timestamp(const timespec& time) {
-  constexpr std::int64_t kMostSeconds = std::numeric_limits<Timestamp>::max() / kNanosPerSecond - 1;
-  if (time.tv_sec > kMostSeconds) return kMostSeconds * kNanosPerSecond;
-  if (time.tv_sec < -kMostSeconds) return -kMostSeconds * kNanosPerSecond;
+  constexpr std::int64_t kMaxSeconds = std::numeric_limits<Timestamp>::max() / kNanosPerSecond - 1;
+  if (time.tv_sec > kMaxSeconds) return kMaxSeconds * kNanosPerSecond;
+  if (time.tv_sec < -kMaxSeconds) return -kMaxSeconds * kNanosPerSecond;
   return time.tv_sec * kNanosPerSecond + time.tv_nsec;
 }
 

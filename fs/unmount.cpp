@@ -10,7 +10,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-constexpr std::size_t kMostAtOnce = 256;  // with the longest paths 1 MiB, half of the maximum command line
+constexpr std::size_t kMaxAtOnce = 256;  // with the longest paths 1 MiB, half of the maximum command line
 
 }  // namespace
 
@@ -21,9 +21,9 @@ bool unmount_if_unused(const std::string& mountpoint) {
 
 void write_back(const std::string& mountpoint, const std::vector<std::string>& images) {
   run({"sync", "--file-system", "--", mountpoint});
-  for (std::size_t first = 0; first < images.size(); first += kMostAtOnce) {
+  for (std::size_t first = 0; first < images.size(); first += kMaxAtOnce) {
     std::vector<std::string> command{"sync", "--"};
-    for (std::size_t i = first; i < std::min(images.size(), first + kMostAtOnce); ++i) command.push_back(mountpoint + images[i]);
+    for (std::size_t i = first; i < std::min(images.size(), first + kMaxAtOnce); ++i) command.push_back(mountpoint + images[i]);
     run(command);
   }
 }

@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, 31> kIgnored{
     "async",      "sync",       "dirsync",     "silent",        "loud",     "mand",       "nomand"};
 constexpr std::array<std::string_view, 5> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper=", "user="};
 
-constexpr std::uint64_t kMostIdleSeconds = 24 * 3600;
+constexpr std::uint64_t kMaxIdleSeconds = 24 * 3600;
 
 struct Switch {
   std::string_view name;
@@ -117,7 +117,7 @@ Outcome<bool> set_hot(MountOptionList& list, std::string_view option) {
   }
   if (name != "hot_idle") return false;
   const auto seconds = number(value, "");
-  if (!seconds || *seconds > kMostIdleSeconds)
+  if (!seconds || *seconds > kMaxIdleSeconds)
     return fail(ExitCode::usage, "the mount option hot_idle needs seconds, at most 86400: hot_idle=60");
   list.hot_idle = std::chrono::seconds(*seconds);
   return true;

@@ -28,7 +28,7 @@ Status AuditLog::add(WriteTxn& txn, Event event) {
   txn.put(make_key(Table::audit, number), encode(event));
   // Which entries were dropped is read from the catalog, not remembered: if a transaction is given up, the next one has
   // to drop its entries.
-  for (std::uint64_t old = oldest_; old + kMostEvents <= number; ++old) {
+  for (std::uint64_t old = oldest_; old + kMaxEvents <= number; ++old) {
     const std::string key = make_key(Table::audit, old);
     RK_TRY_ASSIGN(const auto there, catalog_.get(key));
     if (there) txn.erase(key);
@@ -46,7 +46,7 @@ Status AuditLog::add(Event event) {
 
 Result<std::vector<Event>> AuditLog::find(const EventQuery& query) const {
   const std::uint64_t end = next_;
-  const std::uint64_t kept = end > kMostEvents ? end - kMostEvents : 1;
+  const std::uint64_t kept = end > kMaxEvents ? end - kMaxEvents : 1;
   const std::uint64_t first = std::max(kept, query.after + 1);
   std::vector<Event> found;
   for (std::uint64_t number = end; number > first && found.size() < query.most;) {

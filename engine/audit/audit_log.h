@@ -13,7 +13,7 @@
 
 namespace rekeyfs::audit {
 
-inline constexpr std::uint64_t kMostEvents = 10'000;
+inline constexpr std::uint64_t kMaxEvents = 10'000;
 
 class AuditLog {
  public:

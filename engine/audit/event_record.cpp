@@ -9,8 +9,8 @@ constexpr std::string_view kCut = "...";
 
 // Keeps the beginning of the text, which names the directory concerned.
 std::string bounded(std::string_view text) {
-  if (text.size() <= kMostText) return std::string(text);
-  return std::string(text.substr(0, kMostText - kCut.size())) + std::string(kCut);
+  if (text.size() <= kMaxText) return std::string(text);
+  return std::string(text.substr(0, kMaxText - kCut.size())) + std::string(kCut);
 }
 
 void put_key(Writer& out, const EventKey& key) { out.put_string(bounded(key.id)).put_string(bounded(key.alias)); }

@@ -11,7 +11,7 @@ namespace rekeyfs::audit {
 
 // The number is the record's key and not part of it. Longer texts are truncated, so that long paths cannot fill the
 // store.
-inline constexpr std::size_t kMostText = 2048;  // in bytes
+inline constexpr std::size_t kMaxText = 2048;  // in bytes
 
 std::string encode(const Event& event);
 Result<Event> decode(std::uint64_t number, std::string_view bytes);

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kFirstPiece = std::size_t{128} << 10;
 constexpr std::size_t kLargestPooled = 4096;  // including the header
-constexpr std::size_t kMostBlocksAtATime = 32;
+constexpr std::size_t kMaxBlocksAtATime = 32;
 constexpr std::size_t kNotExpectedToFit = std::size_t{16} << 20;  // used by scrypt: more than an ordinary user may lock
 
 std::size_t in_pages(std::size_t bytes) {
@@ -128,7 +128,7 @@ class Heap {
   Pieces pieces_ GUARDED_BY(mutex_);
   std::pmr::monotonic_buffer_resource chunks_ GUARDED_BY(mutex_){kFirstPiece, &pieces_};
   std::pmr::unsynchronized_pool_resource pool_ GUARDED_BY(mutex_){
-      {.max_blocks_per_chunk = kMostBlocksAtATime, .largest_required_pool_block = kLargestPooled}, &chunks_};
+      {.max_blocks_per_chunk = kMaxBlocksAtATime, .largest_required_pool_block = kLargestPooled}, &chunks_};
 };
 
 Header* header_of(const void* memory) {

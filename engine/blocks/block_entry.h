@@ -28,7 +28,7 @@ inline constexpr Slot kSlotEnd = kSpillBit << 1;
 // A layer has at most as many blocks as there are home slots, and at most as many bytes as that many blocks of the
 // largest size.
 inline constexpr BlockIndex kBlockEnd = kSpillBit;
-inline constexpr std::uint64_t kMostContent = kBlockEnd << 16;
+inline constexpr std::uint64_t kMaxContent = kBlockEnd << 16;
 
 // Converts between byte offsets and indexes of blocks of 2^shift bytes.
 struct BlockGrid {

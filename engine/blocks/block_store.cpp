@@ -10,7 +10,7 @@ namespace rekeyfs::blocks {
 namespace {
 
 // A block may be replaced while it is read. More retries than this are not a coincidence but an error.
-constexpr int kMostRetries = 16;
+constexpr int kMaxRetries = 16;
 
 bool is_zero(ByteView bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
@@ -137,7 +137,7 @@ Result<std::size_t> BlockStore::read(BlockIndex first, const std::vector<BlockEn
 // looked up, looks it up again.
 Result<bool> BlockStore::read_one(BlockIndex index, BlockEntry entry, std::uint64_t offset, ByteSpan out) {
   Scratch scratch(grid_.block_size());
-  for (int attempt = 0; attempt < kMostRetries; ++attempt) {
+  for (int attempt = 0; attempt < kMaxRetries; ++attempt) {
     const ByteSpan sealed = scratch.span().first(stored_size(entry));
     RK_TRY(files_.read(entry.slot, sealed));
     const Status opened = cipher_->open(index, entry, sealed, sealed);

@@ -357,10 +357,10 @@ Status Layer::take_from_base(std::uint64_t offset, std::uint64_t count, const To
 // --- filling ---------------------------------------------------------------------------------------------------
 
 Result<std::uint64_t> Layer::fill(BlockIndex first, std::uint64_t most) {
-  constexpr std::uint64_t kMostLooks = 4096;  // blocks without work are skipped quickly, but not without a bound
+  constexpr std::uint64_t kMaxLooks = 4096;  // blocks without work are skipped quickly, but not without a bound
   BlockIndex index = first;
   RK_TRY_ASSIGN(BlockTable::Run run, blocks_.find(index));
-  for (std::uint64_t looks = 0; run.entry.state != BlockState::base && looks < kMostLooks; ++looks) {
+  for (std::uint64_t looks = 0; run.entry.state != BlockState::base && looks < kMaxLooks; ++looks) {
     const BlockIndex end = end_block(size());
     if (index >= end) return index - first;
     if (run.entry.state == BlockState::lost) return fail(lost(index));  // it may have been in state "base"

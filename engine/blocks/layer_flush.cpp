@@ -6,8 +6,8 @@ namespace rekeyfs::blocks {
 namespace {
 
 // Number of slots in limbo above which writers wait: 128 MiB in 16 KiB blocks.
-constexpr std::uint64_t kMostLimbo = 8192;
-constexpr auto kMostWait = std::chrono::milliseconds(50);  // writers continue even if the flush fails
+constexpr std::uint64_t kMaxLimbo = 8192;
+constexpr auto kMaxWait = std::chrono::milliseconds(50);  // writers continue even if the flush fails
 
 }  // namespace
 
@@ -23,9 +23,9 @@ void LayerFlush::end(bool committed, catalog::SegmentNumber first_segment) {
 }
 
 void LayerFlush::wait_for_relief() {
-  if (blocks_.pressure().limbo_slots <= kMostLimbo) return;
+  if (blocks_.pressure().limbo_slots <= kMaxLimbo) return;
   Lock lock(relief_);
-  relieved_.wait_for(relief_, kMostWait);
+  relieved_.wait_for(relief_, kMaxWait);
 }
 
 }  // namespace rekeyfs::blocks

@@ -66,7 +66,7 @@ Result<LayerTableRecord> LayerTableRecord::decode(std::string_view bytes) {
   const bool known = record.root.state == TableRoot::State::hole || record.root.state == TableRoot::State::base ||
                      record.root.state == TableRoot::State::page || record.root.state == TableRoot::State::lost;
   if (!in.finished() || !known || record.root.levels < 1 || record.root.levels > 7 ||
-      record.size > kMostContent || record.next_spill > kSpillBit)
+      record.size > kMaxContent || record.next_spill > kSpillBit)
     return fail(Errc::corrupt, "a layer's table record is malformed");
   return record;
 }
@@ -94,7 +94,7 @@ Result<LayerChange> LayerChange::decode(std::string_view bytes) {
   change.kind = static_cast<Kind>(in.get<std::uint8_t>());
   change.size = in.get<std::uint64_t>();
   change.first = in.get<std::uint64_t>();
-  if (change.size > kMostContent) return fail(malformed);
+  if (change.size > kMaxContent) return fail(malformed);
   if (change.kind == Kind::range) {
     change.end = in.get<std::uint64_t>();
     change.state = static_cast<BlockState>(in.get<std::uint8_t>());

@@ -9,7 +9,7 @@ using catalog::make_key;
 
 namespace {
 
-constexpr std::size_t kMostRecent = 128;
+constexpr std::size_t kMaxRecent = 128;
 
 // Whether the layer or one of its bases is encrypted with the key.
 bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key) {
@@ -72,10 +72,10 @@ Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
 
 void LayerRegistry::remember(const std::shared_ptr<Layer>& layer) {
   Lock lock(mutex_);
-  if (open_.size() > 4 * kMostRecent) std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+  if (open_.size() > 4 * kMaxRecent) std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
   open_[layer->id()] = layer;
   recent_.push_front(layer);
-  if (recent_.size() > kMostRecent) recent_.pop_back();
+  if (recent_.size() > kMaxRecent) recent_.pop_back();
 }
 
 Result<LayerRegistry::NewLayer> LayerRegistry::load(LayerId id) const {

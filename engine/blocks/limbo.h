@@ -114,7 +114,7 @@ class Limbo {
 
 class FreeSlots {
  public:
-  static constexpr std::size_t kMostRuns = 4096;  // further runs are forgotten: slot numbers are plentiful
+  static constexpr std::size_t kMaxRuns = 4096;  // further runs are forgotten: slot numbers are plentiful
 
   // No slot of `run` may be present already.
   void add(SlotRun run) {
@@ -130,7 +130,7 @@ class FreeSlots {
         return;
       }
     }
-    if (runs_.size() < kMostRuns) runs_.emplace(run.first, run.count);
+    if (runs_.size() < kMaxRuns) runs_.emplace(run.first, run.count);
   }
   // Takes the lowest slot.
   std::optional<Slot> take() {

@@ -49,7 +49,7 @@ std::vector<SlotRun> SlotAllocator::begin_punch(Segment first) {
   }
   kept_.take_older_than(first);  // they become free and keep their space
   punching_ = limbo_.take_older_than(first);
-  while (!is_at_rest && may_idle_ && !punching_.empty() && idle_.size() < kMostIdle) {
+  while (!is_at_rest && may_idle_ && !punching_.empty() && idle_.size() < kMaxIdle) {
     SlotRun& last = punching_.back();
     idle_.insert(last.first + last.count - 1);
     if (--last.count == 0) punching_.pop_back();

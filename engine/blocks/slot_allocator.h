@@ -62,7 +62,7 @@ class SlotAllocator {
   static constexpr Segment kNoSegment = 0;
   // Punching and allocating again costs a file system more than the rest of a small write. A kill leaves at most this
   // many.
-  static constexpr std::size_t kMostIdle = 8192;
+  static constexpr std::size_t kMaxIdle = 8192;
 
   bool is_being_punched(Slot slot) const;
 

@@ -20,7 +20,7 @@ Result<BootProfile> BootProfile::decode(std::string_view bytes) {
   BootProfile profile;
   profile.recorded = in.get_time();
   const auto count = in.get<std::uint32_t>();
-  if (count == 0 || count > kMostRuns) return fail(Errc::corrupt, "a boot profile has no runs, or too many");
+  if (count == 0 || count > kMaxRuns) return fail(Errc::corrupt, "a boot profile has no runs, or too many");
   profile.runs.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     Run run;

@@ -25,7 +25,7 @@ struct Run {
 struct BootProfile {
   static constexpr std::uint64_t kUnit = 16384;               // in bytes
   static constexpr std::uint64_t kUnits = std::uint64_t{1} << 30;  // units of the largest image, 16 TiB
-  static constexpr std::size_t kMostRuns = 8192;              // 64 KiB on disk
+  static constexpr std::size_t kMaxRuns = 8192;              // 64 KiB on disk
 
   Timestamp recorded = 0;
   std::vector<Run> runs;  // not empty, without overlaps

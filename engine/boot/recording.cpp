@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kLongest = 2min;
-constexpr std::size_t kMostUnits = (256u << 20) / BootProfile::kUnit;
+constexpr std::size_t kMaxUnits = (256u << 20) / BootProfile::kUnit;
 // Less is not a boot but, for example, a look at the partition table or at a superblock.
 constexpr std::uint64_t kLeast = 1u << 20;  // bytes
 
@@ -20,7 +20,7 @@ bool Recording::note(blocks::Layer& top, std::uint64_t offset, std::uint64_t siz
   const std::uint64_t end = (offset + size - 1) / BootProfile::kUnit + 1;
   for (std::uint64_t unit = offset / BootProfile::kUnit; unit < end; ++unit)
     if (seen_.insert(static_cast<std::uint32_t>(unit)).second && is_of_booted(top, unit)) append(static_cast<std::uint32_t>(unit));
-  const bool is_over = seen_.size() >= kMostUnits || runs_.size() >= BootProfile::kMostRuns || Clock::now() - *begun_ > kLongest;
+  const bool is_over = seen_.size() >= kMaxUnits || runs_.size() >= BootProfile::kMaxRuns || Clock::now() - *begun_ > kLongest;
   return is_over && !over_.exchange(true);
 }
 
@@ -32,7 +32,7 @@ bool Recording::is_of_booted(blocks::Layer& top, std::uint64_t unit) const {
 
 void Recording::append(std::uint32_t unit) {
   if (!runs_.empty() && runs_.back().end() == unit) ++runs_.back().count;
-  else if (runs_.size() < BootProfile::kMostRuns) runs_.push_back({unit, 1});
+  else if (runs_.size() < BootProfile::kMaxRuns) runs_.push_back({unit, 1});
 }
 
 std::optional<BootProfile> Recording::take() {

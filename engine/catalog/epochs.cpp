@@ -2,7 +2,7 @@
 
 namespace rekeyfs::catalog {
 namespace {
-constexpr std::size_t kMostCached = 512;
+constexpr std::size_t kMaxCached = 512;
 }
 
 void Epochs::add(EpochId epoch, const Salt& salt) {
@@ -55,7 +55,7 @@ Result<std::shared_ptr<const crypto::Aead>> Epochs::aead_of(EpochId epoch, std::
   Lock lock(mutex_);
   // Aeads of the current mount are never dropped: each owns its nonce counter, so there must be only one of each.
   const EpochId current = current_;
-  if (aeads_.size() >= kMostCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current; });
+  if (aeads_.size() >= kMaxCached) std::erase_if(aeads_, [&](const auto& held) { return held.first.first != current; });
   return aeads_.try_emplace(which, std::make_shared<const crypto::Aead>(std::move(aead))).first->second;
 }
 

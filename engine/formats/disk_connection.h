@@ -22,14 +22,14 @@ struct Extent {
 class DiskConnection {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
-  static constexpr std::uint32_t kMostRead = 1u << 20;   // maximum bytes of one read
-  static constexpr std::uint32_t kMostExtent = 1u << 30;  // maximum bytes of one extent request
+  static constexpr std::uint32_t kMaxRead = 1u << 20;   // maximum bytes of one read
+  static constexpr std::uint32_t kMaxExtent = 1u << 30;  // maximum bytes of one extent request
 
   // Waits until the format reader has opened the image and reports the size of the disk.
   static Result<std::unique_ptr<DiskConnection>> open(Descriptor socket, Deadline deadline);
 
   std::uint64_t size() const { return size_; }
-  Status read(std::uint64_t offset, ByteSpan out, Deadline deadline);  // at most kMostRead, within the size
+  Status read(std::uint64_t offset, ByteSpan out, Deadline deadline);  // at most kMaxRead, within the size
   // The longest prefix of [offset, offset + length) that is either all zeros or all data.
   Result<Extent> extent_at(std::uint64_t offset, std::uint32_t length, Deadline deadline);
   // False after a timeout or a protocol violation. A read that the peer refused leaves the connection usable.

@@ -13,7 +13,7 @@ namespace {
 
 // How long a read requested by an ended reader may take before another reader is started.
 constexpr auto kLastRead = std::chrono::seconds(1);
-constexpr std::uint64_t kMostZeros = std::uint64_t{64} << 30;  // maximum bytes examined per call; the caller asks again
+constexpr std::uint64_t kMaxZeros = std::uint64_t{64} << 30;  // maximum bytes examined per call; the caller asks again
 
 class DiskView final : public Content {
  public:
@@ -66,7 +66,7 @@ Status DiskView::read(std::uint64_t offset, ByteSpan out) {
 
 Result<std::uint64_t> DiskView::zeros_at(std::uint64_t offset) {
   std::uint64_t end = offset;
-  while (end < size_ && end - offset < kMostZeros) {
+  while (end < size_ && end - offset < kMaxZeros) {
     RK_TRY_ASSIGN(const Known known, kind_at(end));
     if (!known.zeros) break;
     end = known.end;

@@ -117,7 +117,7 @@ Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
 
 Status FormatReader::read(std::uint64_t offset, ByteSpan out) {
   while (!out.empty()) {
-    const ByteSpan part = out.first(std::min<std::size_t>(out.size(), DiskConnection::kMostRead));
+    const ByteSpan part = out.first(std::min<std::size_t>(out.size(), DiskConnection::kMaxRead));
     RK_TRY(with_connection([&](DiskConnection& connection, Clock::time_point deadline) { return connection.read(offset, part, deadline); }));
     offset += part.size();
     out = out.subspan(part.size());
@@ -126,7 +126,7 @@ Status FormatReader::read(std::uint64_t offset, ByteSpan out) {
 }
 
 Result<Extent> FormatReader::extent_at(std::uint64_t offset, std::uint64_t length) {
-  const auto asked = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, DiskConnection::kMostExtent));
+  const auto asked = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, DiskConnection::kMaxExtent));
   Extent extent{};
   RK_TRY(with_connection([&](DiskConnection& connection, Clock::time_point deadline) -> Status {
     RK_TRY_ASSIGN(extent, connection.extent_at(offset, asked, deadline));

@@ -30,8 +30,8 @@ constexpr std::uint16_t kCommandRead = 0, kCommandWrite = 1, kCommandDisconnect 
 constexpr std::uint32_t kIoError = 5, kInvalidError = 22;  // EIO, EINVAL on the wire
 
 constexpr std::size_t kRequestSize = 28;
-constexpr std::uint32_t kMostOptionData = 4096;
-constexpr int kMostOptions = 32;
+constexpr std::uint32_t kMaxOptionData = 4096;
+constexpr int kMaxOptions = 32;
 constexpr std::uint32_t kSector = 512, kPreferredRead = 4096;
 
 // NBD numbers are big-endian.
@@ -109,7 +109,7 @@ std::optional<Error> ImageServer::last_failure() const {
 void ImageServer::serve() {
   std::vector<std::byte> buffer;
   while (const auto request = next_request()) {
-    if (buffer.size() < std::min(request->length, kMostRead)) buffer.resize(std::min(request->length, kMostRead));
+    if (buffer.size() < std::min(request->length, kMaxRead)) buffer.resize(std::min(request->length, kMaxRead));
     if (!answer(*request, buffer)) break;
   }
   stop();
@@ -138,7 +138,7 @@ std::optional<ImageServer::Request> ImageServer::next_request() {
 }
 
 bool ImageServer::answer(const Request& request, ByteSpan buffer) {
-  if (request.type != kCommandRead || request.flags != 0 || request.length == 0 || request.length > kMostRead ||
+  if (request.type != kCommandRead || request.flags != 0 || request.length == 0 || request.length > kMaxRead ||
       request.offset > size_ || request.length > size_ - request.offset)
     return send_reply(request, kInvalidError, {});
   const ByteSpan out = buffer.first(request.length);
@@ -175,13 +175,13 @@ bool ImageServer::negotiate() {
   // A client without NO_ZEROES would expect padding after an old option, which is not supported here.
   if ((get<std::uint32_t>(in) & ~std::uint32_t{kFlagNoZeroes}) != kFlagFixedNewstyle) return false;
 
-  for (int count = 0; count < kMostOptions; ++count) {
+  for (int count = 0; count < kMaxOptions; ++count) {
     std::array<std::byte, 16> raw{};
     if (!receive(socket_.get(), raw)) return false;
     Reader head{ByteView(raw)};
     const bool is_option = get<std::uint64_t>(head) == kOptionMagic;
     const auto option = get<std::uint32_t>(head), length = get<std::uint32_t>(head);
-    if (!is_option || length > kMostOptionData) return false;
+    if (!is_option || length > kMaxOptionData) return false;
     std::vector<std::byte> data(length);
     if (!receive(socket_.get(), data) || !answer_option(option, data)) return false;
     if (option == kOptionGo) {
@@ -214,7 +214,7 @@ bool ImageServer::answer_option(std::uint32_t option, ByteView data) {
   put(sizes, kInfoBlockSize);
   put(sizes, kSector);
   put(sizes, kPreferredRead);
-  put(sizes, kMostRead);
+  put(sizes, kMaxRead);
   return send_option_reply(option, kReplyInfo, as_bytes(facts)) && send_option_reply(option, kReplyInfo, as_bytes(sizes)) &&
          send_option_reply(option, kReplyAck, {});
 }

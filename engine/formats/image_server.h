@@ -21,7 +21,7 @@ namespace rekeyfs::formats {
 
 class ImageServer {
  public:
-  static constexpr std::uint32_t kMostRead = 1u << 20;  // maximum bytes of one request
+  static constexpr std::uint32_t kMaxRead = 1u << 20;  // maximum bytes of one request
 
   ImageServer(std::shared_ptr<Content> image, Descriptor socket);
   ~ImageServer();  // waits for reads of the image in progress

@@ -23,7 +23,7 @@ namespace {
 
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
-constexpr int kMostWaits = 16;  // bounds the total time of a check of a permanently broken disk
+constexpr int kMaxWaits = 16;  // bounds the total time of a check of a permanently broken disk
 
 // Retries after EINTR.
 template <typename Call>
@@ -196,7 +196,7 @@ using DirectoryStream = std::unique_ptr<DIR, DirectoryCloser>;
 Result<std::unique_ptr<LocalStorage>> LocalStorage::open(const std::string& directory, ReadErrors read_errors) {
   Descriptor root(uninterrupted([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
   if (!root) return fail(error_from_errno(errno, "open the store `" + directory + "`"));
-  auto waits = read_errors == ReadErrors::tried_again ? std::make_shared<std::atomic<int>>(kMostWaits) : nullptr;
+  auto waits = read_errors == ReadErrors::tried_again ? std::make_shared<std::atomic<int>>(kMaxWaits) : nullptr;
   return std::unique_ptr<LocalStorage>(new LocalStorage(std::move(root), std::move(waits)));
 }
 

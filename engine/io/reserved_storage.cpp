@@ -11,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kLook = 100ms;               // validity of the last answer of the file system
 constexpr std::uint64_t kShareOfDisk = 16;  // fraction reserved on a small disk
-constexpr std::uint64_t kLeastReserve = 256u << 10;  // smaller amounts are not worth reserving
+constexpr std::uint64_t kMinReserve = 256u << 10;  // smaller amounts are not worth reserving
 constexpr std::uint64_t kSteps = 16;
 constexpr std::uint64_t kFewFiles = 64;     // a checkpoint creates files, too, and their number may be limited
 
@@ -60,7 +60,7 @@ ReservedStorage::ReservedStorage(std::unique_ptr<Storage> disk, IsContent is_con
 
 Status ReservedStorage::adopt() {
   RK_TRY_ASSIGN(const Space space, disk_->space());
-  size_ = std::min(kMostReserve, space.total / kShareOfDisk);
+  size_ = std::min(kMaxReserve, space.total / kShareOfDisk);
   auto file = disk_->open(kReserveName, OpenMode::write);
   if (!file && file.error().code == Errc::not_found) return {};
   if (!file) return fail(file.error());
@@ -86,7 +86,7 @@ void ReservedStorage::refill() {
   static_cast<void>(punch());              // a part may have been allocated
   look(true);
   // Tries less than the file system reports as free, because it may keep a part for itself.
-  for (std::uint64_t bytes = std::min(size_, free_); bytes >= kLeastReserve; bytes -= std::min(bytes, size_ / kSteps)) {
+  for (std::uint64_t bytes = std::min(size_, free_); bytes >= kMinReserve; bytes -= std::min(bytes, size_ / kSteps)) {
     if (allocate(bytes)) break;
     static_cast<void>(punch());
   }

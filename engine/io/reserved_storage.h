@@ -23,7 +23,7 @@ class ReservedStorage final : public Storage {
   // Upper bound of what one checkpoint writes on a nearly full disk: checkpoints are then due before they need a
   // quarter of this for changed table pages, LMDB's copies of changed pages and a journal segment. The rest is for
   // changes made during the checkpoint and for the next mount. Disks of less than 128 MiB reserve a sixteenth.
-  static constexpr std::uint64_t kMostReserve = 8u << 20;
+  static constexpr std::uint64_t kMaxReserve = 8u << 20;
 
   using IsContent = std::function<bool(std::string_view path)>;
   ReservedStorage(std::unique_ptr<Storage> disk, IsContent is_content);

@@ -22,8 +22,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::string_view kLockName = "lock";
 // "pid command\n", padded with blanks to a fixed size, so that a full disk cannot refuse it.
 constexpr std::size_t kHolderSize = 64;
-constexpr std::size_t kMostShown = 200;  // maximum length of a command line in a message
-constexpr auto kMostWait = 1s;  // for children that a killed holder has left behind
+constexpr std::size_t kMaxShown = 200;  // maximum length of a command line in a message
+constexpr auto kMaxWait = 1s;  // for children that a killed holder has left behind
 
 struct Holder {
   std::string pid;
@@ -73,7 +73,7 @@ std::string shown_command(const Holder& holder) {
   std::string line = read_small_file("/proc/" + holder.pid + "/cmdline");
   while (line.ends_with('\0')) line.pop_back();
   if (line.empty()) line = holder.command;
-  if (line.size() > kMostShown) line = line.substr(0, kMostShown) + "...";
+  if (line.size() > kMaxShown) line = line.substr(0, kMaxShown) + "...";
   for (char& c : line) {
     if (c == '\0') c = ' ';
     if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
@@ -111,7 +111,7 @@ Result<StoreLock> StoreLock::acquire(const std::string& store_directory) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
-  const auto give_up = Clock::now() + kMostWait;
+  const auto give_up = Clock::now() + kMaxWait;
   while (::fcntl(fd.get(), F_OFD_SETLK, &whole) != 0) {
     if (errno != EAGAIN && errno != EACCES) return fail(error_from_errno(errno, "lock `" + path + "`"));
     // Without a running holder, the lock belongs to a child that the holder had just forked and that is about to close

@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Background::Duration kLookForDue = 1s;
 constexpr std::size_t kLayersAtATime = 64;  // records per transaction; other writers wait for it
-constexpr std::size_t kMostListed = 20;
+constexpr std::size_t kMaxListed = 20;
 
 EventKind event_of(KeyChange::Kind kind) {
   switch (kind) {
@@ -121,9 +121,9 @@ Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
   RK_TRY_ASSIGN(const std::vector<KeyUses::Use> uses, uses_.of(key.id));
   std::string list;
   if (uses.empty()) return {};
-  for (std::size_t i = 0; i < std::min(uses.size(), kMostListed); ++i)
+  for (std::size_t i = 0; i < std::min(uses.size(), kMaxListed); ++i)
     list += "\n  " + uses[i].facts.path + " (" + uses[i].facts.reason + ", " + uses[i].facts.until + ")";
-  if (uses.size() > kMostListed) list += "\n  and " + std::to_string(uses.size() - kMostListed) + " more";
+  if (uses.size() > kMaxListed) list += "\n  and " + std::to_string(uses.size() - kMaxListed) + " more";
   return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + std::to_string(uses.size()) +
                               (uses.size() == 1 ? " image" : " images") +
                               ", which would become unreadable; --force overrides this check:" + list);

@@ -94,11 +94,11 @@ std::string KeyUses::until_replicated(Ino image) const {
 Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(Ino image) const {
   // Layers may be deleted during the walk, when a replication ends or content is replaced. The image then has other
   // layers: retry.
-  constexpr int kMostAttempts = 8;
+  constexpr int kMaxAttempts = 8;
   for (int attempt = 1;; ++attempt) {
     RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
     auto chain = chain_from(inode.image.layer);
-    if (chain || attempt == kMostAttempts) return chain;
+    if (chain || attempt == kMaxAttempts) return chain;
   }
 }
 

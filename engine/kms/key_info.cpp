@@ -5,7 +5,7 @@
 
 namespace rekeyfs::kms {
 namespace {
-constexpr std::size_t kMostAliasBytes = 128;
+constexpr std::size_t kMaxAliasBytes = 128;
 }
 
 std::string_view name_of(KeyState state) {
@@ -27,7 +27,7 @@ bool is_hex_id(std::string_view text) {
 
 bool is_alias(std::string_view text) {
   constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-  return !text.empty() && text.size() <= kMostAliasBytes && text[0] != '-' && text[0] != '.' &&
+  return !text.empty() && text.size() <= kMaxAliasBytes && text[0] != '-' && text[0] != '.' &&
          text.find_first_not_of(kAllowed) == std::string_view::npos && !is_hex_id(text);
 }
 

@@ -6,7 +6,7 @@
 
 namespace rekeyfs::names {
 
-inline constexpr std::size_t kMostName = 255;  // maximum bytes of a name
+inline constexpr std::size_t kMaxName = 255;  // maximum bytes of a name
 
 struct EntryRecord {
   std::string name;
@@ -22,7 +22,7 @@ struct EntryRecord {
     entry.ino = Ino{in.get<std::uint64_t>()};
     entry.kind = static_cast<NodeKind>(in.get<std::uint8_t>());
     entry.name = in.get_string();
-    const bool is_named = !entry.name.empty() && entry.name.size() <= kMostName;
+    const bool is_named = !entry.name.empty() && entry.name.size() <= kMaxName;
     if (!in.finished() || !is_named || entry.kind < NodeKind::directory || entry.kind > NodeKind::symlink)
       return fail(Errc::corrupt, "a directory entry is malformed");
     return entry;

@@ -19,7 +19,7 @@ namespace {
 Status check_name(std::string_view name) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
     return fail(Errc::invalid, "a name must not be empty, \".\" or \"..\", nor contain '/' or NUL");
-  if (name.size() > kMostName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
+  if (name.size() > kMaxName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
   return {};
 }
 
@@ -92,7 +92,7 @@ std::string Tree::entry_key(Ino parent, std::string_view name) const {
 }
 
 Result<Ino> Tree::lookup(Ino parent, std::string_view name) const {
-  if (name.size() > kMostName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
+  if (name.size() > kMaxName) return fail(Errc::name_too_long, "a name has at most 255 bytes");
   RK_TRY_ASSIGN(const auto bytes, catalog_->get(entry_key(parent, name)));
   if (!bytes) return fail(Errc::not_found);
   RK_TRY_ASSIGN(const Entry entry, Entry::decode(*bytes));
@@ -208,7 +208,7 @@ Result<Ino> Tree::make_directory(Ino parent, std::string_view name, mode_t mode,
 
 Result<Ino> Tree::make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
   if (target.empty()) return fail(Errc::not_found, "the target of a symbolic link is empty");
-  if (target.size() > kMostTarget) return fail(Errc::name_too_long, "a symbolic link's target has at most 4095 bytes");
+  if (target.size() > kMaxTarget) return fail(Errc::name_too_long, "a symbolic link's target has at most 4095 bytes");
   WriteTxn txn(*catalog_);
   InodeRecord inode;
   inode.kind = NodeKind::symlink;
@@ -227,7 +227,7 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
   RK_TRY_ASSIGN(InodeRecord inode, get(txn, ino));
   if (inode.kind == NodeKind::directory) return fail(Errc::not_permitted, "a directory cannot have hard links");
   if (inode.links == 0) return fail(Errc::not_found, "the file was deleted");
-  if (inode.links >= kMostLinks) return fail(Errc::too_many_links);
+  if (inode.links >= kMaxLinks) return fail(Errc::too_many_links);
   RK_TRY_ASSIGN(const InodeRecord to, get(txn, parent));
   RK_TRY(require_directory(to));
   if (to.links == 0) return fail(Errc::not_found, "the directory was removed");

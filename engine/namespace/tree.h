@@ -17,8 +17,8 @@
 
 namespace rekeyfs::names {
 
-inline constexpr std::size_t kMostTarget = 4095;  // maximum bytes of a symbolic link's target
-inline constexpr std::uint32_t kMostLinks = 65000;
+inline constexpr std::size_t kMaxTarget = 4095;  // maximum bytes of a symbolic link's target
+inline constexpr std::uint32_t kMaxLinks = 65000;
 
 // Deletes an image that loses its last name. Called in the transaction.
 class ImageReaper {

@@ -4,7 +4,7 @@
 
 namespace rekeyfs::replication {
 namespace {
-constexpr std::size_t kMostQueued = 8u << 20;  // bytes
+constexpr std::size_t kMaxQueued = 8u << 20;  // bytes
 }
 
 Status CopyOnRead::start() {
@@ -19,7 +19,7 @@ void CopyOnRead::stop() {
 }
 
 bool CopyOnRead::has_room_for(std::size_t bytes) const {
-  return background_.is_running() && queued_bytes_ + bytes <= kMostQueued;
+  return background_.is_running() && queued_bytes_ + bytes <= kMaxQueued;
 }
 
 bool CopyOnRead::is_idle() const {

@@ -17,7 +17,7 @@ constexpr Background::Duration kLookForSpace = 1s;
 constexpr int kNice = 10;  // readers and writers have priority
 constexpr auto kGiveWay = 1ms;
 // Bound of the pauses for readers per 1 MiB: they slow down the filler but never stop it.
-constexpr int kMostTurns = 20;
+constexpr int kMaxTurns = 20;
 
 }  // namespace
 
@@ -192,7 +192,7 @@ std::optional<std::string> Filler::error_of(Ino ino) const {
 
 // Readers compete not only for the processor, but also for the disk and for the process that reads a disk format.
 void Filler::give_way() const {
-  for (int turn = 0; turn < kMostTurns && readers_.are_busy() && background_.is_running(); ++turn) std::this_thread::sleep_for(kGiveWay);
+  for (int turn = 0; turn < kMaxTurns && readers_.are_busy() && background_.is_running(); ++turn) std::this_thread::sleep_for(kGiveWay);
 }
 
 Background::Duration Filler::step() {

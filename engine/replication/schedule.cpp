@@ -95,11 +95,11 @@ std::vector<LayerId> Schedule::choose() const {
   std::vector<std::pair<std::set<LayerId>::const_iterator, std::set<LayerId>::const_iterator>> users;
   for (const auto& [user, jobs] : ready_) users.emplace_back(jobs.begin(), jobs.end());
   std::vector<LayerId> chosen;
-  while (!users.empty() && chosen.size() < kMostActive) {
+  while (!users.empty() && chosen.size() < kMaxActive) {
     std::vector<LayerId> rank;  // the next job of each user
     for (auto& [next, end] : users) rank.push_back(*next++);
     std::sort(rank.begin(), rank.end());
-    rank.resize(std::min(rank.size(), kMostActive - chosen.size()));
+    rank.resize(std::min(rank.size(), kMaxActive - chosen.size()));
     chosen.insert(chosen.end(), rank.begin(), rank.end());
     std::erase_if(users, [](const auto& user) { return user.first == user.second; });
   }

@@ -1,6 +1,6 @@
 // Schedule: which replications are active now, and when failed ones are retried.
 //
-// At most kMostActive jobs are active: first the oldest job of each user, then the second oldest of each, and so on
+// At most kMaxActive jobs are active: first the oldest job of each user, then the second oldest of each, and so on
 // until all places are taken; when places run out, older jobs go first. Users take turns; the active jobs of one user
 // are ordered by age. A failed job gives its place to another one and rests, for one second at first and twice as long
 // after each further failure. The rest ends early when a key is enabled or space becomes free, if that was the cause. A
@@ -25,7 +25,7 @@ namespace rekeyfs::replication {
 class Schedule {
  public:
   using Clock = std::chrono::steady_clock;
-  static constexpr std::size_t kMostActive = 4;
+  static constexpr std::size_t kMaxActive = 4;
   static constexpr Clock::duration kShortestRest = std::chrono::seconds(1), kLongestRest = std::chrono::seconds(256);
 
   // Replaces a job with the same number.

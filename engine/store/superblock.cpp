@@ -24,21 +24,21 @@ constexpr std::size_t kDigestSize = sizeof(Digest);
 constexpr std::size_t kFeatures = kHeaderSize + KeyWrap::kWrappedSize;  // their offset
 constexpr std::size_t kFeaturesSize = 3 * sizeof(std::uint64_t);
 constexpr std::size_t kSize = kFeatures + 2 * kDigestSize;  // 220 bytes: version 1
-constexpr std::size_t kLeastSizeWithFeatures = kSize + kFeaturesSize;
-constexpr std::size_t kLeastSize = kMagic.size() + sizeof(std::uint32_t) + 2 * kDigestSize;
-constexpr std::size_t kMostSize = 4096;  // of any version
+constexpr std::size_t kMinSizeWithFeatures = kSize + kFeaturesSize;
+constexpr std::size_t kMinSize = kMagic.size() + sizeof(std::uint32_t) + 2 * kDigestSize;
+constexpr std::size_t kMaxSize = 4096;  // of any version
 
 constexpr std::string_view kRootPurpose = "rekeyfs v1 root key";
 constexpr std::string_view kMacInfo = "rekeyfs v1 superblock mac";
 constexpr std::string_view kKeyFileInfo = "rekeyfs v1 key file";
 
-constexpr std::size_t kLeastKeyFile = 32;
-constexpr std::size_t kMostKeyFile = 65536;
+constexpr std::size_t kMinKeyFile = 32;
+constexpr std::size_t kMaxKeyFile = 65536;
 
 // The scrypt costs are read before anything can be authenticated, so they are bounded: a manipulated superblock must
 // not exhaust the machine. Limits: 1 GiB of memory (128 * N * r) and 16 times the work of the default.
-constexpr std::uint64_t kMostScryptMemoryUnits = std::uint64_t{1} << 23;  // N * r
-constexpr std::uint64_t kMostScryptWorkUnits = std::uint64_t{1} << 24;    // N * r * p
+constexpr std::uint64_t kMaxScryptMemoryUnits = std::uint64_t{1} << 23;  // N * r
+constexpr std::uint64_t kMaxScryptWorkUnits = std::uint64_t{1} << 24;    // N * r * p
 
 struct Header {
   Superblock superblock;
@@ -54,14 +54,14 @@ Error damaged(std::string_view what) {
 bool is_acceptable(ScryptCost cost) {
   if (cost.log2_n < 10 || cost.log2_n > 22 || cost.r < 1 || cost.r > 32 || cost.p < 1 || cost.p > 16) return false;
   const std::uint64_t memory = (std::uint64_t{1} << cost.log2_n) * cost.r;
-  return memory <= kMostScryptMemoryUnits && memory * cost.p <= kMostScryptWorkUnits;
+  return memory <= kMaxScryptMemoryUnits && memory * cost.p <= kMaxScryptWorkUnits;
 }
 
 Status check_credential(const Credential& credential) {
   const std::size_t size = credential.expose_bytes().size();
   if (credential.kind() == Credential::Kind::passphrase) {
     if (size == 0) return fail(Errc::invalid, "the passphrase is empty: give one");
-  } else if (size < kLeastKeyFile || size > kMostKeyFile) {
+  } else if (size < kMinKeyFile || size > kMaxKeyFile) {
     return fail(Errc::invalid, "the key file has " + std::to_string(size) +
                                    " bytes: it must have 32 to 65536, for example from `head -c 64 /dev/urandom`");
   }
@@ -118,10 +118,10 @@ Result<std::string> load(io::Storage& storage) {
     return fail(Errc::not_found, "this is not a rekeyfs store: it has no `" + std::string(kSuperblockName) +
                                      "`; give a store's directory, or make one with `rekeyfs init`");
   if (!file) return fail(file.error());
-  std::string bytes(kMostSize + 1, '\0');
+  std::string bytes(kMaxSize + 1, '\0');
   RK_TRY_ASSIGN(const std::size_t size, (*file)->read(0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
   bytes.resize(size);
-  if (size < kLeastSize || size > kMostSize) return fail(damaged("has an invalid size"));
+  if (size < kMinSize || size > kMaxSize) return fail(damaged("has an invalid size"));
   if (!bytes.starts_with(kMagic)) return fail(damaged("does not start with the magic bytes"));
   const std::string_view checked = std::string_view(bytes).substr(0, size - 2 * kDigestSize);
   if (std::memcmp(sha256(checked).data(), bytes.data() + checked.size(), kDigestSize) != 0)
@@ -131,7 +131,7 @@ Result<std::string> load(io::Storage& storage) {
     return fail(Errc::wrong_version, "the store has format version " + std::to_string(version) +
                                          ", this rekeyfs knows versions " + std::to_string(kFormatVersion) + " and " +
                                          std::to_string(kFeaturesVersion) + ": use the rekeyfs that made it, or a newer one");
-  if (version == kFormatVersion ? size != kSize : size < kLeastSizeWithFeatures) return fail(damaged("has the wrong size"));
+  if (version == kFormatVersion ? size != kSize : size < kMinSizeWithFeatures) return fail(damaged("has the wrong size"));
   return bytes;
 }
 

@@ -7,7 +7,7 @@ namespace rekeyfs {
 namespace {
 
 constexpr std::string_view kOurs = "user.rekeyfs.";
-constexpr std::size_t kMostValue = 65536;  // the kernel's limit; it passes on no more
+constexpr std::size_t kMaxValue = 65536;  // the kernel's limit; it passes on no more
 
 Ino node_of(SmallStore& store, std::uint8_t which) {
   if (which % 3 == 0) return kRootIno;
@@ -28,7 +28,7 @@ void try_input(ByteView input) {
   const auto which = in.get<std::uint8_t>();
   const Ino node = node_of(store, which & 0x3f);
   const std::string name = (which & 0x80 ? std::string(kOurs) : "user.") + in.get_string();
-  const std::string_view value = as_text(in.get_raw(in.left())).substr(0, kMostValue);
+  const std::string_view value = as_text(in.get_raw(in.left())).substr(0, kMaxValue);
   if (name.find('\0') != std::string::npos) return;  // the kernel ends a name there
 
   const auto before = is_own(engine, node, name) ? engine.names().getxattr(node, name) : fail(Errc::no_attribute);

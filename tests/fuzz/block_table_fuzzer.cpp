@@ -77,7 +77,7 @@ class Forger {
     entry.put(static_cast<std::uint8_t>(state)).put_raw(std::array<std::byte, 7>{});
     std::uint64_t position = 0;
     crypto::Tag mac{};
-    if (state == TableRoot::State::page && file_.size() < MemoryStorage::kMostBytes / 2) {
+    if (state == TableRoot::State::page && file_.size() < MemoryStorage::kMaxBytes / 2) {
       put_page(level - 1, child, position, mac);
       if (what & 0x80) {
         position = in_.get<std::uint64_t>();

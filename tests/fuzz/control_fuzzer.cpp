@@ -9,11 +9,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostKeys = 64;  // requests make them; then it is time for a new store
+constexpr std::size_t kMaxKeys = 64;  // requests make them; then it is time for a new store
 
 SmallStore& store() {
   static std::optional<SmallStore> small;
-  if (small && must(small->engine().keys().list()).size() > kMostKeys) small.reset();
+  if (small && must(small->engine().keys().list()).size() > kMaxKeys) small.reset();
   if (!small) small.emplace();
   return *small;
 }

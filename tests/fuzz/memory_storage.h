@@ -1,6 +1,6 @@
 // MemoryStorage: the files of a store in memory, so that an input needs no system calls. Single-threaded.
 //
-// It simulates a small disk: a file longer than kMostBytes fails with Errc::no_space.
+// It simulates a small disk: a file longer than kMaxBytes fails with Errc::no_space.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace rekeyfs {
 
 class MemoryStorage final : public io::Storage {
  public:
-  static constexpr std::uint64_t kMostBytes = 8u << 20;
+  static constexpr std::uint64_t kMaxBytes = 8u << 20;
 
   // The bytes of a file, which is created if missing. They outlive the file's name.
   std::string& bytes(const std::string& path) {
@@ -56,7 +56,7 @@ class MemoryStorage final : public io::Storage {
   }
   Status sync_directory(std::string_view) override { return {}; }
   Status sync_all() override { return {}; }
-  Result<io::Space> space() override { return io::Space{kMostBytes, kMostBytes, kMostBytes, 1000}; }
+  Result<io::Space> space() override { return io::Space{kMaxBytes, kMaxBytes, kMaxBytes, 1000}; }
 
  private:
   class MemoryFile final : public io::File {
@@ -68,7 +68,7 @@ class MemoryStorage final : public io::Storage {
       return size;
     }
     Status write(std::uint64_t offset, ByteView bytes) override {
-      if (offset > kMostBytes || bytes.size() > kMostBytes - offset) return fail(Errc::no_space);
+      if (offset > kMaxBytes || bytes.size() > kMaxBytes - offset) return fail(Errc::no_space);
       bytes_->resize(std::max<std::size_t>(bytes_->size(), offset + bytes.size()));
       bytes_->replace(offset, bytes.size(), as_text(bytes));
       return {};
@@ -79,7 +79,7 @@ class MemoryStorage final : public io::Storage {
       return {};
     }
     Status reserve(std::uint64_t offset, std::uint64_t size) override {
-      if (size > kMostBytes || offset > kMostBytes - size) return fail(Errc::no_space);
+      if (size > kMaxBytes || offset > kMaxBytes - size) return fail(Errc::no_space);
       bytes_->resize(std::max<std::size_t>(bytes_->size(), offset + size));
       return {};
     }

@@ -15,7 +15,7 @@ namespace {
 using catalog::Journal;
 using catalog::Op;
 
-constexpr std::size_t kMostChanges = 20000;  // that the catalog keeps in memory; then it is opened again
+constexpr std::size_t kMaxChanges = 20000;  // that the catalog keeps in memory; then it is opened again
 
 class Quiet final : public CheckObserver {
  public:
@@ -56,7 +56,7 @@ class ClosedStore {
   }
 
   void undo() {
-    if (bench_->catalog().changes() > kMostChanges) return open();
+    if (bench_->catalog().changes() > kMaxChanges) return open();
     const std::map<std::string, std::string> now = scan();
     for (const auto& [key, value] : now)
       if (!records_.contains(key)) put(key, std::nullopt);

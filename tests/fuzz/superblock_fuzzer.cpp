@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kDigests = 64;          // at its end: SHA-256, HMAC
 constexpr std::size_t kKindAt = 28;           // then scrypt's log2 N, r, p
-constexpr std::uint64_t kMostWork = 1 << 14;  // N * r * p: what an input may cost
+constexpr std::uint64_t kMaxWork = 1 << 14;  // N * r * p: what an input may cost
 
 Credential key_file() {
   return Credential(Credential::Kind::key_file, std::string(64, 'k'));
@@ -32,7 +32,7 @@ bool asks_for_little_work(std::string_view bytes) {
   const auto cost = [&](std::size_t at) {
     return static_cast<std::uint64_t>(static_cast<unsigned char>(bytes[kKindAt + at]));
   };
-  return cost(1) <= 14 && (std::uint64_t{1} << cost(1)) * cost(2) * cost(3) <= kMostWork;
+  return cost(1) <= 14 && (std::uint64_t{1} << cost(1)) * cost(2) * cost(3) <= kMaxWork;
 }
 
 Result<store::Unlocked> open(MemoryStorage& storage, const std::string& bytes) {

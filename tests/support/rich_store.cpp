@@ -9,7 +9,7 @@ namespace rekeyfs::test {
 namespace {
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kLeastBoot = 1 << 20;  // minimum bytes of a boot profile
+constexpr std::size_t kMinBoot = 1 << 20;  // minimum bytes of a boot profile
 const Caller kRoot{0, 0};
 
 template <typename T>
@@ -150,7 +150,7 @@ void RichStore::first_mount() {
   make_directory("fast");
   set_attribute("fast", "user.rekeyfs.fast_create", "1");
   create("fast/disk.img", 300, false);
-  resize("fast/disk.img", kLeastBoot);
+  resize("fast/disk.img", kMinBoot);
   boot("fast/disk.img");
   need(engine_->names().make_symlink(kRootIno, "link", "vault/secret.img", kRoot), "make a link");
   set_attribute("plain.img", "user.comment", "kept");
@@ -260,7 +260,7 @@ void RichStore::write(const std::string& path, std::uint64_t offset, const std::
 }
 
 void RichStore::boot(const std::string& path) {
-  std::vector<std::byte> bytes(kLeastBoot);
+  std::vector<std::byte> bytes(kMinBoot);
   need(engine_->files().read(*open_image(path), 0, bytes), "boot from " + path);
 }
 

@@ -172,20 +172,20 @@ TEST_F(AuditTest, OnlyTheNewestAreKept) {
       ASSERT_FALSE(engine_->files().copy_range(*in, 0, *out, 0, kSize, kBob));
     }
   };
-  refuse(audit::kMostEvents - 1);
+  refuse(audit::kMaxEvents - 1);
   EXPECT_EQ(events(EventKind::key_created).size(), 1U);
   refuse(1);
   EXPECT_EQ(events(EventKind::key_created).size(), 0U);
   refuse(500);
-  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents);
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMaxEvents);
   in.reset();
   reopen();
-  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents);
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMaxEvents);
   ASSERT_TRUE(engine_->keys().create("last", kAlice));
   const auto last = events(EventKind::key_created);
   ASSERT_EQ(last.size(), 1U);
-  EXPECT_EQ(last[0].number, audit::kMostEvents + 502);
-  EXPECT_EQ(events(EventKind::refused).size(), audit::kMostEvents - 1);
+  EXPECT_EQ(last[0].number, audit::kMaxEvents + 502);
+  EXPECT_EQ(events(EventKind::refused).size(), audit::kMaxEvents - 1);
 }
 
 TEST_F(AuditTest, AQueryChooses) {
@@ -275,7 +275,7 @@ TEST(EventRecordTest, IsSmallWhateverItIsGiven) {
   Event event;
   event.path = event.source = event.text = std::string(1 << 20, 'x');
   const std::string bytes = audit::encode(event);
-  EXPECT_LT(bytes.size(), 4 * audit::kMostText);
+  EXPECT_LT(bytes.size(), 4 * audit::kMaxText);
   EXPECT_THAT(audit::decode(1, bytes).value().path, ::testing::EndsWith("x..."));
 }
 

@@ -49,7 +49,7 @@ TEST(BootProfileTest, BytesThatAreNoneAreRefused) {
   EXPECT_FALSE(boot::BootProfile::decode(bytes_of({{1, 0}})));
   EXPECT_FALSE(boot::BootProfile::decode(bytes_of({{1u << 30, 1}})));
   EXPECT_FALSE(boot::BootProfile::decode(bytes_of({{0xffffffff, 0xffffffff}})));
-  EXPECT_FALSE(boot::BootProfile::decode(bytes_of(std::vector<boot::Run>(boot::BootProfile::kMostRuns + 1, {1, 1}))));
+  EXPECT_FALSE(boot::BootProfile::decode(bytes_of(std::vector<boot::Run>(boot::BootProfile::kMaxRuns + 1, {1, 1}))));
 }
 
 // A store with a disk that fast create made, fast/disk, and directories for its clones (vms) and its replicas (other).

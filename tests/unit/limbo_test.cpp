@@ -114,10 +114,10 @@ TEST(FreeSlotsTest, GivesEachSlotOnceLowestFirst) {
 
 TEST(FreeSlotsTest, ForgetsWhatWouldTakeTooMuchMemory) {
   FreeSlots free;
-  for (std::size_t i = 0; i < FreeSlots::kMostRuns + 100; ++i) free.add({i * 2, 1});
+  for (std::size_t i = 0; i < FreeSlots::kMaxRuns + 100; ++i) free.add({i * 2, 1});
   std::size_t taken = 0;
   while (free.take()) ++taken;
-  EXPECT_EQ(taken, FreeSlots::kMostRuns);
+  EXPECT_EQ(taken, FreeSlots::kMaxRuns);
 }
 
 TEST(RangeLockTest, RangesThatOnlyTouchDoNotWait) {

@@ -15,7 +15,7 @@ namespace rekeyfs::io {
 namespace {
 
 constexpr std::uint64_t kMiB = 1u << 20;
-constexpr std::uint64_t kReserve = ReservedStorage::kMostReserve;
+constexpr std::uint64_t kReserve = ReservedStorage::kMaxReserve;
 
 class ReservedStorageTest : public test::TempDirectory {
  protected:
