@@ -32,12 +32,13 @@ std::unique_ptr<Openings::Opening> Openings::open(Ino ino, const Manner& manner)
   std::shared_ptr<Image>& kept = images_[ino];
   if (!kept) kept = std::make_shared<Image>(ino);
   const std::shared_ptr<Image> image = kept;
+  auto opening = std::make_unique<Opening>(*this, image, manner);  // what needs memory comes first; its end uncounts it
   ++image->handles;  // counted before the wait, so that the image stays in images_
-  await_release(*image);
-  const bool direct = image->direct_writers > 0 || (manner.caching == Caching::import && image->handles == 1);
-  if (direct && manner.writes) ++image->direct_writers;
   if (manner.may_hide_changes) ++image->hiding_changes;
-  return std::make_unique<Opening>(*this, image, manner, direct);
+  await_release(*image);
+  opening->direct_ = image->direct_writers > 0 || (manner.caching == Caching::import && image->handles == 1);
+  if (opening->direct_ && manner.writes) ++image->direct_writers;
+  return opening;
 }
 
 // The kernel sends a release some time after close(2) has returned. An open right after an import would bypass the
@@ -67,8 +68,8 @@ void Openings::close(const Opening& opening) {
   if (--image.handles == 0) images_.erase(image.ino);
 }
 
-Openings::Opening::Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct)
-    : owner_(owner), image_(std::move(image)), manner_(manner), direct_(direct) {}
+Openings::Opening::Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner)
+    : owner_(owner), image_(std::move(image)), manner_(manner) {}
 
 Openings::Opening::~Opening() {
   owner_.close(*this);

@@ -43,7 +43,7 @@ class Openings {
 
 class Openings::Opening {
  public:
-  Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner, bool direct);
+  Opening(Openings& owner, std::shared_ptr<Image> image, const Manner& manner);
   ~Opening();
   Opening(const Opening&) = delete;
   Opening& operator=(const Opening&) = delete;
@@ -71,7 +71,7 @@ class Openings::Opening {
   Openings& owner_;
   const std::shared_ptr<Image> image_;
   const Manner manner_;
-  const bool direct_;
+  bool direct_ = false;  // set by Openings before others see it
   mutable bool caches_ = false;  // note_cached() was called; guarded by the image's cache_mutex
 };
 

@@ -289,6 +289,16 @@ Status Layer::resize(std::uint64_t new_size, const Touch& touch) {
   return new_size < old_size ? blocks_.release_tail(end_block(new_size), end_block(old_size)) : Status{};
 }
 
+Status Layer::grow(std::uint64_t new_size, const Touch& touch) {
+  const auto [held, old_size] = acquire_with_tail(block_of(new_size), RangeLock::kEnd);
+  if (new_size <= old_size) return {};
+  RK_TRY(prepare_extension(old_size, new_size));
+  LayerChange change;
+  change.kind = LayerChange::Kind::range;
+  change.size = new_size;
+  return blocks_.commit(std::move(change), true, touch);
+}
+
 Status Layer::promise(std::uint64_t offset, std::uint64_t count) {
   const auto held = ranges_.acquire(block_of(offset), end_block(offset + count));
   return blocks_.promise(block_of(offset), end_block(offset + count));

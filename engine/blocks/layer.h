@@ -73,6 +73,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
 
   Status write(std::uint64_t offset, ByteView bytes, const Touch& touch);
   Status resize(std::uint64_t size, const Touch& touch);
+  Status grow(std::uint64_t size, const Touch& touch);  // no-op if a concurrent write has grown it already
   Status zero(std::uint64_t offset, std::uint64_t size, const Touch& touch);  // the range must lie within the size
   // Allocates space for the blocks of [offset, offset + size), which may exceed the content, so that writing them
   // cannot fail with ENOSPC. The space is kept until they are written, released or truncated. Errc::no_space if there

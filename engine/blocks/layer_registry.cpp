@@ -71,11 +71,14 @@ Result<std::shared_ptr<Layer>> LayerRegistry::open_new(const NewLayer& layer) {
 }
 
 void LayerRegistry::remember(const std::shared_ptr<Layer>& layer) {
+  std::shared_ptr<Layer> oldest;  // released without the lock: it may have a format reader to end
   Lock lock(mutex_);
   if (open_.size() > 4 * kMaxRecent) std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
   open_[layer->id()] = layer;
   recent_.push_front(layer);
-  if (recent_.size() > kMaxRecent) recent_.pop_back();
+  if (recent_.size() <= kMaxRecent) return;
+  oldest = std::move(recent_.back());
+  recent_.pop_back();
 }
 
 Result<LayerRegistry::NewLayer> LayerRegistry::load(LayerId id) const {
@@ -261,11 +264,12 @@ Status LayerRegistry::release_base(catalog::WriteTxn& txn, LayerId base, LayerId
 void LayerRegistry::forget(const std::vector<Released>& released) {
   for (const Released& gone : released) {
     if (const std::shared_ptr<Layer> base = gone.base ? find_open(gone.base) : nullptr) base->sharing().record_erased();
-    if (const std::shared_ptr<Layer> layer = find_open(gone.layer)) layer->retire();
+    const std::shared_ptr<Layer> layer = find_open(gone.layer);  // released without the lock, as in remember()
+    if (layer) layer->retire();
     Lock lock(mutex_);
     changed_.erase(gone.layer);
     open_.erase(gone.layer);
-    std::erase_if(recent_, [&](const auto& layer) { return layer->id() == gone.layer; });
+    std::erase_if(recent_, [&](const auto& one) { return one->id() == gone.layer; });
   }
 }
 

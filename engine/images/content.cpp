@@ -92,8 +92,7 @@ Status Content::allocate(Image& image, Allocate what, bool keep_size, std::uint6
     if (what == Allocate::reserve) RK_TRY(layer->promise(offset, size));
     else RK_TRY(layer->zero(offset, size, touched));
     if (what == Allocate::punch) RK_TRY(layer->release(offset, size));
-    if (!keep_size && offset + size > layer->size()) RK_TRY(layer->resize(offset + size, touched));
-    return {};
+    return keep_size ? Status{} : layer->grow(offset + size, touched);
   });
 }
 

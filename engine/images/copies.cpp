@@ -192,12 +192,12 @@ Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
 Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch) {
   Image& image = copy.out.image();
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, copy.key));
+  stitch.held = std::make_shared<const HeldReplication>(swaps_.filler, swap.layer());
   {
     UniqueLock lock(image.mutex);
     RK_TRY_ASSIGN(const bool attached, put_over(image, copy, from, stitch, swap));
     if (!attached) return false;
   }
-  stitch.held = std::make_shared<const HeldReplication>(swaps_.filler, image.ino);
   announce_permissions(image, observer_);
   {
     Lock lock(copy.out.mutex);

@@ -58,7 +58,6 @@ Status LayerSwap::replace(Image& image, const names::Policy& policy) {
 
 Status LayerSwap::copy(Image& image, const Copied& copied, const Edit& edit) {
   RK_TRY_ASSIGN(Outcome outcome, open_over(image, copied.base, copied.inside, copied.size, copied.from_base));
-  outcome.in_pieces = true;
   outcome.event = event_of(image.ino, copied.source, outcome, copied.asker);
   return commit(image, std::move(outcome), edit);
 }
@@ -108,7 +107,7 @@ Status LayerSwap::commit(Image& image, Outcome outcome, const Edit& edit) {
   parts_.store.layers().forget(released);
   image.top = std::move(outcome.top);
   if (!outcome.keeps_old) image.truncations.grant_all();
-  if (outcome.transforms) parts_.filler.add(image.ino, image.top, asker, outcome.in_pieces);
+  if (outcome.transforms) parts_.filler.add(image.ino, image.top, asker);
   return {};
 }
 

@@ -65,7 +65,6 @@ class LayerSwap {
     std::shared_ptr<blocks::Layer> base;  // null: none
     bool transforms = false;
     bool keeps_old = false;  // the old top layer is the base
-    bool in_pieces = false;  // more pieces of the copy may follow
     std::optional<boot::BootProfile> profile;
     Event event;  // not recorded for an overlay with the same content and key, nor for empty content
   };

@@ -13,14 +13,14 @@ namespace rekeyfs::images {
 // While it exists, the image's replication is not completed, because more pieces of the copy may follow.
 class HeldReplication {
  public:
-  HeldReplication(replication::Filler& filler, Ino image) : filler_(filler), image_(image) {}
-  ~HeldReplication() { filler_.let_go(image_); }
+  HeldReplication(replication::Filler& filler, LayerId layer) : filler_(filler), layer_(layer) { filler_.hold(layer_); }
+  ~HeldReplication() { filler_.let_go(layer_); }
   HeldReplication(const HeldReplication&) = delete;
   HeldReplication& operator=(const HeldReplication&) = delete;
 
  private:
   replication::Filler& filler_;
-  const Ino image_;
+  const LayerId layer_;
 };
 
 struct Stitch {

@@ -58,7 +58,9 @@ Status KeyLife::start() {
 Status KeyLife::finish_rotation(const kms::KeyInfo& key) {
   RK_TRY_ASSIGN(const bool all, rewrap_all(key));
   // Not while the store is in use: a new layer's data key may be wrapped by an old version and not be on record yet.
-  return all ? store_.keys().forget_versions(key.id, key.version) : Status{};
+  if (!all) return {};
+  RK_TRY(store_.checkpointer().sync_journal({}));  // a power cut must not bring back wrappings by what is destroyed now
+  return store_.keys().forget_versions(key.id, key.version);
 }
 
 Result<kms::KeyInfo> KeyLife::create(std::string_view alias, const Caller& caller) {

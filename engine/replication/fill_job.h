@@ -29,7 +29,7 @@ struct FillJob {
     bool is_in_order = true;  // false: from the boot profile
   };
 
-  FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, bool is_held, std::string why, std::deque<Piece> boot_pieces);
+  FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, std::string why, std::deque<Piece> boot_pieces);
 
   BlockIndex end() const { return (layer->size() + layer->block_size() - 1) / layer->block_size(); }
   bool has_pieces() const { return next < end(); }

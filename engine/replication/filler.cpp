@@ -34,7 +34,7 @@ Status Filler::resume() {
       if (jobs_.contains(one.layer)) continue;
     }
     const auto layer = store_.layers().get(one.layer);
-    if (layer) add(one.ino, *layer, one.asker, false, one.error);
+    if (layer) add(one.ino, *layer, one.asker, one.error);
     else
       log::error("cannot resume the replication of layer {}: {}", one.layer.value(), describe(layer.error()));
   }
@@ -54,12 +54,13 @@ Status Filler::start(unsigned workers) {
   return background_.start([this] { return step(); }, workers);
 }
 
-void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, bool held, const std::string& error) noexcept {
+void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, const std::string& error) noexcept {
   layer->keep_reads(true);
   const LayerId id = layer->id();
   try {
-    auto job = std::make_shared<FillJob>(ino, layer, held, error, boot_pieces(*layer));
+    auto job = std::make_shared<FillJob>(ino, layer, error, boot_pieces(*layer));
     Lock lock(mutex_);
+    job->held = held_.contains(id);
     erase(id);
     try {
       schedule_.add(id, asker);
@@ -94,13 +95,20 @@ Filler::JobPtr Filler::job_of(Ino ino) const {
   return job == jobs_.end() ? nullptr : job->second;
 }
 
-void Filler::let_go(Ino ino) {
+void Filler::hold(LayerId layer) {
+  Lock lock(mutex_);
+  held_.insert(layer);
+  if (const auto job = jobs_.find(layer); job != jobs_.end()) job->second->held = true;
+}
+
+void Filler::let_go(LayerId layer) noexcept {
   {
     Lock lock(mutex_);
-    const JobPtr job = job_of(ino);
-    if (!job) return;
-    job->held = false;
-    schedule_.resume(job->layer->id());
+    held_.erase(layer);
+    const auto job = jobs_.find(layer);
+    if (job == jobs_.end()) return;
+    job->second->held = false;
+    schedule_.resume(layer);
   }
   background_.wake();
 }

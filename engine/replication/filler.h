@@ -37,10 +37,12 @@ class Filler {
   Status start(unsigned workers);
   void stop() { background_.stop(); }  // returns when the blocks in progress are done
 
-  // Users take turns by `asker`. With `held`, more of the image is still being copied, and it does not become normal
-  // before let_go(). Never fails: without memory, the job is taken up later from its record.
-  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, bool held, const std::string& error = {}) noexcept;
-  void let_go(Ino ino);
+  // Users take turns by `asker`. Never fails: without memory, the job is taken up later from its record.
+  void add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, const std::string& error = {}) noexcept;
+  // From hold() to let_go() more may be copied into the layer, so its job is not completed, whether it is there already
+  // or comes later. Each layer is held once at a time.
+  void hold(LayerId layer);
+  void let_go(LayerId layer) noexcept;
   void forget(Ino ino);  // the image was deleted or its content replaced
   void key_enabled();    // retries all jobs that wait for a key now
 
@@ -110,6 +112,7 @@ class Filler {
   std::function<void(Ino)> completed_;
   mutable Mutex mutex_;
   std::map<LayerId, JobPtr> jobs_ GUARDED_BY(mutex_);
+  std::set<LayerId> held_ GUARDED_BY(mutex_);
   std::map<Ino, LayerId> by_image_ GUARDED_BY(mutex_);  // only those of jobs_ that have an image
   Schedule schedule_ GUARDED_BY(mutex_);                // contains all of jobs_
   std::map<LayerId, Admitted> admitted_ GUARDED_BY(mutex_);  // the active ones of jobs_ that have space

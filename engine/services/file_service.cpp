@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "engine/base/exceptions.h"
 #include "engine/keys/key_access.h"
 
 namespace rekeyfs::services {
@@ -36,6 +37,14 @@ Result<Files::Created> FileService::create(Ino parent, std::string_view name, mo
     swap.put_empty(txn, ino);
     RK_TRY(txn.commit());
   }
+  auto created = caught([&] { return open_created(ino, parent, name, flags, caller, policy); });
+  // The caller gets no handle: the name must not stay, or a second attempt would find it.
+  if (!created) static_cast<void>(parts_.tree.unlink(parent, name, ino));
+  return created;
+}
+
+Result<Files::Created> FileService::open_created(Ino ino, Ino parent, std::string_view name, int flags, const Caller& caller,
+                                                 const names::Policy& policy) {
   RK_TRY_ASSIGN(ImageHold hold, parts_.open.open(ino));
   OpenFilePtr file(new OpenFile(std::move(hold), caller.uid));
   file->creation.emplace(file->image(), parent, name);

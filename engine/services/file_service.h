@@ -61,6 +61,7 @@ class FileService final : public Files {
   Status check_changeable(const names::InodeRecord& inode) const;
   // Whether the caller may use the image's key and, if the image is truncated, the key of its new content.
   Status check_keys(const images::Image& image, bool truncates, const Caller& caller);
+  Result<Created> open_created(Ino ino, Ino parent, std::string_view name, int flags, const Caller& caller, const names::Policy& policy);
   Status begin_truncation(OpenFile& file);
   Status remove_refused(OpenFile& file);
   Status become(OpenFile& file, const Result<std::optional<kms::KeyId>>& key, const TargetChoice& choice, const Caller& caller);
