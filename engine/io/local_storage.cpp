@@ -48,12 +48,6 @@ tl::unexpected<Error> failed(int error_number, std::string_view doing, std::stri
   return fail(error_from_errno(error_number, doing_to(doing, path)));
 }
 
-// The kernel reports a failed writeback once and then takes the pages for clean, whatever the cause: also for want of
-// space, on a thin or remote disk, the next sync would succeed without the bytes. So it is not a shortage that passes.
-tl::unexpected<Error> failed_sync(int error_number, std::string_view path) {
-  return fail(Errc::io, error_from_errno(error_number, doing_to("sync", path)).message);
-}
-
 // Paths must be relative and consist of names only. openat2 enforces that, too; checking here gives one error for all
 // calls.
 Status check_path(std::string_view path) {
@@ -111,7 +105,7 @@ class LocalFile final : public File {
   }
 
   Status sync() override {
-    if (uninterrupted([&] { return ::fdatasync(fd_.get()); }) != 0) return failed_sync(errno, path_);
+    if (uninterrupted([&] { return ::fdatasync(fd_.get()); }) != 0) return failed(errno, "sync", path_);
     return {};
   }
 
@@ -297,12 +291,12 @@ Result<std::vector<std::string>> LocalStorage::list(std::string_view path) {
 
 Status LocalStorage::sync_directory(std::string_view path) {
   RK_TRY_ASSIGN(Descriptor fd, open_below(path, O_RDONLY | O_DIRECTORY));
-  if (uninterrupted([&] { return ::fsync(fd.get()); }) != 0) return failed_sync(errno, path);
+  if (uninterrupted([&] { return ::fsync(fd.get()); }) != 0) return failed(errno, "sync", path);
   return {};
 }
 
 Status LocalStorage::sync_all() {
-  if (uninterrupted([&] { return ::syncfs(root_.get()); }) != 0) return failed_sync(errno, "");
+  if (uninterrupted([&] { return ::syncfs(root_.get()); }) != 0) return failed(errno, "sync", "");
   return {};
 }
 
