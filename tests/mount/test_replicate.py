@@ -177,7 +177,7 @@ class Replicate(TestCase):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addCleanup(writer.communicate)
         self.assertEqual(writer.stdout.readline(), b"written\n")
-        self.assertRefused(8, errno.EBUSY, "this one is creating", path)
+        self.assertRefused(8, errno.EBUSY, "this one is in state creating", path)
 
     def test_dry_run(self):
         before = self.log()
