@@ -112,12 +112,7 @@ Status Content::with_writable(Image& image, const Change& change) {
       if (obstacle.kind != Obstacle::Kind::truncation) RK_TRY(image.top->may_use_key());
       if (obstacle.kind == Obstacle::Kind::none) return change(image.top);
     }
-    RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, obstacle.policy.key));
-    {
-      UniqueLock lock(image.mutex);
-      RK_TRY(remove(obstacle, swap, image));
-    }
-    announce_permissions(image, observer_);
+    RK_TRY(remove(obstacle, image));
   }
 }
 
@@ -129,12 +124,7 @@ Status Content::finish_truncation(Image& image, const Truncations::Ticket& ticke
       if (!image.truncations.holds(ticket)) return {};
       RK_TRY_ASSIGN(obstacle, obstacle_of(image));
     }
-    RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, obstacle.policy.key));
-    {
-      UniqueLock lock(image.mutex);
-      RK_TRY(remove(obstacle, swap, image));
-    }
-    announce_permissions(image, observer_);
+    RK_TRY(remove(obstacle, image));
   }
 }
 
@@ -150,10 +140,16 @@ Result<Content::Obstacle> Content::obstacle_of(const Image& image) const {
   return obstacle;
 }
 
-Status Content::remove(const Obstacle& obstacle, LayerSwap& swap, Image& image) {
-  RK_TRY_ASSIGN(const Obstacle now, obstacle_of(image));
-  if (now.kind != obstacle.kind || now.policy.key != swap.key()) return {};
-  return now.kind == Obstacle::Kind::truncation ? swap.replace(image, now.policy) : swap.overlay(image);
+Status Content::remove(const Obstacle& obstacle, Image& image) {
+  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, obstacle.policy.key));
+  {
+    UniqueLock lock(image.mutex);
+    RK_TRY_ASSIGN(const Obstacle now, obstacle_of(image));
+    if (now.kind != obstacle.kind || now.policy.key != swap.key()) return {};
+    RK_TRY(now.kind == Obstacle::Kind::truncation ? swap.replace(image, now.policy) : swap.overlay(image));
+  }
+  announce_permissions(image, observer_);
+  return {};
 }
 
 Result<names::Policy> Content::policy_of_new_content(const Image& image) const {

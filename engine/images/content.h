@@ -45,7 +45,7 @@ class Content {
   Result<bool> empty(Image& image) EXCLUDES(image.mutex);
   Result<Obstacle> obstacle_of(const Image& image) const REQUIRES_SHARED(image.mutex);
   // Does nothing if the obstacle has changed in the meantime; the caller checks again.
-  Status remove(const Obstacle& obstacle, LayerSwap& swap, Image& image) REQUIRES(image.mutex);
+  Status remove(const Obstacle& obstacle, Image& image) EXCLUDES(image.mutex);
   // The policy that corresponds to the image's current state.
   static names::Policy policy_behind(const Image& image, const names::InodeRecord& inode) REQUIRES_SHARED(image.mutex);
   static std::shared_ptr<blocks::Layer> readable(const Image& image) EXCLUDES(image.mutex);  // null: truncated

@@ -208,7 +208,7 @@ Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
 }
 
 Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from, Stitch& stitch, LayerSwap& swap) {
-  // Another handle may have written to the target since it was examined, or the target's policy may have changed.
+  // Another handle may have written to the target since it was examined.
   if (!is_untouched(image)) return false;
   const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
   const bool wrapped = stitch.inside.is_wrapped();
