@@ -132,6 +132,26 @@ Result<LayerRegistry::Base> LayerRegistry::base_of(LayerId id) const {
   return Base{record.base, record.transforms(base)};
 }
 
+// A layer below the top is deleted only after a layer above it has got a record without a base: a second walk does not
+// come to it.
+Result<std::vector<LayerRegistry::LayerAt>> LayerRegistry::chain_of(LayerId top) {
+  constexpr int kMaxWalks = 8;
+  for (int walk = 1;; ++walk) {
+    auto chain = walk_down(top);
+    if (chain || walk == kMaxWalks) return chain;
+  }
+}
+
+Result<std::vector<LayerRegistry::LayerAt>> LayerRegistry::walk_down(LayerId top) {
+  std::vector<LayerAt> chain;
+  for (LayerId id = top; id; id = chain.back().record.base) {
+    RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+    RK_TRY_ASSIGN(const Sizes sizes, sizes_of(id));
+    chain.push_back({id, std::move(record), sizes});
+  }
+  return chain;
+}
+
 Result<std::vector<LayerId>> LayerRegistry::children_of(LayerId id) const {
   std::vector<LayerId> children;
   RK_TRY(catalog_.scan(make_key(Table::child, id.value()), "", [&](std::string_view key, std::string_view) {

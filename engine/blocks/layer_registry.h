@@ -87,6 +87,14 @@ class LayerRegistry final : public LayerObserver {
     bool is_transformed = false;  // false: the layer above is a clone of it
   };
   Result<Base> base_of(LayerId id) const;
+  // A layer and what it stores, and the same of all layers below it, the youngest first. Layers that are deleted
+  // meanwhile, because one above them stores all of its content now, are not in it.
+  struct LayerAt {
+    LayerId id;
+    LayerRecord record;
+    Sizes sizes;
+  };
+  Result<std::vector<LayerAt>> chain_of(LayerId top);
   // The layers whose base is `id`.
   Result<std::vector<LayerId>> children_of(LayerId id) const;
 
@@ -109,6 +117,7 @@ class LayerRegistry final : public LayerObserver {
   Result<crypto::Key> current_data_key_of(LayerId id, const LayerRecord& made_as) const;
   std::string wrap_context(LayerId id) const;
   Result<NewLayer> load(LayerId id) const;
+  Result<std::vector<LayerAt>> walk_down(LayerId top);
   std::shared_ptr<Layer> assemble(const NewLayer& layer, std::shared_ptr<Layer> base);
   void remember(const std::shared_ptr<Layer>& layer) EXCLUDES(mutex_);
   Result<std::shared_ptr<Layer>> get_locked(LayerId top) REQUIRES(loading_);

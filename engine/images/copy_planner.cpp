@@ -30,12 +30,8 @@ Result<std::optional<kms::KeyId>> CopyPlanner::key_of(const TargetChoice& choice
 // Sum over all layers: more than a reader sees if a younger layer supersedes blocks of an older one.
 Result<std::uint64_t> CopyPlanner::stored_of(LayerId top) const {
   std::uint64_t stored = 0;
-  for (LayerId id = top; id;) {
-    RK_TRY_ASSIGN(const auto sizes, store_.layers().sizes_of(id));
-    RK_TRY_ASSIGN(const blocks::LayerRecord record, store_.layers().record_of(id));
-    stored += sizes.stored;
-    id = record.base;
-  }
+  RK_TRY_ASSIGN(const auto chain, store_.layers().chain_of(top));
+  for (const auto& at : chain) stored += at.sizes.stored;
   return stored;
 }
 

@@ -12,11 +12,7 @@ Status RotationEstimate::add(LayerId top) {
   RK_TRY_ASSIGN(const auto sizes, layers_.sizes_of(top));
   RK_TRY_ASSIGN(const replication::SpaceNeed need, replication::space_needed_over(layers_, top, sizes.content, formats::Format::raw));
   image.bytes = need.most;
-  for (LayerId id = top; id;) {
-    image.chain.push_back(id);
-    RK_TRY_ASSIGN(const blocks::LayerRecord record, layers_.record_of(id));
-    id = record.base;
-  }
+  RK_TRY_ASSIGN(image.chain, layers_.chain_of(top));
   images_.push_back(std::move(image));
   return {};
 }
@@ -30,7 +26,7 @@ std::uint64_t RotationEstimate::bytes() const {
 RotationEstimate::Counts RotationEstimate::readers_among_images() const {
   Counts readers;
   for (const Image& image : images_)
-    for (const LayerId layer : image.chain) ++readers[layer];
+    for (const auto& at : image.chain) ++readers[at.id];
   return readers;
 }
 
@@ -50,8 +46,8 @@ Result<RotationEstimate::Counts> RotationEstimate::readers_of_all(const Counts& 
   }
   Counts readers;
   for (auto layer = above.rbegin(); layer != above.rend(); ++layer) {
-    RK_TRY_ASSIGN(const blocks::LayerRecord record, layers_.record_of(*layer));
-    std::uint64_t count = record.owner ? 1 : 0;
+    const auto record = layers_.record_of(*layer);
+    std::uint64_t count = record && record->owner ? 1 : 0;  // a layer may have been deleted since its image was added
     for (const LayerId child : children.at(*layer)) count += readers.at(child);
     readers.emplace(*layer, count);
   }
@@ -65,11 +61,10 @@ Result<std::uint64_t> RotationEstimate::peak() const {
   for (const Image& image : images_) {
     taken += image.bytes;
     if (taken > given_back) peak = std::max(peak, taken - given_back);
-    for (const LayerId layer : image.chain) {
-      std::uint64_t& readers = left.at(layer);
+    for (const auto& at : image.chain) {
+      std::uint64_t& readers = left.at(at.id);
       if (readers > 0 && --readers > 0) continue;
-      RK_TRY_ASSIGN(const auto sizes, layers_.sizes_of(layer));
-      given_back += sizes.stored;
+      given_back += at.sizes.stored;
     }
   }
   return peak;

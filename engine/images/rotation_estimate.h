@@ -27,7 +27,7 @@ class RotationEstimate {
  private:
   struct Image {
     std::uint64_t bytes = 0;
-    std::vector<LayerId> chain;  // youngest first
+    std::vector<blocks::LayerRegistry::LayerAt> chain;
   };
   using Counts = std::unordered_map<LayerId, std::uint64_t>;
   Counts readers_among_images() const;

@@ -91,24 +91,4 @@ std::string KeyUses::until_replicated(Ino image) const {
   return until + ")";
 }
 
-Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_of(Ino image) const {
-  // Layers may be deleted during the walk, when a replication ends or content is replaced. The image then has other
-  // layers: retry.
-  constexpr int kMaxAttempts = 8;
-  for (int attempt = 1;; ++attempt) {
-    RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(image));
-    auto chain = chain_from(inode.image.layer);
-    if (chain || attempt == kMaxAttempts) return chain;
-  }
-}
-
-Result<std::vector<KeyUses::LayerAt>> KeyUses::chain_from(LayerId top) const {
-  std::vector<LayerAt> chain;
-  for (LayerId id = top; id; id = chain.back().record.base) {
-    RK_TRY_ASSIGN(blocks::LayerRecord record, store_.layers().record_of(id));
-    chain.push_back({id, std::move(record)});
-  }
-  return chain;
-}
-
 }  // namespace rekeyfs::keys

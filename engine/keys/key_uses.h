@@ -32,13 +32,6 @@ class KeyUses {
   // Until when an image needs the key of a layer below its top.
   std::string until_replicated(Ino image) const;
 
-  // The layers of an image, from its top down to the lowest base. Errc::stale if the image was deleted.
-  struct LayerAt {
-    LayerId id;
-    blocks::LayerRecord record;
-  };
-  Result<std::vector<LayerAt>> chain_of(Ino image) const;
-
  private:
   struct Found {
     LayerId layer;
@@ -48,7 +41,6 @@ class KeyUses {
   // The layers whose base is `layer`.
   Status find_readers(LayerId layer, std::vector<Found>& found) const;
   Use use_of(Ino image, bool is_top) const;
-  Result<std::vector<LayerAt>> chain_from(LayerId top) const;
 
   store::Store& store_;
   const names::Tree& tree_;

@@ -10,13 +10,9 @@ constexpr std::uint64_t kShareOfTables = 256;
 
 Result<SpaceNeed> space_needed_over(blocks::LayerRegistry& layers, LayerId base, std::uint64_t size, formats::Format base_format) {
   SpaceNeed need;
-  RK_TRY_ASSIGN(const auto top, layers.sizes_of(base));
-  for (LayerId id = base; id;) {
-    RK_TRY_ASSIGN(const auto sizes, layers.sizes_of(id));
-    RK_TRY_ASSIGN(const blocks::LayerRecord record, layers.record_of(id));
-    need.most += sizes.stored;
-    id = record.base;
-  }
+  RK_TRY_ASSIGN(const auto chain, layers.chain_of(base));
+  const auto& top = chain.front().sizes;
+  for (const auto& at : chain) need.most += at.sizes.stored;
   need.most = std::min(need.most, size);
   need.least = base_format == formats::Format::raw ? std::min(top.stored, need.most) : 0;
   need.least += need.least / kShareOfTables;

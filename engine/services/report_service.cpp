@@ -64,8 +64,8 @@ Status ReportService::describe_layers(Ino ino, NodeInfo& info) {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
   if (const auto& lineage = inode.image.lineage)
     info.origin = Origin{to_uuid_text(lineage->source), alias_of(lineage->key_before), lineage->replicated, lineage->completed};
-  RK_TRY_ASSIGN(const std::vector<keys::KeyUses::LayerAt> chain, key_uses_.chain_of(ino));
-  for (const keys::KeyUses::LayerAt& at : chain) {
+  RK_TRY_ASSIGN(const auto chain, tree_.look_at(ino, [&](const InodeRecord& now) { return store_.layers().chain_of(now.image.layer); }));
+  for (const auto& at : chain) {
     LayerInfo layer;
     layer.id = at.id;
     layer.key = alias_of(at.record.key);
@@ -73,8 +73,7 @@ Status ReportService::describe_layers(Ino ino, NodeInfo& info) {
     layer.key_version = at.record.data_key.version;
     layer.suite = name_of(at.record.suite);
     layer.block_size = 1u << at.record.block_shift;
-    RK_TRY_ASSIGN(const auto sizes, store_.layers().sizes_of(at.id));
-    layer.stored = sizes.stored;
+    layer.stored = at.sizes.stored;
     const auto is_it = [&](const KeyNeed& need) { return need.key == layer.key; };
     if (!layer.key.empty() && std::none_of(info.keys_needed.begin(), info.keys_needed.end(), is_it))
       info.keys_needed.push_back({layer.key, info.layers.empty() ? "until it is deleted" : key_uses_.until_replicated(ino)});
