@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "engine/base/exceptions.h"
+#include "fs/authority.h"
 #include "fs/byte_range.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
@@ -59,10 +60,6 @@ struct IoctlAnswer {
 
 inline Context& context_of(fuse_req_t req) {
   return *static_cast<Context*>(fuse_req_userdata(req));
-}
-inline Caller caller_of(fuse_req_t req) {
-  const fuse_ctx* context = fuse_req_ctx(req);
-  return {.uid = context->uid, .gid = context->gid};
 }
 
 void send(fuse_req_t req, const fuse_entry_param& entry);

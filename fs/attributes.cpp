@@ -100,14 +100,14 @@ XattrMode to_set_attribute(int flags) {
 void set_attribute(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size, int flags) {
   answer(req, "setxattr", ino, [&](Context& context) -> Status {
     if (!std::string_view(name).starts_with("user.")) return fail(Errc::not_supported);
-    return context.engine.names().setxattr(Ino{ino}, name, {value, size}, to_set_attribute(flags), caller_of(req));
+    return context.engine.names().setxattr(Ino{ino}, name, {value, size}, to_set_attribute(flags), privileged_caller_of(req));
   });
 }
 
 void remove_attribute(fuse_req_t req, fuse_ino_t ino, const char* name) {
   answer(req, "removexattr", ino, [&](Context& context) -> Status {
     RK_TRY(check_name_space(name));
-    return context.engine.names().removexattr(Ino{ino}, name, caller_of(req));
+    return context.engine.names().removexattr(Ino{ino}, name, privileged_caller_of(req));
   });
 }
 
@@ -135,7 +135,8 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   if (request.size > kCallBytes) return fail(Errc::invalid);
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
-  const nlohmann::json result = serve_command(context.engine, caller_of(req), handle.ino, parsed, handle.file);
+  const Caller caller = handle.file ? caller_of(req) : commander_of(req, handle.ino);
+  const nlohmann::json result = serve_command(context.engine, caller, handle.ino, parsed, handle.file);
   context.notifier.settle();  // for a disabled key: pages of its images must be dropped before the answer
   handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{};

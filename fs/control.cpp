@@ -55,11 +55,6 @@ bool at_or_below(std::string_view path, std::string_view directory) {
   return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
 }
 
-// Operators see every image: root and the user that runs the program.
-bool is_operator(const Caller& caller) {
-  return caller.uid == 0 || caller.uid == geteuid();
-}
-
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -337,7 +332,7 @@ Result<json> key_show(const Call& call) {
   RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().find(alias));
   RK_TRY_ASSIGN(std::vector<KeyUse> uses, call.engine.keys().uses(key.id));
   const std::string directory = call.engine.names().path_of(call.directory);
-  bool all = is_operator(call.caller) || call.caller.uid == key.owner;
+  bool all = call.caller.is_operator || call.caller.uid == key.owner;
   json shown = json::array();
   std::size_t elsewhere = 0;
   for (const KeyUse& use : uses) {
@@ -365,8 +360,7 @@ Result<json> key_change(const Call& call) {
   if (kind == KeyChange::Kind::schedule_deletion) {
     RK_TRY_ASSIGN(change.delay, required_delay(call));
   }
-  const Caller acting = is_operator(call.caller) ? Caller{} : call.caller;
-  RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().change(alias, change, acting));
+  RK_TRY_ASSIGN(KeyFacts key, call.engine.keys().change(alias, change, call.caller));
   return facts_of(key);
 }
 
@@ -392,7 +386,7 @@ Result<json> profile_show(const Call& call) {
 
 Result<json> profile_clear(const Call& call) {
   RK_TRY_ASSIGN(Attributes node, requested_node(call));
-  RK_TRY(call.engine.files().clear_boot_profile(node.ino, is_operator(call.caller) ? Caller{} : call.caller));
+  RK_TRY(call.engine.files().clear_boot_profile(node.ino, call.caller));
   return json{{"path", text(call.engine.names().path_of(node.ino))}};
 }
 
@@ -401,7 +395,7 @@ Result<json> log(const Call& call) {
   EventQuery query;
   RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));
   RK_TRY_ASSIGN(query.after, number_or(call, "after", query.after));
-  if (!is_operator(call.caller)) query.uid = call.caller.uid;
+  if (!call.caller.is_operator) query.uid = call.caller.uid;
   RK_TRY_ASSIGN(std::vector<Event> events, call.engine.reports().events(query));
   return json{{"events", array_of(events)}};
 }

@@ -248,7 +248,7 @@ void HotImages::make_hot(Ino ino, const ImagePtr& image) {
 Result<HotImages::CopyPtr> HotImages::copy_of(Ino ino, const ImagePtr& image) {
   RK_TRY_ASSIGN(const std::string status, engine_.names().getxattr(ino, "user.rekeyfs.status"));
   if (status != name_of(ImageState::normal)) return fail(Errc::busy, "its status is " + status);
-  RK_TRY_ASSIGN(const OpenFilePtr file, engine_.files().open(ino, O_RDONLY, Caller{}));
+  RK_TRY_ASSIGN(const OpenFilePtr file, engine_.files().open(ino, O_RDONLY, kOperator));
   RK_TRY_ASSIGN(const Attributes attributes, engine_.names().getattr(ino));
   RK_TRY_ASSIGN(const std::uint64_t bytes, memory_needed(engine_, *file, attributes.size, memory_->page()));
   RK_TRY(reserve(bytes));

@@ -46,7 +46,7 @@ class StoreTarget : public Target {
 
   Outcome<json> call(json request) override {
     RK_TRY_ASSIGN(json answer,
-                  fs::read_answer(fs::serve_command(*engine_, Caller{getuid(), getgid()}, kRootIno, request)));
+                  fs::read_answer(fs::serve_command(*engine_, Caller{getuid(), getgid(), true}, kRootIno, request)));
     return answer;
   }
 

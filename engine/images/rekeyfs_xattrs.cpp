@@ -116,7 +116,7 @@ Status RekeyfsXattrs::set(Ino ino, std::string_view name, std::string_view value
   if (!row || !row->parse) return not_settable(name);
   RK_TRY(check_value(value));
   RK_TRY_ASSIGN(const Edit edit, (this->*row->parse)(value));
-  return change(ino, caller, [&](InodeRecord& inode) -> Status {
+  return change(ino, *row, caller, [&](InodeRecord& inode) -> Status {
     const bool there = row->is_set(inode);
     if (how == XattrMode::create && there) return fail(Errc::exists);
     if (how == XattrMode::replace && !there) return fail(Errc::no_attribute);
@@ -127,20 +127,23 @@ Status RekeyfsXattrs::set(Ino ino, std::string_view name, std::string_view value
 
 Status RekeyfsXattrs::remove(Ino ino, std::string_view name, const Caller& caller) {
   RK_TRY(get(ino, name));
-  return change(ino, caller, [&](InodeRecord& inode) -> Status {
-    const Row* const row = find(inode, name);
-    if (!row || !row->clear) return not_settable(name);
+  RK_TRY_ASSIGN(const InodeRecord seen, tree_.get(ino));
+  const Row* const row = find(seen, name);
+  if (!row || !row->clear) return not_settable(name);
+  return change(ino, *row, caller, [&](InodeRecord& inode) -> Status {
     row->clear(inode);
     return {};
   });
 }
 
-Status RekeyfsXattrs::change(Ino ino, const Caller& caller, const std::function<Status(InodeRecord&)>& edit) {
+Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(InodeRecord&)>& edit) {
   RK_TRY(store_.may_write());
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
-  if (caller.uid != 0 && caller.uid != inode.uid)
-    return fail(Errc::not_permitted, "only the owner or root may set the user.rekeyfs attributes of a file or directory");
+  if (row.by_operators && !caller.is_operator)
+    return fail(Errc::not_permitted, "user.rekeyfs." + std::string(row.name) + " is set and removed by operators of the store only");
+  if (!caller.is_operator && caller.uid != inode.uid)
+    return fail(Errc::not_permitted, "only the owner or an operator may set the user.rekeyfs attributes of a file or directory");
   const std::optional<kms::KeyId> key_before = inode.policy.key;
   RK_TRY(edit(inode));
   // A key that is set by hand ends a rotation under way, which would change it back.

@@ -47,11 +47,12 @@ class RekeyfsXattrs {
     Result<Edit> (RekeyfsXattrs::*parse)(std::string_view value) const = nullptr;
     bool (*is_set)(const names::InodeRecord&) = nullptr;
     void (*clear)(names::InodeRecord&) = nullptr;
+    bool by_operators = false;  // set and cleared by operators only
   };
   static const Row kOnDirectory[], kOnImage[];
   static std::span<const Row> rows_of(const names::InodeRecord& inode);
   static const Row* find(const names::InodeRecord& inode, std::string_view name);
-  Status change(Ino ino, const Caller& caller, const std::function<Status(names::InodeRecord&)>& edit);
+  Status change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(names::InodeRecord&)>& edit);
 
   // On directories: the policy.
   Result<std::string> policy_key(const Node& node) const { return alias_of(node.policy().key); }

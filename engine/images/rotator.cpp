@@ -72,8 +72,8 @@ Result<Rotator::Key> Rotator::may_rotate(const Rotation& rotation, const Caller&
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
   if (inode.kind != NodeKind::directory)
     return fail(Errc::not_directory, "only directories can be rotated: replicate a single image instead");
-  if (caller.uid != 0 && caller.uid != inode.uid)
-    return fail(Errc::not_permitted, "only the owner of the directory or root may rotate its key");
+  if (!caller.is_operator && caller.uid != inode.uid)
+    return fail(Errc::not_permitted, "only the owner of the directory or an operator may rotate its key");
   RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
   RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
   return inode.policy.key;

@@ -8,16 +8,16 @@ Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& k
   if (!key) return {};
   RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(*key));
   RK_TRY(kms::check_enabled(info));
-  const bool may = caller.uid == 0 || caller.uid == info.owner ||
+  const bool may = caller.is_operator || caller.uid == info.owner ||
                    std::binary_search(info.grantees.begin(), info.grantees.end(), caller.uid);
   if (may) return {};
   return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " has no grant for key \"" + info.alias +
-                                       "\": the owner of the key or root can grant it with `rekeyfs key grant`");
+                                       "\": the owner of the key or an operator can grant it with `rekeyfs key grant`");
 }
 
 Status may_manage(const kms::KeyInfo& key, const Caller& caller) {
-  if (caller.uid == 0 || caller.uid == key.owner) return {};
-  return fail(Errc::not_permitted, "only the owner or root may change key \"" + key.alias + "\"");
+  if (caller.is_operator || caller.uid == key.owner) return {};
+  return fail(Errc::not_permitted, "only the owner or an operator may change key \"" + key.alias + "\"");
 }
 
 }  // namespace rekeyfs::keys

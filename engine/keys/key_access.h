@@ -9,11 +9,11 @@
 
 namespace rekeyfs::keys {
 
-// Whether `caller` may encrypt and decrypt content with the key: root, the key's owner and users with a grant.
+// Whether `caller` may encrypt and decrypt content with the key: operators, the key's owner and users with a grant.
 // Otherwise Errc::access_denied. Errc::no_key; Errc::key_revoked unless the key is enabled. Without a key: every user.
 Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
-// Whether `caller` may change the key: root and its owner. Errc::not_permitted otherwise.
+// Whether `caller` may change the key: operators and its owner. Errc::not_permitted otherwise.
 Status may_manage(const kms::KeyInfo& key, const Caller& caller);
 
 }  // namespace rekeyfs::keys

@@ -12,6 +12,10 @@ struct TypeName {
 constexpr std::array kTypeNames{TypeName{ImageType::none, ""}, TypeName{ImageType::system_disk, "system-disk"},
                                 TypeName{ImageType::data_disk, "data-disk"}, TypeName{ImageType::full_ecs, "full-ecs"}};
 
+// Fields that version 1 of the record has not; absent if they have their usual value. Numbers on disk, never reused.
+constexpr std::uint8_t kEncryptedOnly = 1;  // ""
+constexpr std::uint8_t kQuota = 2;          // bytes u64, images u64
+
 void put_key(Writer& out, const std::optional<kms::KeyId>& key) {
   out.put(static_cast<std::uint8_t>(key.has_value()));
   if (key) out.put_raw(*key);
@@ -58,6 +62,25 @@ void get_image(Reader& in, ImageRecord& image) {
   image.error = in.get_string();
 }
 
+void put_later(Writer& out, const InodeRecord& inode) {
+  if (inode.policy.encrypted_only) LaterFields::put_field(out, kEncryptedOnly, "");
+  if (inode.quota.is_set())
+    LaterFields::put_field(out, kQuota, Writer().put(inode.quota.bytes).put(inode.quota.images).take());
+  inode.later.put(out);
+}
+// False if a field that this program knows is malformed.
+bool get_later(Reader& in, InodeRecord& inode) {
+  inode.later.get(in);
+  if (inode.kind != NodeKind::directory) return true;
+  inode.policy.encrypted_only = inode.later.take(kEncryptedOnly).has_value();
+  const auto quota = inode.later.take(kQuota);
+  if (!quota) return true;
+  Reader limits(*quota);
+  inode.quota.bytes = limits.get<std::uint64_t>();
+  inode.quota.images = limits.get<std::uint64_t>();
+  return limits.finished();
+}
+
 bool is_sane(const InodeRecord& inode) {
   switch (inode.kind) {
     case NodeKind::directory: return inode.policy.type <= ImageType::full_ecs;
@@ -95,7 +118,7 @@ std::string InodeRecord::encode() const {
     case NodeKind::image: put_image(out, image); break;
     case NodeKind::symlink: out.put_string(target); break;
   }
-  later.put(out);
+  put_later(out, *this);
   return out.take();
 }
 
@@ -122,8 +145,8 @@ Result<InodeRecord> InodeRecord::decode(std::string_view bytes) {
     case NodeKind::image: get_image(in, inode.image); break;
     case NodeKind::symlink: inode.target = in.get_string(); break;
   }
-  inode.later.get(in);
-  if (!in.finished() || !is_sane(inode)) return fail(Errc::corrupt, "an inode record is malformed");
+  const bool sound = get_later(in, inode);
+  if (!sound || !in.finished() || !is_sane(inode)) return fail(Errc::corrupt, "an inode record is malformed");
   return inode;
 }
 

@@ -28,11 +28,19 @@ enum class DiskState : std::uint8_t {  // numbers on disk
   disk = 2,
 };
 
+// Limits of what is stored below a directory; 0: no limit.
+struct Quota {
+  std::uint64_t bytes = 0;
+  std::uint64_t images = 0;
+  bool is_set() const { return bytes > 0 || images > 0; }
+};
+
 // The policy of a directory for images created in it. "Plain" is a choice and stored like any other.
 struct Policy {
   std::optional<kms::KeyId> key;  // absent: plain
   bool fast_create = false;
   ImageType type = ImageType::none;
+  bool encrypted_only = false;  // nothing plain comes to be below the directory
   // Whether an image may move between the two directories without being copied.
   bool treats_alike(const Policy& other) const { return key == other.key && fast_create == other.fast_create; }
 };
@@ -73,6 +81,7 @@ struct InodeRecord {
   Ino parent;        // last known parent, for paths in messages; exact for directories
   std::string name;  // name in `parent`
   Policy policy;       // for a directory
+  Quota quota;         // for a directory
   ImageRecord image;   // for an image
   std::string target;  // for a symbolic link
   LaterFields later;

@@ -237,9 +237,9 @@ Status FileService::clear_boot_profile(Ino image, const Caller& caller) {
   RK_TRY_ASSIGN(const blocks::LayerRecord layer, parts_.store.layers().record_of(found->layer));
   const Ino holder = layer.owner ? layer.owner : image;
   RK_TRY_ASSIGN(const InodeRecord held, parts_.tree.get(holder));
-  if (caller.uid != 0 && caller.uid != held.uid)
+  if (!caller.is_operator && caller.uid != held.uid)
     return fail(Errc::not_permitted, "the boot profile belongs to " + parts_.tree.path_of(holder) +
-                                         ": only the owner of that image or root may clear it");
+                                         ": only the owner of that image or an operator may clear it");
   return parts_.profiles.erase(found->layer);
 }
 

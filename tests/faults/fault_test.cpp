@@ -36,7 +36,7 @@ using test::Faults;
 constexpr std::uint64_t kBlock = 16384;
 constexpr std::uint64_t kBlocks = 6;
 constexpr std::int64_t kNever = std::int64_t{1} << 60;
-const Caller kUser{0, 0};
+const Caller kUser{0, 0, true};
 
 enum Image { a, doomed, b, copy, fresh, late, kImages };
 struct Place {

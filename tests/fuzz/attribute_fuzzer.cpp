@@ -32,7 +32,7 @@ void try_input(ByteView input) {
   if (name.find('\0') != std::string::npos) return;  // the kernel ends a name there
 
   const auto before = is_own(engine, node, name) ? engine.names().getxattr(node, name) : fail(Errc::no_attribute);
-  const Status set = engine.names().setxattr(node, name, value, XattrMode::either, Caller{});
+  const Status set = engine.names().setxattr(node, name, value, XattrMode::either, kOperator);
   const auto after = engine.names().getxattr(node, name);
   if (!set) return require(!before || (after && *after == *before), "a refused value changes nothing");
   require(after.has_value() || value == "0", "what was set is there");
@@ -40,9 +40,9 @@ void try_input(ByteView input) {
   must(engine.names().listxattr(node));
   must(engine.reports().info(node));
   if (before)
-    must(engine.names().setxattr(node, name, *before, XattrMode::replace, Caller{}));
+    must(engine.names().setxattr(node, name, *before, XattrMode::replace, kOperator));
   else if (after)
-    must(engine.names().removexattr(node, name, Caller{}));
+    must(engine.names().removexattr(node, name, kOperator));
 }
 
 }  // namespace

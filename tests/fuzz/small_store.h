@@ -45,25 +45,25 @@ class SmallStore {
     engine_ = must(Engine::open(path(), credential(), options));
   }
   Ino make_image(Ino directory, const std::string& name) {
-    Files::Created created = must(engine_->files().create(directory, name, 0640, O_RDWR, Caller{}));
+    Files::Created created = must(engine_->files().create(directory, name, 0640, O_RDWR, kOperator));
     must(engine_->files().write(*created.file, 0, as_bytes(std::string(kBytes, 'x'))));
     must(engine_->files().flush(*created.file));
     return created.attributes.ino;
   }
   void fill() {
-    must(engine_->keys().create("tenant", Caller{}));
-    folder_ = must(engine_->names().make_directory(kRootIno, "folder", 0755, Caller{})).ino;
-    must(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, Caller{}));
-    must(engine_->names().setxattr(folder_, "user.rekeyfs.type", "data-disk", XattrMode::either, Caller{}));
+    must(engine_->keys().create("tenant", kOperator));
+    folder_ = must(engine_->names().make_directory(kRootIno, "folder", 0755, kOperator)).ino;
+    must(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, kOperator));
+    must(engine_->names().setxattr(folder_, "user.rekeyfs.type", "data-disk", XattrMode::either, kOperator));
     image_ = make_image(kRootIno, "plain");
     make_image(folder_, "secret");
-    must(engine_->names().setxattr(image_, "user.note", "of mine", XattrMode::either, Caller{}));
-    must(engine_->names().setxattr(image_, "user.long", std::string(6000, 'n'), XattrMode::either, Caller{}));
-    must(engine_->names().make_symlink(kRootIno, "link", "folder/secret", Caller{}));
+    must(engine_->names().setxattr(image_, "user.note", "of mine", XattrMode::either, kOperator));
+    must(engine_->names().setxattr(image_, "user.long", std::string(6000, 'n'), XattrMode::either, kOperator));
+    must(engine_->names().make_symlink(kRootIno, "link", "folder/secret", kOperator));
     must(engine_->names().link(image_, kRootIno, "second"));
-    file_ = must(engine_->files().open(image_, O_RDWR, Caller{}));
-    Files::Created replica = must(engine_->files().create(folder_, "replica", 0640, O_WRONLY, Caller{}));
-    must(engine_->files().copy_range(*file_, 0, *replica.file, 0, kBytes, Caller{}));
+    file_ = must(engine_->files().open(image_, O_RDWR, kOperator));
+    Files::Created replica = must(engine_->files().create(folder_, "replica", 0640, O_WRONLY, kOperator));
+    must(engine_->files().copy_range(*file_, 0, *replica.file, 0, kBytes, kOperator));
     must(engine_->files().flush(*replica.file));
   }
 

@@ -74,7 +74,7 @@ class DamagedStore : public TempDirectory {
       const auto attributes = directory ? engine.names().getattr(*directory) : fail(directory.error());
       if (!attributes || !(attributes->permissions & 0200)) continue;
       const auto created =
-          directory ? engine.files().create(*directory, "probe.img", 0600, O_RDWR, Caller{}) : fail(directory.error());
+          directory ? engine.files().create(*directory, "probe.img", 0600, O_RDWR, kOperator) : fail(directory.error());
       if (!created) continue;
       static_cast<void>(engine.files().write(*created->file, 0, as_bytes(rich_content("probe", 200, true))));
       static_cast<void>(engine.files().flush(*created->file));

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kLine = 64;
 constexpr std::size_t kMinBoot = 1 << 20;  // minimum bytes of a boot profile
-const Caller kRoot{0, 0};
+const Caller kRoot{0, 0, true};
 
 template <typename T>
 T need(Result<T> result, const std::string& doing) {

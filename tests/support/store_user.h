@@ -84,7 +84,7 @@ class StoreUser {
 
   Status create(const std::string& path, int flags = O_RDWR) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY_ASSIGN(Files::Created created, engine_->files().create(parent, name_of_path(path), 0600, flags, Caller{}));
+    RK_TRY_ASSIGN(Files::Created created, engine_->files().create(parent, name_of_path(path), 0600, flags, kOperator));
     files_[path] = std::move(created.file);
     return {};
   }
@@ -117,12 +117,12 @@ class StoreUser {
   Status copy(const std::string& from, const std::string& to) {
     RK_TRY_ASSIGN(OpenFile* const in, file(from));
     RK_TRY_ASSIGN(OpenFile* const out, file(to));
-    RK_TRY(engine_->files().copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, Caller{}));
+    RK_TRY(engine_->files().copy_range(*in, 0, *out, 0, std::uint64_t{1} << 40, kOperator));
     return {};
   }
   Status change(const std::string& path, const AttributeChange& change) {
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    RK_TRY(engine_->names().setattr(node, change, Caller{}));
+    RK_TRY(engine_->names().setattr(node, change, kOperator));
     return {};
   }
   Status truncate(const std::string& path, std::uint64_t size) {
@@ -132,16 +132,16 @@ class StoreUser {
   }
   Status set(const std::string& path, const std::string& name, const std::string& value) {
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    return engine_->names().setxattr(node, name, value, XattrMode::either, Caller{});
+    return engine_->names().setxattr(node, name, value, XattrMode::either, kOperator);
   }
   Status make_directory(const std::string& path) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY(engine_->names().make_directory(parent, name_of_path(path), 0755, Caller{}));
+    RK_TRY(engine_->names().make_directory(parent, name_of_path(path), 0755, kOperator));
     return {};
   }
   Status make_symlink(const std::string& path, const std::string& target) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(path));
-    RK_TRY(engine_->names().make_symlink(parent, name_of_path(path), target, Caller{}));
+    RK_TRY(engine_->names().make_symlink(parent, name_of_path(path), target, kOperator));
     return {};
   }
   Status link(const std::string& from, const std::string& to) {
@@ -164,7 +164,7 @@ class StoreUser {
     return engine_->names().rename(parent, name_of_path(from), new_parent, name_of_path(to), how);
   }
   Status create_key(const std::string& alias) {
-    RK_TRY(engine_->keys().create(alias, Caller{}));
+    RK_TRY(engine_->keys().create(alias, kOperator));
     return {};
   }
   Status change_key(const std::string& alias, KeyChange::Kind kind) {
@@ -173,12 +173,12 @@ class StoreUser {
     change.force = kind == KeyChange::Kind::disable;
     change.delay = 1'000'000'000'000'000;
     change.user = 1000;
-    RK_TRY(engine_->keys().change(alias, change, Caller{}));
+    RK_TRY(engine_->keys().change(alias, change, kOperator));
     return {};
   }
   Status rotate(const std::string& directory, const std::string& key) {
     RK_TRY_ASSIGN(const Ino node, ino(directory));
-    RK_TRY(engine_->keys().rotate_directory(node, key, Caller{}));
+    RK_TRY(engine_->keys().rotate_directory(node, key, kOperator));
     return {};
   }
 
@@ -215,11 +215,11 @@ class StoreUser {
   Result<OpenFile*> file(const std::string& path) {
     if (const auto found = files_.find(path); found != files_.end()) return found->second.get();
     RK_TRY_ASSIGN(const Ino node, ino(path));
-    RK_TRY_ASSIGN(files_[path], engine_->files().open(node, O_RDWR, Caller{}));
+    RK_TRY_ASSIGN(files_[path], engine_->files().open(node, O_RDWR, kOperator));
     return files_[path].get();
   }
   Result<std::string> content_of(Ino node, std::uint64_t size) {
-    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(node, O_RDONLY, Caller{}));
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(node, O_RDONLY, kOperator));
     std::string bytes(size + 1, '?');
     RK_TRY_ASSIGN(const std::size_t got, engine_->files().read(*file, 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
     bytes.resize(got);

@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-constexpr Caller kRoot{0, 0}, kAlice{64001, 64001}, kBob{64002, 64002};
+constexpr Caller kRoot{0, 0, true}, kAlice{64001, 64001}, kBob{64002, 64002};
 constexpr std::size_t kSize = 1 << 20;
 
 class AuditTest : public test::TempDirectory {

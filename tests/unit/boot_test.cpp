@@ -118,11 +118,11 @@ class BootTest : public test::TempDirectory {
   void copy(const std::string& from, const std::string& to) {
     auto& engine = user_->engine();
     must(user_->create(to));
-    const auto in = engine.files().open(*user_->ino(from), O_RDONLY, Caller{});
+    const auto in = engine.files().open(*user_->ino(from), O_RDONLY, kOperator);
     ASSERT_TRUE(in) << error_text(in);
-    const auto out = engine.files().open(*user_->ino(to), O_WRONLY, Caller{});
+    const auto out = engine.files().open(*user_->ino(to), O_WRONLY, kOperator);
     ASSERT_TRUE(out) << error_text(out);
-    const auto copied = engine.files().copy_range(**in, 0, **out, 0, kImageSize, Caller{});
+    const auto copied = engine.files().copy_range(**in, 0, **out, 0, kImageSize, kOperator);
     ASSERT_TRUE(copied) << error_text(copied);
     must(engine.files().flush(**out));
     must(user_->close_file(to));
@@ -189,7 +189,7 @@ TEST_F(BootTest, ReadsAreKeptOnceInWholeUnitsAndJoined) {
 
 TEST_F(BootTest, ReadingAnImageIsNoBoot) {
   auto& engine = user_->engine();
-  auto reader = engine.files().open(*user_->ino("fast/disk"), O_RDONLY, Caller{});
+  auto reader = engine.files().open(*user_->ino("fast/disk"), O_RDONLY, kOperator);
   ASSERT_TRUE(reader);
   std::vector<std::byte> bytes(4 * kMiB);
   ASSERT_TRUE(engine.files().read(**reader, 0, bytes));
@@ -201,7 +201,7 @@ TEST_F(BootTest, ReadingAnImageIsNoBoot) {
 TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
   copy("fast/disk", "vms/one");
   must(user_->write("vms/one", 0, "a boot writes early"));
-  auto running = user_->engine().files().open(*user_->ino("vms/one"), O_RDWR, Caller{});
+  auto running = user_->engine().files().open(*user_->ino("vms/one"), O_RDWR, kOperator);
   ASSERT_TRUE(running);
   must(user_->close_file("vms/one"));
   std::this_thread::sleep_for(std::chrono::milliseconds(3500));
@@ -212,7 +212,7 @@ TEST_F(BootTest, ARunningInstanceIsNotReadThrough) {
 
 TEST_F(BootTest, ABootIsOverWhenNoMachineHasTheDiskOpen) {
   copy("fast/disk", "vms/one");
-  auto reader = user_->engine().files().open(*user_->ino("vms/one"), O_RDONLY, Caller{});
+  auto reader = user_->engine().files().open(*user_->ino("vms/one"), O_RDONLY, kOperator);
   ASSERT_TRUE(reader);
   must(user_->write("vms/one", 0, "written by the guest"));
   boot("vms/one", {{kMiB, kMiB}, {4 * kMiB, kUnit}});
@@ -287,9 +287,9 @@ TEST_F(BootTest, NewContentHasNone) {
 TEST_F(BootTest, WhenItIsClearedTheNextBootIsRecorded) {
   copy("fast/disk", "vms/one");
   boot("vms/one", {{0, kMiB}});
-  must(user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{}));
+  must(user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), kOperator));
   EXPECT_EQ(profile("fast/disk"), Ranges{});
-  const auto again = user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), Caller{});
+  const auto again = user_->engine().files().clear_boot_profile(*user_->ino("vms/one"), kOperator);
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code, Errc::no_attribute);
   boot("vms/one", boot_);
@@ -345,7 +345,7 @@ TEST_F(BootTest, ReadersArePrefetchedNothing) {
   must(user_->settle());
   reopen(0);
   copy("fast/disk", "other/replica");
-  const auto reader = user_->engine().files().open(*user_->ino("other/replica"), O_RDONLY, Caller{});
+  const auto reader = user_->engine().files().open(*user_->ino("other/replica"), O_RDONLY, kOperator);
   ASSERT_TRUE(reader);
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_EQ(attribute("other/replica", "stored"), "0");
@@ -360,7 +360,7 @@ TEST_F(BootTest, TruncatingIsNoBoot) {
   for (int i = 0; i < 300; ++i) {
     AttributeChange change;
     change.size = kImageSize + static_cast<unsigned>(i % 2);
-    ASSERT_TRUE(user_->engine().names().setattr(*user_->ino("other/replica"), change, Caller{}));
+    ASSERT_TRUE(user_->engine().names().setattr(*user_->ino("other/replica"), change, kOperator));
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_EQ(attribute("other/replica", "stored"), "0");

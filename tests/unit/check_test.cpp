@@ -27,15 +27,15 @@ class CheckTest : public test::TempDirectory {
   void SetUp() override {
     ASSERT_TRUE(Engine::initialize(store(), test::test_credential()));
     open();
-    ASSERT_TRUE(engine_->keys().create("tenant", Caller{}));
-    const auto folder = engine_->names().make_directory(kRootIno, "folder", 0755, Caller{});
+    ASSERT_TRUE(engine_->keys().create("tenant", kOperator));
+    const auto folder = engine_->names().make_directory(kRootIno, "folder", 0755, kOperator);
     ASSERT_TRUE(folder);
     folder_ = folder->ino;
-    ASSERT_TRUE(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, Caller{}));
+    ASSERT_TRUE(engine_->names().setxattr(folder_, "user.rekeyfs.key", "tenant", XattrMode::either, kOperator));
     contents_["plain"] = make(kRootIno, "plain", 300);
     contents_["other"] = make(kRootIno, "other", 10);
     contents_["folder/secret"] = make(folder_, "secret", 20);
-    ASSERT_TRUE(engine_->names().make_symlink(kRootIno, "link", "plain", Caller{}));
+    ASSERT_TRUE(engine_->names().make_symlink(kRootIno, "link", "plain", kOperator));
     close();
   }
 
@@ -60,7 +60,7 @@ class CheckTest : public test::TempDirectory {
       state ^= state << 17;
       byte = static_cast<char>(state >> 32);
     }
-    auto created = engine_->files().create(directory, name, 0644, O_RDWR, Caller{});
+    auto created = engine_->files().create(directory, name, 0644, O_RDWR, kOperator);
     EXPECT_TRUE(created);
     const auto written = engine_->files().write(*created->file, 0, as_bytes(bytes));
     EXPECT_TRUE(written && *written == bytes.size());
@@ -69,15 +69,15 @@ class CheckTest : public test::TempDirectory {
   }
   // Without workers a replica stays as the copy has left it.
   void copy(const std::string& from, Ino directory, const std::string& name) {
-    const auto source = engine_->files().open(*engine_->names().resolve(from), O_RDONLY, Caller{});
-    const auto target = engine_->files().create(directory, name, 0644, O_RDWR, Caller{});
+    const auto source = engine_->files().open(*engine_->names().resolve(from), O_RDONLY, kOperator);
+    const auto target = engine_->files().create(directory, name, 0644, O_RDWR, kOperator);
     ASSERT_TRUE(source && target);
-    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *target->file, 0, contents_.at(from).size(), Caller{}));
+    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *target->file, 0, contents_.at(from).size(), kOperator));
     ASSERT_TRUE(engine_->files().flush(*target->file));
   }
   Result<std::string> read(const std::string& name, std::uint64_t offset, std::size_t size) {
     RK_TRY_ASSIGN(const Ino ino, engine_->names().resolve(name));
-    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(ino, O_RDONLY, Caller{}));
+    RK_TRY_ASSIGN(const OpenFilePtr file, engine_->files().open(ino, O_RDONLY, kOperator));
     std::string bytes(size, '?');
     RK_TRY_ASSIGN(const std::size_t got, engine_->files().read(*file, offset, {reinterpret_cast<std::byte*>(bytes.data()), size}));
     bytes.resize(got);
@@ -313,10 +313,10 @@ TEST_F(CheckTest, ChildRecordsAndMarksOfGarbageAreCompared) {
 TEST_F(CheckTest, AReplicationThatIsHalfOnRecordIsTakenUpAgain) {
   open();  // nothing is filled
   {
-    const auto replica = engine_->files().create(folder_, "replica", 0600, O_RDWR, Caller{});
-    const auto source = engine_->files().open(*engine_->names().resolve("plain"), O_RDONLY, Caller{});
+    const auto replica = engine_->files().create(folder_, "replica", 0600, O_RDWR, kOperator);
+    const auto source = engine_->files().open(*engine_->names().resolve("plain"), O_RDONLY, kOperator);
     ASSERT_TRUE(replica && source);
-    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *replica->file, 0, contents_["plain"].size(), Caller{}));
+    ASSERT_TRUE(engine_->files().copy_range(**source, 0, *replica->file, 0, contents_["plain"].size(), kOperator));
     ASSERT_TRUE(engine_->files().flush(*replica->file));
   }
   close();
@@ -368,7 +368,7 @@ TEST_F(CheckTest, AnOpeningRemovesFilesThatAreOnNoRecord) {
 
 TEST_F(CheckTest, FilesOnNoRecordStayWhereTheJournalIsDamaged) {
   open();
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, kOperator));
   test::copy_as_killed(store(), path("copy"));
   close();
   stdfs::rename(store(), path("original"));
@@ -399,7 +399,7 @@ TEST_F(CheckTest, ADeletedImageWhoseFilesCannotBeRemovedKeepsNothingElseFromWork
 TEST_F(CheckTest, ARepairGivesBackWhatAKillLeftAllocated) {
   open();
   {
-    const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, Caller{}));
+    const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, kOperator));
     for (char round = 'a'; round < 'e'; ++round) {
       contents_.at("plain").replace(0, 200 * kBlock, std::string(200 * kBlock, round));
       ASSERT_TRUE(engine_->files().write(*image, 0, as_bytes(contents_.at("plain").substr(0, 200 * kBlock))));
@@ -472,7 +472,7 @@ TEST_F(CheckTest, ALostTablePageTakesItsBlocksOnly) {
     EXPECT_EQ(unreadable("plain"), lost);
     const std::size_t written = read("plain", 0, kBlock) ? 0 : 1;
     {
-      const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, Caller{}));
+      const OpenFilePtr image = std::move(*engine_->files().open(*engine_->names().resolve("plain"), O_RDWR, kOperator));
       ASSERT_TRUE(engine_->files().write(*image, 0, as_bytes(contents_.at("plain").substr(0, kBlock))));
     }
     close();
@@ -489,7 +489,7 @@ TEST_F(CheckTest, ALostTablePageTakesItsBlocksOnly) {
 
 TEST_F(CheckTest, DamageInTheMiddleOfTheJournalIsToldFromItsEnd) {
   open();
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, kOperator));
   test::copy_as_killed(store(), path("copy"));
   close();
   stdfs::rename(store(), path("original"));
@@ -512,7 +512,7 @@ TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
   KeyChange change;
   change.kind = KeyChange::Kind::disable;
   change.force = true;
-  ASSERT_TRUE(engine_->keys().change("tenant", change, Caller{}));
+  ASSERT_TRUE(engine_->keys().change("tenant", change, kOperator));
   close();
   flip(files(".data0").back(), 100);
   const CheckReport report = check();
@@ -525,7 +525,7 @@ TEST_F(CheckTest, AKeyThatIsDisabledIsNotDamage) {
 // but those whose records were on that page, and no image has other bytes.
 TEST_F(CheckTest, AnyOnePageOfTheCatalogMayBeLost) {
   open();
-  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "directory-" + std::to_string(i), 0755, Caller{}));
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(engine_->names().make_directory(kRootIno, "directory-" + std::to_string(i), 0755, kOperator));
   close();
   stdfs::copy(store(), path("whole"), stdfs::copy_options::recursive);
   const std::uint64_t pages = stdfs::file_size(store() + "/catalog/data.mdb") / 4096;
@@ -586,7 +586,7 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
   EXPECT_EQ(report.problems[0].kind, CheckProblem::Kind::rollback);
   for (int i = 0; i < 4; ++i) {
     open();
-    ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, Caller{}));
+    ASSERT_TRUE(engine_->names().make_directory(kRootIno, "d" + std::to_string(i), 0755, kOperator));
     close();
   }
   EXPECT_EQ(check(false, false, after).problems.size(), 1u) << "its numbers have grown past the anchor's";
@@ -595,9 +595,9 @@ TEST_F(CheckTest, AnOlderStoreThanItsAnchorIsToldEvenWhenItWasMountedAgain) {
 // A copy of the same mount, one checkpoint back; and mounted again, with as many checkpoints and mounts as there were.
 TEST_F(CheckTest, AnOlderStateOfTheAnchorsMountIsTold) {
   open();
-  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "one", 0755, Caller{}));
+  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "one", 0755, kOperator));
   test::copy_as_killed(store(), path("old"));
-  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "two", 0755, Caller{}));
+  ASSERT_TRUE(engine_->names().make_directory(kRootIno, "two", 0755, kOperator));
   ASSERT_TRUE(engine_->sync_all());
   engine_.reset();
   const std::string anchor = check().anchor;

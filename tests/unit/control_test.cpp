@@ -18,7 +18,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-constexpr Caller kRoot{0, 0};
+constexpr Caller kRoot{0, 0, true};
 constexpr Caller kAlice{64001, 64001}, kBob{64002, 64002};  // whoever runs the tests is neither
 
 class ControlTest : public test::TempDirectory {
@@ -252,7 +252,7 @@ TEST_F(ControlTest, TheLogIsShownToOperatorsAndToEachTheirOwn) {
     return aliases;
   };
   EXPECT_EQ(keys(json::object(), kRoot), "abc");
-  EXPECT_EQ(keys(json::object(), Caller{geteuid(), 0}), "abc");
+  EXPECT_EQ(keys(json::object(), Caller{geteuid(), 0, true}), "abc");
   EXPECT_EQ(keys(json::object(), kAlice), "ac");
   EXPECT_EQ(keys(json::object(), kBob), "b");
   EXPECT_EQ(keys({{"most", 1}}, kAlice), "c");

@@ -28,7 +28,7 @@ using test::FaultyStorage;
 
 constexpr std::uint64_t kBlock = 16384;
 constexpr std::uint64_t kBlocks = 6;
-const Caller kUser{0, 0};
+const Caller kUser{0, 0, true};
 
 // What each block of each image may be: all it was since the last acknowledged write, that one included.
 using Versions = std::map<std::string, std::vector<std::set<char>>>;

@@ -25,7 +25,7 @@ using test::error_text;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr Caller kRoot{0, 0};
+constexpr Caller kRoot{0, 0, true};
 const std::string kContent = "what the image holds";
 const std::string kLater = Writer().put(std::uint8_t{7}).put_string("a field of later").put(std::uint8_t{200}).put_string("").take();
 

@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 using catalog::Table;
 using catalog::make_key;
 
-const Caller kUser{0, 0};
+const Caller kUser{0, 0, true};
 
 class FillerTest : public test::TempDirectory {
  protected:

@@ -23,7 +23,7 @@ TEST_F(HotContentTest, MemoryIsCountedInThePagesThatAreWritten) {
   ASSERT_TRUE(user.create("image"));
   for (const std::uint64_t at : {std::uint64_t{0}, kMiB, 3 * kMiB, 9 * kMiB}) ASSERT_TRUE(user.write("image", at, "data"));
   ASSERT_TRUE(user.truncate("image", kSize));
-  const auto file = user.engine().files().open(*user.ino("image"), O_RDONLY, Caller{});
+  const auto file = user.engine().files().open(*user.ino("image"), O_RDONLY, kOperator);
   ASSERT_TRUE(file);
 
   const auto small = memory_needed(user.engine(), **file, kSize, HotMemory::kSmallPage);

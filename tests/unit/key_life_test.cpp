@@ -24,7 +24,7 @@ using testing::ElementsAre;
 using testing::IsSupersetOf;
 using testing::Not;
 
-const Caller kUser{0, 0};
+const Caller kUser{0, 0, true};
 
 class Seen final : public Observer {
  public:

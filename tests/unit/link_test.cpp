@@ -12,7 +12,7 @@ namespace {
 class LinkTest : public test::TempDirectory {};
 
 TEST_F(LinkTest, AnImageStaysUsableAfterTheDirectoryOfItsFirstNameIsGone) {
-  const Caller root{0, 0};
+  const Caller root{0, 0, true};
   ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
   auto opened = Engine::open(path("store"), test::test_credential());
   ASSERT_TRUE(opened) << test::error_text(opened);
@@ -47,7 +47,7 @@ TEST_F(LinkTest, AnImageStaysUsableAfterTheDirectoryOfItsFirstNameIsGone) {
 }
 
 TEST_F(LinkTest, WhenANameGoesAnotherIsOnRecord) {
-  const Caller root{0, 0};
+  const Caller root{0, 0, true};
   ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
   auto opened = Engine::open(path("store"), test::test_credential());
   ASSERT_TRUE(opened) << test::error_text(opened);

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t kBlock = 16384;
 constexpr std::uint64_t kMost = 24 * kBlock;  // bytes of a file, nearly
-const Caller kRootUser{0, 0};
+const Caller kRootUser{0, 0, true};
 
 struct File {  // of the model; shared by its names and handles
   std::string bytes;

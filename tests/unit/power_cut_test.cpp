@@ -28,7 +28,7 @@ using test::FaultyStorage;
 
 constexpr std::uint64_t kBlock = 16384;
 constexpr std::uint64_t kMost = 8 * kBlock;
-const Caller kRootUser{0, 0};
+const Caller kRootUser{0, 0, true};
 const std::vector<std::pair<std::string, std::string>> kFolders = {{"plain", ""}, {"a", "key-a"}, {"b", "key-b"}};
 
 using Names = std::map<std::string, std::string>;  // path -> image id

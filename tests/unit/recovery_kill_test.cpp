@@ -17,7 +17,7 @@ namespace rekeyfs {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-const Caller kRootUser{0, 0};
+const Caller kRootUser{0, 0, true};
 constexpr int kImages = 40;
 constexpr std::size_t kWrite = 3 * 16384 + 100;
 

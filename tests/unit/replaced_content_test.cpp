@@ -17,7 +17,7 @@ namespace {
 class ReplacedContentTest : public test::TempDirectory {};
 
 TEST_F(ReplacedContentTest, IsAlwaysSeenWhole) {
-  const Caller user{0, 0};
+  const Caller user{0, 0, true};
   ASSERT_TRUE(Engine::initialize(path("store"), test::test_credential()));
   auto opened = Engine::open(path("store"), test::test_credential(), {});
   ASSERT_TRUE(opened) << test::error_text(opened);

@@ -24,7 +24,7 @@ using testing::AllOf;
 using testing::Ge;
 using testing::Le;
 
-const Caller kUser{0, 0};
+const Caller kUser{0, 0, true};
 constexpr std::uint64_t kMiB = 1u << 20;
 
 // A disk of `capacity` bytes, which the store's files share with nobody.

@@ -84,7 +84,7 @@ class TamperTest : public DamagedStore {
     for (const auto& [path, node] : rich_.last())
       if (node.kind == NodeKind::image && rich_.layers().at(node.id).contains(layer_of_path(file).value()))
         readers.push_back(
-            {std::move(*(*engine)->files().open(*(*engine)->names().resolve(path), O_RDONLY, Caller{})), node.content});
+            {std::move(*(*engine)->files().open(*(*engine)->names().resolve(path), O_RDONLY, kOperator)), node.content});
     const StoreImage now(victim());  // opening gives slots back, and removes files of images that were deleted
     if (!now.contains(file)) return;
     for (const std::uint64_t block : now.pieces(file, kRichBlock)) {
