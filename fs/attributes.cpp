@@ -118,14 +118,29 @@ void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
 // The descriptor that a command came through: a directory or an open image.
 struct Through {
   Ino ino;
-  OpenFile* file;  // null for a directory
+  FileHandle* file;            // one of the two
+  DirectoryHandle* directory;
   KeptAnswer& answer;
 };
 
 Through through(Ino ino, const fuse_file_info& info, bool is_directory) {
-  if (is_directory) return {ino, nullptr, HandleTable::directory(info.fh).answer()};
+  if (is_directory) {
+    DirectoryHandle& handle = HandleTable::directory(info.fh);
+    return {ino, nullptr, &handle, handle.answer()};
+  }
   FileHandle& handle = HandleTable::file(info.fh);
-  return {ino, &handle.file(), handle.answer()};
+  return {ino, &handle, nullptr, handle.answer()};
+}
+
+Requester requester_of(Context& context, fuse_req_t req, const Through& handle) {
+  Requester requester;
+  requester.caller = handle.file ? caller_of(req) : commander_of(req, handle.ino);
+  requester.groups = credentials_of(fuse_req_ctx(req)->pid).groups;
+  requester.through = handle.ino;
+  if (handle.file) requester.file = &handle.file->file();
+  if (handle.directory) requester.draw_token = [&handle](Ino named) { return handle.directory->draw_token(named); };
+  requester.directory_with = [&context](const std::string& token) { return context.handles.directory_with(token); };
+  return requester;
 }
 
 Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle, std::string_view in) {
@@ -135,8 +150,7 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   if (request.size > kCallBytes) return fail(Errc::invalid);
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
-  const Caller caller = handle.file ? caller_of(req) : commander_of(req, handle.ino);
-  const nlohmann::json result = serve_command(context.engine, caller, handle.ino, parsed, handle.file);
+  const nlohmann::json result = serve_command(context.engine, requester_of(context, req, handle), parsed);
   context.notifier.settle();  // for a disabled key: pages of its images must be dropped before the answer
   handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{};

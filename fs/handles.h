@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -70,9 +71,16 @@ class FileHandle {
 class DirectoryHandle {
  public:
   KeptAnswer& answer() { return answer_; }
+  // A new secret that stands for the directory in commands that come through another descriptor. Valid until the next
+  // one is drawn and while this handle is open.
+  std::string draw_token(Ino directory) EXCLUDES(mutex_);
+  std::optional<Ino> directory_with(std::string_view token) const EXCLUDES(mutex_);
 
  private:
   KeptAnswer answer_;
+  mutable Mutex mutex_;
+  std::string token_ GUARDED_BY(mutex_);
+  Ino named_ GUARDED_BY(mutex_);  // directory that the token stands for
 };
 
 class HandleTable {
@@ -81,6 +89,7 @@ class HandleTable {
   std::uint64_t add_directory() EXCLUDES(mutex_);
   void remove_file(std::uint64_t handle) EXCLUDES(mutex_);
   void remove_directory(std::uint64_t handle) EXCLUDES(mutex_);
+  std::optional<Ino> directory_with(std::string_view token) EXCLUDES(mutex_);
   std::vector<Ino> open_for_writing() EXCLUDES(mutex_);  // without duplicates
 
   static FileHandle& file(std::uint64_t handle) { return *reinterpret_cast<FileHandle*>(handle); }

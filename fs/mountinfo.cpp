@@ -39,7 +39,7 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
     std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
     auto dash = std::find(fields.begin(), fields.end(), "-");
     if (fields.size() < 6 || std::distance(dash, fields.end()) < 3) continue;
-    mounts.push_back({unescaped(fields[4]), unescaped(dash[1]), unescaped(dash[2]), fields[2]});
+    mounts.push_back({unescaped(fields[4]), unescaped(dash[1]), unescaped(dash[2]), fields[2], unescaped(fields[3])});
   }
   return mounts;
 }

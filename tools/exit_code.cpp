@@ -27,6 +27,7 @@ constexpr std::array kRows{
     ExitCodeRow{ExitCode::refused, "a rule of the store forbids the operation"},
     ExitCodeRow{ExitCode::not_durable, "unmounted, but the latest changes may not be durable (umount)"},
     ExitCodeRow{ExitCode::stopped, "the store is read-only: what is waited for does not go on (--wait, --watch)"},
+    ExitCodeRow{ExitCode::partial, "done in part: what was left out is listed"},
 };
 
 }  // namespace

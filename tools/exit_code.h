@@ -32,6 +32,7 @@ enum class ExitCode : int {
   refused = 18,
   not_durable = 19,
   stopped = 20,
+  partial = 21,
 };
 
 struct ExitCodeRow {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fs/mountinfo.h"
 #include "tools/outcome.h"
@@ -13,8 +14,18 @@ using Mount = fs::MountEntry;
 
 // The mount at exactly that path.
 Outcome<std::optional<Mount>> mount_at(const std::string& mountpoint);
-// The mount of the store with that path.
+// The mount of the store with that path, of the whole of it.
 Outcome<std::optional<Mount>> mount_of_store(const std::string& store);
+
+// How a command comes to a node: through an open directory, and by a path from there on.
+struct Way {
+  std::string directory;
+  std::string path;  // empty for the directory itself
+};
+// The ways to an absolute path in a rekeyfs mount, the best one first: through the top of a mount of the whole store, in
+// which operators are operators; through the top of the mount that the path is in, which may be a bind mount; through
+// the directory itself, if its user may not read those. Empty if the path is in no rekeyfs mount.
+Outcome<std::vector<Way>> ways_to(const std::string& path);
 
 // Makes a path absolute and resolves symbolic links. If the last component cannot be examined it is kept as it is: a
 // mount whose daemon has died does not answer, but must be found.

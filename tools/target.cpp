@@ -22,19 +22,18 @@ using nlohmann::json;
 
 class MountedTarget : public Target {
  public:
-  MountedTarget(std::string directory, std::string name) : directory_(std::move(directory)), name_(std::move(name)) {}
+  explicit MountedTarget(Way way) : way_(std::move(way)) {}
 
   // Opened for each call, so that a long wait does not keep the mount busy.
   Outcome<json> call(json request) override {
-    Descriptor directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory) return unreachable(errno, directory_);
-    if (!name_.empty()) fs::put_name(request, name_);
-    return call_daemon(directory.get(), directory_, request);
+    Descriptor directory(::open(way_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory) return unreachable(errno, way_.directory);
+    if (!way_.path.empty() && !request.contains("path")) fs::put_path(request, way_.path);
+    return call_daemon(directory.get(), way_.directory, request);
   }
 
  private:
-  const std::string directory_;
-  const std::string name_;  // of an image or link in the directory; empty for the directory itself
+  const Way way_;
 };
 
 class StoreTarget : public Target {
@@ -46,7 +45,7 @@ class StoreTarget : public Target {
 
   Outcome<json> call(json request) override {
     RK_TRY_ASSIGN(json answer,
-                  fs::read_answer(fs::serve_command(*engine_, Caller{getuid(), getgid(), true}, kRootIno, request)));
+                  fs::read_answer(fs::serve_command(*engine_, fs::Requester{Caller{getuid(), getgid(), true}, {}, kRootIno}, request)));
     return answer;
   }
 
@@ -79,6 +78,17 @@ Outcome<bool> is_mounted(const std::string& directory) {
   return tl::unexpected(std::move(session).error());
 }
 
+// The first way whose directory may be opened, if a daemon answers there. An error if none may.
+Outcome<std::optional<Way>> open_way(const std::string& path) {
+  RK_TRY_ASSIGN(const std::vector<Way> ways, ways_to(path));
+  for (const Way& way : ways) {
+    if (&way != &ways.back() && access(way.directory.c_str(), R_OK) != 0 && errno == EACCES) continue;
+    RK_TRY_ASSIGN(const bool answers, is_mounted(way.directory));
+    return answers ? std::optional(way) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
 bool is_directory(const std::string& path) {
   struct stat facts {};
   return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
@@ -94,15 +104,12 @@ tl::unexpected<Failure> neither(const std::string& path) {
 }  // namespace
 
 Outcome<std::unique_ptr<Target>> Target::open(const std::string& path, const UnlockOptions& unlock, Filling filling) {
-  RK_TRY_ASSIGN(std::string absolute, absolute_path(path));
-  std::filesystem::path parts(absolute);
-  bool directory = is_directory(absolute);
-  std::string place = directory ? absolute : parts.parent_path().string();
-  RK_TRY_ASSIGN(bool mounted, is_mounted(place));
-  if (mounted) return std::make_unique<MountedTarget>(place, directory ? std::string() : parts.filename().string());
-  if (!directory) return neither(path);
-  RK_TRY_ASSIGN(std::optional<Mount> mount, mount_of_store(absolute));
-  if (mount) return std::make_unique<MountedTarget>(mount->mountpoint, std::string());
+  RK_TRY_ASSIGN(const std::string absolute, absolute_path(path));
+  RK_TRY_ASSIGN(const std::optional<Way> way, open_way(absolute));
+  if (way) return std::make_unique<MountedTarget>(*way);
+  if (!is_directory(absolute)) return neither(path);
+  RK_TRY_ASSIGN(const std::optional<Mount> mount, mount_of_store(absolute));
+  if (mount) return std::make_unique<MountedTarget>(Way{mount->mountpoint, ""});
   Outcome<std::unique_ptr<Target>> store = open_store(absolute, unlock, filling);
   if (!store && store.error().code == ExitCode::not_a_store) return neither(path);
   return store;

@@ -73,6 +73,8 @@ Result<std::vector<Op>> decode_ops(std::string_view payload) {
         break;
       default: return fail(Errc::wrong_version, "the journal holds a step of a later version of rekeyfs: use that version");
     }
+    const bool names_record = op.kind == Op::Kind::put || op.kind == Op::Kind::erase;
+    if (in.ok() && names_record && op.key.empty()) return fail(Errc::corrupt, "a journal record changes a record without a key");
     ops.push_back(std::move(op));
   }
   if (!in.ok()) return fail(Errc::corrupt, "a journal record ends early");

@@ -7,6 +7,7 @@
 
 #include "engine/base/utf8.h"
 #include "engine/formats/format.h"
+#include "engine/keys/key_access.h"
 #include "engine/types/attributes.h"
 #include "engine/types/image_state.h"
 
@@ -146,6 +147,10 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
     return fail(Errc::not_permitted, "only the owner or an operator may set the user.rekeyfs attributes of a file or directory");
   const std::optional<kms::KeyId> key_before = inode.policy.key;
   RK_TRY(edit(inode));
+  if (inode.policy.key != key_before) {
+    RK_TRY(keys::may_release(store_.keys(), key_before, caller));
+    RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
+  }
   // A key that is set by hand ends a rotation under way, which would change it back.
   if (inode.policy.key != key_before) txn.erase(catalog::make_key(catalog::Table::rotation, ino.value()));
   inode.changed = now();

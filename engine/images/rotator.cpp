@@ -19,6 +19,8 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr Background::Duration kNextWalk = 1s;
+constexpr std::size_t kMaxSkipped = 100;  // that are named
+constexpr uid_t kOperators = static_cast<uid_t>(-1);  // recorded for a rotation that an operator asked for; nobody's id
 constexpr std::size_t kEntriesAtATime = 256;  // entries handled per step; policies changed per transaction
 
 bool is_gone(const Error& error) { return error.code == Errc::stale || error.code == Errc::not_found; }
@@ -36,26 +38,32 @@ std::optional<Rotator::Rotation> Rotator::decode(std::string_view at, std::strin
   rotation.directory = Ino{Reader(at.substr(1)).get_be64()};
   Reader in(value);
   in.get_into(rotation.key);
-  rotation.asker = in.get<std::uint32_t>();
+  const auto asker = in.get<std::uint32_t>();
+  rotation.asker = {asker, 0, asker == kOperators || asker == 0};  // earlier versions recorded root
   if (in.finished()) return rotation;
   log::error("the record of a rotation of directory {} is malformed", rotation.directory.value());
   return std::nullopt;
+}
+
+std::string Rotator::encode(const Rotation& rotation) {
+  const uid_t asker = rotation.asker.is_operator ? kOperators : rotation.asker.uid;
+  return Writer().put_raw(rotation.key).put(static_cast<std::uint32_t>(asker)).take();
 }
 
 // --- asking for a rotation -------------------------------------------------------------------------------------
 
 Result<RotationPlan> Rotator::plan(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
-  const Rotation rotation{directory, key.id, caller.uid};
-  RK_TRY_ASSIGN(const Key before, may_rotate(rotation, caller));
+  const Rotation rotation{directory, key.id, caller};
+  RK_TRY_ASSIGN(const Key before, may_rotate(rotation));
   return plan_of(rotation, before);
 }
 
 Result<RotationPlan> Rotator::rotate(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY(store_.health().may_write());
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
-  const Rotation rotation{directory, key.id, caller.uid};
-  RK_TRY_ASSIGN(const Key before, may_rotate(rotation, caller));
+  const Rotation rotation{directory, key.id, caller};
+  RK_TRY_ASSIGN(const Key before, may_rotate(rotation));
   RK_TRY_ASSIGN(RotationPlan plan, plan_of(rotation, before));
   RK_TRY(check_room(rotation, before, plan));
   RK_TRY_ASSIGN(const std::vector<Rotation> earlier, on_record());
@@ -63,35 +71,53 @@ Result<RotationPlan> Rotator::rotate(Ino directory, std::string_view alias_or_id
     if (other.directory == directory) RK_TRY(change_policies(other));  // completes an interrupted change of policies
   RK_TRY(put_on_record(rotation, before));
   RK_TRY(change_policies(rotation));
-  RK_TRY_ASSIGN(const Walk done, walk(rotation));
+  RK_TRY_ASSIGN(Walk done, walk(rotation, before));
   plan.images = done.taken;
+  plan.skipped = std::move(done.skipped.skipped);
+  plan.skipped_count = done.skipped.skipped_count;
   return plan;
 }
 
-Result<Rotator::Key> Rotator::may_rotate(const Rotation& rotation, const Caller& caller) const {
+Result<Rotator::Key> Rotator::may_rotate(const Rotation& rotation) const {
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(rotation.directory));
   if (inode.kind != NodeKind::directory)
     return fail(Errc::not_directory, "only directories can be rotated: replicate a single image instead");
-  if (!caller.is_operator && caller.uid != inode.uid)
+  if (rotation.asker.uid == 0 && !rotation.asker.is_operator)
+    return fail(Errc::not_permitted, "root may rotate keys through the root directory of the mount only");
+  if (!owns(rotation, inode))
     return fail(Errc::not_permitted, "only the owner of the directory or an operator may rotate its key");
-  RK_TRY(keys::may_use(store_.keys(), rotation.key, caller));
-  RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
+  RK_TRY(keys::may_use(store_.keys(), rotation.key, rotation.asker));
+  RK_TRY(keys::may_use(store_.keys(), inode.policy.key, rotation.asker));
   return inode.policy.key;
+}
+
+std::optional<std::string> Rotator::why_kept(const Rotation& rotation, const InodeRecord& image, const Key& key) const {
+  if (image.image.is_protected) return "it is protected: remove user.rekeyfs.protected first";
+  if (!owns(rotation, image)) return "it belongs to user " + std::to_string(image.uid) + ": he or an operator may rotate it";
+  const Status may = keys::may_use(store_.keys(), key, rotation.asker);
+  return may ? std::nullopt : std::optional(describe(may.error()));
+}
+
+bool Rotator::enters(const Rotation& rotation, const Key& before, const InodeRecord& directory) {
+  return owns(rotation, directory) && (directory.policy.key == before || directory.policy.key == rotation.key);
 }
 
 Result<RotationPlan> Rotator::plan_of(const Rotation& rotation, const Key& before) {
   RotationEstimate estimate(store_.layers());
-  RK_TRY(for_each_directory(rotation, before, [&](Ino, const std::vector<DirectoryEntry>& entries) -> Status {
+  RotationPlan plan;
+  RK_TRY(for_each_directory(rotation, before, [&](Ino directory, const std::vector<DirectoryEntry>& entries) -> Status {
     for (const DirectoryEntry& entry : entries) {
+      skip_foreign(rotation, before, directory, entry, plan);
       const auto inode = entry.kind == NodeKind::image ? tree_.get(entry.ino) : fail(Errc::is_directory);
       if (!inode) continue;
       const auto top = store_.layers().record_of(inode->image.layer);
-      // Skips what is damaged or was deleted meanwhile.
-      if (top && top->key != rotation.key) static_cast<void>(estimate.add(inode->image.layer));
+      // Leaves out what is damaged or was deleted meanwhile.
+      if (!top || top->key == rotation.key) continue;
+      if (auto why = why_kept(rotation, *inode, top->key)) skip(directory, entry, std::move(*why), plan);
+      else static_cast<void>(estimate.add(inode->image.layer));
     }
     return {};
   }));
-  RotationPlan plan;
   plan.images = estimate.images();
   plan.bytes_to_transform = estimate.bytes();
   RK_TRY_ASSIGN(plan.space_needed, estimate.peak());
@@ -113,14 +139,13 @@ Status Rotator::check_room(const Rotation& rotation, const Key& before, Rotation
 Status Rotator::put_on_record(const Rotation& rotation, const Key& before) {
   Event event;
   event.kind = EventKind::rotation_asked;
-  event.uid = rotation.asker;
+  event.uid = rotation.asker.uid;
   event.path = tree_.path_of(rotation.directory);
   event.key = audit::key_named(store_.keys(), rotation.key);
   event.key_before = audit::key_named(store_.keys(), before);
   {
     catalog::WriteTxn txn(store_.catalog());
-    txn.put(make_key(Table::rotation, rotation.directory.value()),
-            Writer().put_raw(rotation.key).put(static_cast<std::uint32_t>(rotation.asker)).take());
+    txn.put(make_key(Table::rotation, rotation.directory.value()), encode(rotation));
     RK_TRY(audit_.add(txn, std::move(event)));
     RK_TRY(txn.commit());
   }
@@ -155,7 +180,7 @@ Result<std::size_t> Rotator::change_policies_below(const Rotation& rotation, con
     std::vector<Ino> directories;
     for (const DirectoryEntry& entry : entries) {
       const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
-      if (inode && inode->policy.key == before) directories.push_back(entry.ino);
+      if (inode && inode->policy.key == before && owns(rotation, *inode)) directories.push_back(entry.ino);
     }
     RK_TRY_ASSIGN(const std::size_t some, change_some(directories, before, rotation.key));
     changed += some;
@@ -188,7 +213,7 @@ Status Rotator::for_each_directory(const Rotation& rotation, const Key& before, 
     RK_TRY(for_some_entries(directory, [&](const std::vector<DirectoryEntry>& entries) -> Status {
       for (const DirectoryEntry& entry : entries) {
         const auto inode = entry.kind == NodeKind::directory ? tree_.get(entry.ino) : fail(Errc::not_directory);
-        if (inode && (inode->policy.key == before || inode->policy.key == rotation.key)) left.push_back(entry.ino);
+        if (inode && enters(rotation, before, *inode)) left.push_back(entry.ino);
       }
       return visit(directory, entries);
     }));
@@ -207,29 +232,50 @@ Status Rotator::for_some_entries(Ino directory, const std::function<Status(const
   }
 }
 
-Result<Rotator::Walk> Rotator::walk(const Rotation& rotation) {
+Result<Rotator::Walk> Rotator::walk(const Rotation& rotation, const Key& before) {
   Walk done;
   RK_TRY(for_each_directory(rotation, rotation.key, [&](Ino directory, const std::vector<DirectoryEntry>& entries) -> Status {
-    for (const DirectoryEntry& entry : entries)
+    for (const DirectoryEntry& entry : entries) {
+      skip_foreign(rotation, before, directory, entry, done.skipped);
       if (entry.kind == NodeKind::image) RK_TRY(take(rotation, directory, entry, done));
+    }
     return {};
   }));
   return done;
 }
 
+void Rotator::skip(Ino directory, const DirectoryEntry& entry, std::string why, RotationPlan& plan) const {
+  ++plan.skipped_count;
+  if (plan.skipped.size() >= kMaxSkipped) return;
+  const std::string above = tree_.path_of(directory);
+  plan.skipped.push_back({(above == "/" ? "" : above) + "/" + entry.name, std::move(why)});
+}
+
+void Rotator::skip_foreign(const Rotation& rotation, const Key& before, Ino directory, const DirectoryEntry& entry, RotationPlan& plan) const {
+  if (entry.kind != NodeKind::directory) return;
+  const auto inode = tree_.get(entry.ino);
+  if (inode && inode->policy.key == before && !owns(rotation, *inode))
+    skip(directory, entry, "the directory belongs to user " + std::to_string(inode->uid) + ": he or an operator may rotate it", plan);
+}
+
 Result<bool> Rotator::rekey(Ino ino, const Rotation& rotation) {
   RK_TRY_ASSIGN(const ImageHold image, open_.open(ino));
   const auto has_key = [&]() REQUIRES_SHARED(image->mutex) { return image->top->made_as().key == rotation.key; };
+  Key key;
   {
     SharedLock lock(image->mutex);
     if (has_key()) return false;
+    key = image->top->made_as().key;
   }
+  RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
+  if (auto why = why_kept(rotation, inode, key)) return fail(Errc::not_permitted, std::move(*why));
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, rotation.key));
   {
     UniqueLock lock(image->mutex);
     if (image->truncations.pending()) return fail(Errc::busy, "the image is being replaced");
     if (has_key()) return false;
-    RK_TRY(swap.overlay(*image, {}, rotation.asker));
+    if (image->top->made_as().key != key) return fail(Errc::busy, "the image is being replaced");
+    RK_TRY(swap.overlay(*image, {}, rotation.asker.uid));
   }
   announce_permissions(*image, observer_);
   return true;
@@ -244,6 +290,7 @@ Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEnt
   switch (taken.error().code) {
     case Errc::stale: return {};  // deleted meanwhile
     case Errc::busy: ++done.left; return {};
+    case Errc::not_permitted: skip(directory, entry, taken.error().message, done.skipped); return {};
     case Errc::corrupt:
       // One damaged image must not prevent the rotation of the others.
       log::error("{}/{} keeps its old key: {}", tree_.path_of(directory), entry.name, describe(taken.error()));
@@ -297,7 +344,7 @@ bool Rotator::go_on() {
 Result<bool> Rotator::go_on(const Rotation& rotation) {
   const Status changed = change_policies(rotation);
   if (!changed && !is_gone(changed.error())) return fail(changed.error());
-  RK_TRY_ASSIGN(const Walk done, walk(rotation));
+  RK_TRY_ASSIGN(const Walk done, walk(rotation, rotation.key));
   if (done.taken > 0 || done.left > 0) return true;
   RK_TRY(finish(rotation));
   return false;

@@ -13,6 +13,10 @@ namespace rekeyfs::keys {
 // Otherwise Errc::access_denied. Errc::no_key; Errc::key_revoked unless the key is enabled. Without a key: every user.
 Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
+// Whether `caller` may take the key from a directory or an image: as may_use(), but in any state of the key, and also if
+// it was deleted. Errc::access_denied.
+Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
+
 // Whether `caller` may change the key: operators and its owner. Errc::not_permitted otherwise.
 Status may_manage(const kms::KeyInfo& key, const Caller& caller);
 

@@ -120,11 +120,11 @@ Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& ch
 }
 
 Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
-  RK_TRY_ASSIGN(const std::vector<KeyUses::Use> uses, uses_.of(key.id));
+  RK_TRY_ASSIGN(const std::vector<KeyUse> uses, uses_.of(key.id));
   std::string list;
   if (uses.empty()) return {};
   for (std::size_t i = 0; i < std::min(uses.size(), kMaxListed); ++i)
-    list += "\n  " + uses[i].facts.path + " (" + uses[i].facts.reason + ", " + uses[i].facts.until + ")";
+    list += "\n  " + uses[i].path + " (" + uses[i].reason + ", " + uses[i].until + ")";
   if (uses.size() > kMaxListed) list += "\n  and " + std::to_string(uses.size() - kMaxListed) + " more";
   return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + std::to_string(uses.size()) +
                               (uses.size() == 1 ? " image" : " images") +

@@ -11,18 +11,18 @@ namespace rekeyfs::keys {
 using catalog::Table;
 using names::InodeRecord;
 
-Result<std::vector<KeyUses::Use>> KeyUses::of(const kms::KeyId& key) const {
-  std::vector<Use> uses;
+Result<std::vector<KeyUse>> KeyUses::of(const kms::KeyId& key) const {
+  std::vector<KeyUse> uses;
   RK_TRY(visit(key, [&](Ino image, bool is_top) {
     if (tree_.get(image)) uses.push_back(use_of(image, is_top));  // otherwise it was deleted meanwhile
   }));
-  std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.facts.path < b.facts.path; });
+  std::sort(uses.begin(), uses.end(), [](const KeyUse& a, const KeyUse& b) { return a.path < b.path; });
   return uses;
 }
 
-KeyUses::Use KeyUses::use_of(Ino image, bool is_top) const {
-  if (is_top) return {image, {tree_.path_of(image), "encrypted with it", "until it is deleted"}};
-  return {image, {tree_.path_of(image), "source of a replication", until_replicated(image)}};
+KeyUse KeyUses::use_of(Ino image, bool is_top) const {
+  if (is_top) return {image, tree_.path_of(image), "encrypted with it", "until it is deleted"};
+  return {image, tree_.path_of(image), "source of a replication", until_replicated(image)};
 }
 
 // Walks upwards from the key's layers. An image that gets a new top layer meanwhile is not missed: the new layer has

@@ -15,12 +15,8 @@ class KeyUses {
   KeyUses(store::Store& store, const names::Tree& tree, const replication::Filler& filler)
       : store_(store), tree_(tree), filler_(filler) {}
 
-  struct Use {
-    Ino image;
-    KeyUse facts;
-  };
   // Ordered by path.
-  Result<std::vector<Use>> of(const kms::KeyId& key) const;
+  Result<std::vector<KeyUse>> of(const kms::KeyId& key) const;
 
   // Calls `visit` once for each image that needs the key, including deleted images that are still open. `is_top`: the
   // image's own top layer is encrypted with the key, otherwise a layer below it is. Reads the record of each layer, and
@@ -40,7 +36,7 @@ class KeyUses {
   Status find_layers(const kms::KeyId& key, std::vector<Found>& found) const;
   // The layers whose base is `layer`.
   Status find_readers(LayerId layer, std::vector<Found>& found) const;
-  Use use_of(Ino image, bool is_top) const;
+  KeyUse use_of(Ino image, bool is_top) const;
 
   store::Store& store_;
   const names::Tree& tree_;

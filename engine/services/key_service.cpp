@@ -40,10 +40,7 @@ Result<KeyFacts> KeyService::change(std::string_view alias_or_id, const KeyChang
 
 Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
-  RK_TRY_ASSIGN(const std::vector<keys::KeyUses::Use> all, uses_.of(key.id));
-  std::vector<KeyUse> uses;
-  for (const keys::KeyUses::Use& use : all) uses.push_back(use.facts);
-  return uses;
+  return uses_.of(key.id);
 }
 
 Result<RotationPlan> KeyService::rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) {

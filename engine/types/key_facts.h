@@ -24,7 +24,8 @@ struct KeyFacts {
 };
 
 struct KeyUse {
-  std::string path;    // of an image that needs the key
+  Ino image;           // that needs the key
+  std::string path;
   std::string reason;  // "encrypted with it" or "source of a replication"
   std::string until;   // for display: "until its replication is complete (41.2 % done)"
 };

@@ -26,8 +26,10 @@ void try_request(Reader& in) {
   const uid_t uid = from & 1 ? 0 : 64001;
   const bool through_image = from & 2;
   const Ino node = through_image ? small.image() : from & 4 ? small.folder() : kRootIno;
-  const json answer =
-      fs::serve_command(small.engine(), Caller{uid, uid}, node, request, through_image ? &small.file() : nullptr);
+  fs::Requester requester{Caller{uid, uid, uid == 0 && node == kRootIno}, {}, node};
+  if (through_image) requester.file = &small.file();
+  requester.directory_with = [&](const std::string&) { return std::optional(small.folder()); };
+  const json answer = fs::serve_command(small.engine(), requester, request);
   // As the daemon sends it.
   const std::string text = answer.dump(-1, ' ', false, json::error_handler_t::replace);
   const auto read = fs::read_answer(json::parse(text, nullptr, false));

@@ -99,7 +99,7 @@ class Profile(TestCase):
         self.boot(self.vm)
         done = rekeyfs("profile", "clear", self.disk, uid=NOBODY, check=False)
         self.assertEqual(done.returncode, EXIT_DENIED)
-        self.assertIn("only the owner of that image or root", done.stderr)
+        self.assertIn("only the owner of that image or an operator", done.stderr)
         self.assertEqual(self.ranges(self.disk), READS)
 
 

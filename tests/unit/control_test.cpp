@@ -38,8 +38,10 @@ class ControlTest : public test::TempDirectory {
     }
   }
 
-  Result<json> call(json request, Ino directory = kRootIno, const Caller& caller = kRoot) {
-    return read_answer(serve_command(*engine_, caller, directory, request));
+  // As fs/authority.h says, root is an operator through the root directory only.
+  Result<json> call(json request, Ino directory = kRootIno, Caller caller = kRoot) {
+    caller.is_operator = caller.is_operator && directory == kRootIno;
+    return read_answer(serve_command(*engine_, Requester{caller, {}, directory}, request));
   }
   Errc error_of(json request, Ino directory = kRootIno, const Caller& caller = kRoot) {
     Result<json> answer = call(std::move(request), directory, caller);
@@ -93,8 +95,9 @@ TEST_F(ControlTest, SyncMakesEverythingDurable) {
     return found;
   };
   ASSERT_EQ(tables(), 0U) << "the checkpoint of the background came first";
-  EXPECT_EQ(call({{"command", "sync"}}, kRootIno, kBob).value(), json::object());
+  EXPECT_EQ(call({{"command", "sync"}}, kRootIno).value(), json::object());
   EXPECT_EQ(tables(), 1U);
+  EXPECT_EQ(error_of({{"command", "sync"}}, kRootIno, kBob), Errc::not_permitted);
 }
 
 TEST_F(ControlTest, WhatIsNoRequestIsRefusedInWords) {
@@ -102,19 +105,29 @@ TEST_F(ControlTest, WhatIsNoRequestIsRefusedInWords) {
   EXPECT_EQ(error_of(json::array()), Errc::invalid);
   EXPECT_EQ(error_of(json::object()), Errc::invalid);
   EXPECT_EQ(error_of({{"command", 7}}), Errc::invalid);
-  EXPECT_EQ(error_of({{"command", "info"}, {"name", 7}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"path", 7}}), Errc::invalid);
   EXPECT_EQ(error_of({{"command", "key-create"}}), Errc::invalid);
   EXPECT_THAT(call({{"command", "fly"}}).error().message, HasSubstr("\"fly\""));
 }
 
-TEST_F(ControlTest, ANameIsOneNameInTheDirectory) {
+TEST_F(ControlTest, SessionTellsOthersOnlyTheVersion) {
+  const json session = call({{"command", "session"}}, kRootIno, kAlice).value();
+  EXPECT_TRUE(session.at("store").is_null());
+  EXPECT_TRUE(session.at("pid").is_null());
+  EXPECT_THAT(session.at("version").get<std::string>(), HasSubstr("."));
+}
+
+TEST_F(ControlTest, APathIsNamesFromTheDirectoryOn) {
   Ino directory = make_directory("a");
   make_image(directory, "x");
-  EXPECT_TRUE(call({{"command", "info"}, {"name", "x"}}, directory));
-  for (const char* name : {".", "..", "a/x", "/a", ""})
-    EXPECT_EQ(error_of({{"command", "info"}, {"name", name}}), Errc::invalid) << name;
-  EXPECT_EQ(error_of({{"command", "info"}, {"name", std::string("a\0x", 3)}}), Errc::invalid);
-  EXPECT_EQ(error_of({{"command", "info"}, {"name", "missing"}}), Errc::not_found);
+  EXPECT_TRUE(call({{"command", "info"}, {"path", "x"}}, directory));
+  EXPECT_EQ(call({{"command", "info"}, {"path", "a/x"}}).value().at("path"), "/a/x");
+  EXPECT_EQ(call({{"command", "info"}, {"path", "/a//x"}}).value().at("path"), "/a/x");
+  for (const char* name : {".", "..", "a/../a", ""})
+    EXPECT_EQ(error_of({{"command", "info"}, {"path", name}}), Errc::invalid) << name;
+  EXPECT_EQ(error_of({{"command", "info"}, {"path", "a/x/y"}}), Errc::not_directory);
+  EXPECT_EQ(error_of({{"command", "info"}, {"path", std::string("a\0x", 3)}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"path", "missing"}}), Errc::not_found);
 }
 
 TEST_F(ControlTest, ANameNeedNotBeUtf8) {
@@ -123,14 +136,14 @@ TEST_F(ControlTest, ANameNeedNotBeUtf8) {
       "e";
   Ino ino = make_image(kRootIno, latin);
   json request{{"command", "info"}};
-  put_name(request, latin);
+  put_path(request, latin);
   json info = call(json::parse(request.dump())).value();
   EXPECT_EQ(info.at("ino"), ino.value());
   EXPECT_EQ(info.at("path"),
             "/gr\ufffd\ufffd"
             "e");
-  EXPECT_EQ(error_of({{"command", "info"}, {"name_hex", "6g"}}), Errc::invalid);
-  EXPECT_EQ(error_of({{"command", "info"}, {"name_hex", "616"}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"path_hex", "6g"}}), Errc::invalid);
+  EXPECT_EQ(error_of({{"command", "info"}, {"path_hex", "616"}}), Errc::invalid);
 }
 
 TEST_F(ControlTest, InfoOfTheRootTellsOfTheStore) {
@@ -144,8 +157,8 @@ TEST_F(ControlTest, InfoOfTheRootTellsOfTheStore) {
 TEST_F(ControlTest, InfoOfAnImageTellsEverything) {
   Ino directory = make_encrypted("tenant-a");
   make_image(directory, "x");
-  json info = call({{"command", "info"}, {"name", "x"}}, directory).value();
-  EXPECT_EQ(info.at("path"), "/tenant-a/x");
+  json info = call({{"command", "info"}, {"path", "x"}}, directory).value();
+  EXPECT_EQ(info.at("path"), "/x");
   EXPECT_EQ(info.at("kind"), "image");
   EXPECT_EQ(info.at("size"), kSize);
   EXPECT_EQ(info.at("permissions"), "0600");
@@ -159,7 +172,7 @@ TEST_F(ControlTest, InfoOfAnImageTellsEverything) {
 TEST_F(ControlTest, AnAttributeOfAnyBytesStaysValidJson) {
   Ino ino = make_image(kRootIno, "x");
   ASSERT_TRUE(engine_->names().setxattr(ino, "user.bin", "\xff\x01", XattrMode::either, kRoot));
-  json info = call({{"command", "info"}, {"name", "x"}}).value();
+  json info = call({{"command", "info"}, {"path", "x"}}).value();
   EXPECT_EQ(info.at("user_attributes").at("user.bin"), "\ufffd\x01");
   EXPECT_NO_THROW(static_cast<void>(info.dump()));
 }
@@ -168,20 +181,21 @@ TEST_F(ControlTest, AReplicationIsShownWithItsKeysAndNeverAsFinished) {
   Ino source = make_image(make_directory("public"), "x");
   Ino target = make_encrypted("tenant-a");
   ASSERT_TRUE(copy(source, target, "y"));
-  for (json status : {call({{"command", "status"}}).value(), call({{"command", "status"}}, target).value(),
-                      call({{"command", "status"}, {"name", "y"}}, target).value()}) {
+  const json through_root = call({{"command", "status"}}).value();
+  EXPECT_EQ(through_root.at("replications")[0].at("source"), "/public/x");
+  EXPECT_EQ(through_root.at("replications")[0].at("path"), "/tenant-a/y");
+  for (json status : {through_root, call({{"command", "status"}}, target).value(),
+                      call({{"command", "status"}, {"path", "y"}}, target).value()}) {
     ASSERT_EQ(status.at("replications").size(), 1U);
     const json& replication = status.at("replications")[0];
-    EXPECT_EQ(replication.at("path"), "/tenant-a/y");
-    EXPECT_EQ(replication.at("source"), "/public/x");
     EXPECT_EQ(replication.at("key_before"), "");
     EXPECT_EQ(replication.at("key_after"), "tenant-a");
     EXPECT_EQ(replication.at("state"), "replicating");
     EXPECT_EQ(replication.at("bytes_total"), kSize);
     EXPECT_LT(replication.at("percent"), 100);
   }
-  EXPECT_EQ(call({{"command", "progress"}, {"name", "y"}}, target).value().at("status"), "replicating");
-  json elsewhere = call({{"command", "progress"}, {"name", "public"}}).value();
+  EXPECT_EQ(call({{"command", "progress"}, {"path", "y"}}, target).value().at("status"), "replicating");
+  json elsewhere = call({{"command", "progress"}, {"path", "public"}}).value();
   EXPECT_TRUE(elsewhere.at("replications").empty());
   EXPECT_FALSE(elsewhere.contains("status"));
 }
@@ -190,11 +204,11 @@ TEST_F(ControlTest, StateIsToldOfWhatLiesBelowTheDirectory) {
   Ino directory = make_directory("a");
   make_image(directory, "x");
   make_directory("ab");
-  json state = call({{"command", "state"}, {"path", "/a/x"}}, directory).value();
+  json state = call({{"command", "state"}, {"path", "/x"}}, directory).value();
   EXPECT_EQ(state.at("status"),
             engine_->names().getxattr(engine_->names().resolve("/a/x").value(), "user.rekeyfs.status").value());
-  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/ab"}}, directory), Errc::access_denied);
-  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/a/y"}}, directory), Errc::not_found);
+  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/ab"}}, directory), Errc::not_found);
+  EXPECT_EQ(error_of({{"command", "state"}, {"path", "/../ab"}}, directory), Errc::invalid);
 }
 
 TEST_F(ControlTest, ARefusalIsShownWhereItHappened) {
@@ -203,8 +217,9 @@ TEST_F(ControlTest, ARefusalIsShownWhereItHappened) {
   Ino source = make_image(full, "x");
   Ino target = make_directory("target");
   ASSERT_FALSE(copy(source, target, "y"));
-  json refusals = call({{"command", "status"}}, target).value().at("refusals");
+  json refusals = call({{"command", "status"}, {"path", "target"}}).value().at("refusals");
   ASSERT_EQ(refusals.size(), 1U);
+  EXPECT_EQ(call({{"command", "status"}}, target).value().at("refusals")[0].at("path"), "/y");
   EXPECT_EQ(refusals[0].at("path"), "/target/y");
   EXPECT_EQ(refusals[0].at("source"), "/full/x");
   EXPECT_EQ(refusals[0].at("code"), name_of(Errc::wrong_medium));
@@ -218,25 +233,107 @@ TEST_F(ControlTest, WhoCreatesAKeyOwnsIt) {
   EXPECT_EQ(key.at("state"), "enabled");
   EXPECT_EQ(key.at("version"), 1);
   EXPECT_EQ(error_of({{"command", "key-create"}, {"alias", "a"}}), Errc::exists);
-  json keys = call({{"command", "key-list"}}, kRootIno, kBob).value().at("keys");
-  EXPECT_EQ(keys, json::array({key}));
+  EXPECT_EQ(call({{"command", "key-list"}}).value().at("keys"), json::array({key}));
+  EXPECT_EQ(call({{"command", "key-list"}}, kRootIno, kAlice).value().at("keys"), json::array({key}));
+  EXPECT_TRUE(call({{"command", "key-list"}}, kRootIno, kBob).value().at("keys").empty());
+}
+
+TEST_F(ControlTest, WhoHasAGrantSeesTheKeyButNotWhoElseHasOne) {
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "a"}}, kRootIno, kAlice));
+  for (const uid_t user : {kBob.uid, kBob.uid + 1})
+    ASSERT_TRUE(call({{"command", "key-grant"}, {"alias", "a"}, {"user", user}}, kRootIno, kAlice));
+  EXPECT_EQ(call({{"command", "key-show"}, {"alias", "a"}}, kRootIno, kAlice).value().at("grantees").size(), 2U);
+  EXPECT_EQ(call({{"command", "key-show"}, {"alias", "a"}}, kRootIno, kBob).value().at("grantees"), json::array({kBob.uid}));
+  EXPECT_EQ(call({{"command", "key-list"}}, kRootIno, kBob).value().at("keys").size(), 1U);
+  EXPECT_EQ(error_of({{"command", "key-disable"}, {"alias", "a"}}, kRootIno, kBob), Errc::not_permitted);
+}
+
+TEST_F(ControlTest, KeysAreNotServedThroughAnotherDirectory) {
+  const Ino directory = make_directory("public");
+  ASSERT_TRUE(call({{"command", "key-create"}, {"alias", "a"}}, kRootIno, kAlice));
+  const char* kCommands[] = {"key-create", "key-list", "key-show", "key-rotate", "key-disable", "key-enable", "key-delete",
+                             "key-cancel-deletion", "key-grant", "key-revoke"};
+  for (const char* command : kCommands)
+    for (const Caller& caller : {kRoot, kAlice})
+      EXPECT_EQ(error_of({{"command", command}, {"alias", "a"}, {"user", 1}, {"delay", 0}, {"force", true}}, directory, caller),
+                Errc::not_permitted)
+          << command;
+  EXPECT_EQ(call({{"command", "key-show"}, {"alias", "a"}}).value().at("state"), "enabled");
+}
+
+TEST_F(ControlTest, WhatIsBelowAClosedDirectoryIsNotTold) {
+  const Ino closed = make_directory("closed");
+  make_image(closed, "x");
+  AttributeChange change;
+  change.permissions = 0700;
+  ASSERT_TRUE(engine_->names().setattr(closed, change, kRoot));
+  for (const char* command : {"status", "progress", "state", "info", "profile-show", "profile-clear", "rotate"})
+    for (const char* path : {"closed/x", "closed/none"})
+      EXPECT_EQ(error_of({{"command", command}, {"path", path}, {"alias", "none"}}, kRootIno, kAlice), Errc::access_denied)
+          << command << " " << path;
+  EXPECT_TRUE(call({{"command", "info"}, {"path", "closed/x"}}));
+}
+
+TEST_F(ControlTest, OnlyReadersAreToldOfTheContent) {
+  make_image(kRootIno, "x");
+  const json info = call({{"command", "info"}, {"path", "x"}}, kRootIno, kAlice).value();
+  EXPECT_EQ(info.at("permissions"), "0600");
+  for (const char* member : {"attributes", "user_attributes", "lineage", "layers", "keys_needed", "boot"})
+    EXPECT_TRUE(info.at(member).is_null()) << member;
+  for (const char* command : {"status", "progress", "state", "profile-show"})
+    EXPECT_EQ(error_of({{"command", command}, {"path", "x"}}, kRootIno, kAlice), Errc::access_denied) << command;
+}
+
+TEST_F(ControlTest, AGroupOpensWhatItsBitsSay) {
+  const Ino ino = make_image(kRootIno, "x");
+  AttributeChange change;
+  change.permissions = 0640;
+  change.gid = 64100;
+  ASSERT_TRUE(engine_->names().setattr(ino, change, kRoot));
+  const json request{{"command", "state"}, {"path", "x"}};
+  EXPECT_EQ(error_of(request, kRootIno, kAlice), Errc::access_denied);
+  EXPECT_TRUE(read_answer(serve_command(*engine_, Requester{kAlice, {64099, 64100}, kRootIno}, request)));
+  EXPECT_TRUE(call(request, kRootIno, Caller{kAlice.uid, 64100}));
+}
+
+TEST_F(ControlTest, ReplicationsThatTheSenderCannotListAreNotTold) {
+  Ino source = make_image(make_directory("public"), "x");
+  Ino target = make_encrypted("tenant-a");
+  ASSERT_TRUE(copy(source, target, "y"));
+  EXPECT_EQ(call({{"command", "progress"}}).value().at("replications").size(), 1U);
+  EXPECT_TRUE(call({{"command", "progress"}}, kRootIno, kBob).value().at("replications").empty()) << "he may not read it";
+  AttributeChange his;
+  his.uid = kBob.uid;
+  ASSERT_TRUE(engine_->names().setattr(engine_->names().lookup(target, "y").value().ino, his, kRoot));
+  EXPECT_EQ(call({{"command", "progress"}}, kRootIno, kBob).value().at("replications").size(), 1U);
+  AttributeChange closed;
+  closed.permissions = 0700;
+  ASSERT_TRUE(engine_->names().setattr(target, closed, kRoot));
+  EXPECT_TRUE(call({{"command", "progress"}}, kRootIno, kBob).value().at("replications").empty());
 }
 
 TEST_F(ControlTest, AKeyIsShownWithItsUsesToThoseWhoMaySeeThem) {
   Ino directory = make_encrypted("tenant-a");
   make_image(directory, "x");
-  Ino other = make_directory("other");
   const json request{{"command", "key-show"}, {"alias", "tenant-a"}};
   for (const Caller& caller : {kRoot, kAlice}) {
-    json key = call(request, other, caller).value();
+    json key = call(request, kRootIno, caller).value();
     ASSERT_EQ(key.at("uses").size(), 1U);
     EXPECT_EQ(key.at("uses")[0].at("path"), "/tenant-a/x");
     EXPECT_EQ(key.at("uses_elsewhere"), 0);
   }
-  json hidden = call(request, other, kBob).value();
+  EXPECT_EQ(error_of(request, kRootIno, kBob), Errc::access_denied) << "it is not his";
+  EXPECT_EQ(error_of({{"command", "key-show"}, {"alias", "none"}}, kRootIno, kBob), Errc::access_denied) << "as of one that is not there";
+  AttributeChange closed;
+  closed.permissions = 0700;
+  ASSERT_TRUE(engine_->names().setattr(directory, closed, kRoot));
+  json hidden = call(request, kRootIno, kAlice).value();
   EXPECT_TRUE(hidden.at("uses").empty());
-  EXPECT_EQ(hidden.at("uses_elsewhere"), 1);
-  EXPECT_EQ(call(request, directory, kBob).value().at("uses").size(), 1U);
+  EXPECT_EQ(hidden.at("uses_elsewhere"), 1) << "she has to know it before she disables her key";
+  ASSERT_TRUE(call({{"command", "key-grant"}, {"alias", "tenant-a"}, {"user", kBob.uid}}, kRootIno, kAlice));
+  hidden = call(request, kRootIno, kBob).value();
+  EXPECT_TRUE(hidden.at("uses").empty());
+  EXPECT_TRUE(hidden.at("uses_elsewhere").is_null());
   EXPECT_EQ(error_of({{"command", "key-show"}, {"alias", "none"}}), Errc::no_key);
 }
 
@@ -272,7 +369,11 @@ class ChooseTest : public ControlTest {
   }
   Files::Created create(Ino directory) { return engine_->files().create(directory, "new", 0664, O_WRONLY, kRoot).value(); }
   Result<json> through(const Files::Created& image, const json& request) {
-    return read_answer(serve_command(*engine_, kRoot, image.attributes.ino, request, image.file.get()));
+    Requester requester{kRoot, {}, image.attributes.ino, image.file.get()};
+    requester.directory_with = [this](const std::string& token) {
+      return token == "tenant" ? std::optional(tenant_) : token == "plain" ? std::optional(plain_) : std::nullopt;
+    };
+    return read_answer(serve_command(*engine_, requester, request));
   }
   std::string key_of(Ino ino) { return engine_->reports().info(ino).value().layers.at(0).key; }
   mode_t permissions_of(Ino ino) { return engine_->names().getattr(ino).value().permissions; }
@@ -334,7 +435,7 @@ TEST_F(ChooseTest, AKeyThatIsNotThereIsARefusal) {
 TEST_F(ChooseTest, APlanTellsAndChangesNothing) {
   const Ino source = make_image(plain_, "x");
   const Files::Created opened{engine_->names().getattr(source).value(), engine_->files().open(source, O_RDONLY, kRoot).value()};
-  const json to_tenant{{"command", "plan"}, {"directory", tenant_.value()}, {"estimate", true}};
+  const json to_tenant{{"command", "plan"}, {"directory", "tenant"}, {"estimate", true}};
   const json plan = through(opened, to_tenant).value();
   EXPECT_EQ(plan.at("transforms"), true);
   EXPECT_EQ(plan.at("key_before"), "");
@@ -347,20 +448,21 @@ TEST_F(ChooseTest, APlanTellsAndChangesNothing) {
   EXPECT_EQ(plan.at("rate_from"), "measured");
   EXPECT_GT(plan.at("bytes_per_second"), 1e6);
 
-  const json clone = through(opened, {{"command", "plan"}, {"directory", plain_.value()}}).value();
+  const json clone = through(opened, {{"command", "plan"}, {"directory", "plain"}}).value();
   EXPECT_EQ(clone.at("transforms"), false);
   EXPECT_EQ(clone.at("space_needed"), 0);
   EXPECT_FALSE(clone.contains("rate_from"));
   EXPECT_TRUE(engine_->names().read_directory(tenant_, 0, 10).value().empty());
   EXPECT_EQ(engine_->reports().events({}).value().size(), 1U) << "only the key that was made";
-  EXPECT_EQ(through(opened, {{"command", "plan"}, {"directory", source.value()}}).error().code, Errc::not_directory);
+  EXPECT_EQ(through(opened, {{"command", "plan"}, {"directory", "2"}}).error().code, Errc::invalid) << "no token";
+  EXPECT_EQ(through(opened, {{"command", "plan"}, {"directory", 2}}).error().code, Errc::invalid);
 }
 
 TEST_F(ChooseTest, APlanNamesEveryRuleThatForbidsIt) {
   const Files::Created source = create(plain_);
   ASSERT_TRUE(engine_->files().write(*source.file, 0, as_bytes("content")));  // and not flushed: it is being created
   ASSERT_TRUE(engine_->names().setxattr(source.attributes.ino, "user.rekeyfs.type", "full-ecs", XattrMode::either, kRoot));
-  const json plan = through(source, {{"command", "plan"}, {"directory", tenant_.value()}, {"key", "none"}}).value();
+  const json plan = through(source, {{"command", "plan"}, {"directory", "tenant"}, {"key", "none"}}).value();
   std::vector<std::string> codes;
   for (const json& refusal : plan.at("refusals")) codes.push_back(refusal.at("code"));
   EXPECT_THAT(codes, ::testing::ElementsAre(name_of(Errc::no_key), name_of(Errc::wrong_medium), name_of(Errc::busy)));

@@ -267,7 +267,7 @@ TEST_F(DiskFaultTest, AFailedSyncMakesTheStoreReadOnlyAndSaysSo) {
       EXPECT_EQ(health.error().code, Errc::read_only);
       EXPECT_THAT(health.error().message, ::testing::HasSubstr("read-only since a failed sync: the disk fails"));
       for (const char* command : {"status", "info"}) {
-        const auto answer = fs::serve_command(*engine_, kUser, kRootIno, {{"command", command}});
+        const auto answer = fs::serve_command(*engine_, fs::Requester{kUser, {}, kRootIno}, {{"command", command}});
         EXPECT_THAT(answer.at("ok").at("read_only").get<std::string>(), ::testing::HasSubstr("failed sync")) << command;
       }
       EXPECT_EQ(engine_->names().make_directory(kRootIno, "more", 0755, kUser).error().code, Errc::read_only);

@@ -16,6 +16,14 @@ TEST(MountinfoTest, ReadsMountPointTypeAndSource) {
   EXPECT_EQ(mounts[1].mountpoint, "/mnt/images");
   EXPECT_EQ(mounts[1].source, "/srv/store");
   EXPECT_TRUE(mounts[1].is_rekeyfs());
+  EXPECT_TRUE(mounts[1].is_whole());
+}
+
+TEST(MountinfoTest, ABindMountOfADirectoryIsNotTheWhole) {
+  const std::vector<MountEntry> mounts = parse_mountinfo("41 21 0:35 /public\\040images /srv rw - fuse.rekeyfs /srv/store rw\n");
+  ASSERT_EQ(mounts.size(), 1U);
+  EXPECT_EQ(mounts[0].root, "/public images");
+  EXPECT_FALSE(mounts[0].is_whole());
 }
 
 TEST(MountinfoTest, NamesAreUnescaped) {

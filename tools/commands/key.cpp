@@ -79,14 +79,15 @@ void print_list(const json& answer) {
 }
 
 void print_uses(const json& answer) {
-  auto elsewhere = answer.at("uses_elsewhere").get<std::uint64_t>();
+  const auto& unseen = answer.at("uses_elsewhere");  // null for who only has a grant
+  const auto elsewhere = unseen.is_number() ? unseen.get<std::uint64_t>() : 0;
   if (answer.at("uses").empty() && elsewhere == 0) {
     std::puts("no image needs it");
     return;
   }
   Table table({"NEEDED BY", "BECAUSE", "UNTIL"});
   for (const json& use : answer.at("uses")) table.add({text_of(use, "path"), text_of(use, "reason"), text_of(use, "until")});
-  if (elsewhere > 0) table.add({std::to_string(elsewhere) + " more", "images that only the key's owner sees listed", ""});
+  if (elsewhere > 0) table.add({std::to_string(elsewhere) + " more", "images in directories that you may not list", ""});
   std::fputs(table.text().c_str(), stdout);
 }
 

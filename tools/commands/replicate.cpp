@@ -70,7 +70,6 @@ struct Place {
   Descriptor directory;
   std::string directory_path;  // absolute
   std::string name;
-  ino_t ino = 0;  // of the directory
   std::string path() const { return (std::filesystem::path(directory_path) / name).string(); }
 };
 
@@ -89,7 +88,6 @@ Outcome<Place> find_place(const std::string& target, const Source& source) {
   if (facts.st_dev != source.facts.st_dev)
     return fail(ExitCode::usage, place.path() + " is not in the mount of " + source.path +
                                      ": an image is replicated within a mount; use cp to bring it in or out");
-  place.ino = facts.st_ino;
   return place;
 }
 
@@ -108,9 +106,31 @@ json with_choice(json request, const Options& options) {
   return request;
 }
 
+// Names the target's directory to the daemon. It need not be readable, so the command comes through one above it, which
+// must stay open as long as the token is used.
+struct Named {
+  Descriptor through;
+  std::string token;
+};
+
+Outcome<Named> name_directory(const Place& place) {
+  RK_TRY_ASSIGN(const std::vector<Way> ways, ways_to(place.directory_path));
+  for (const Way& way : ways) {
+    Named named{Descriptor(open(way.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""};
+    if (!named.through) continue;
+    json request{{"command", "token"}};
+    if (!way.path.empty()) fs::put_path(request, way.path);
+    RK_TRY_ASSIGN(const json answer, call_daemon(named.through.get(), way.directory, request));
+    named.token = answer.value("token", "");
+    return named;
+  }
+  return fail(ExitCode::denied, "no directory above " + place.path() + " in the mount can be read");
+}
+
 Outcome<json> ask_plan(const Options& options, const Source& source, const Place& place) {
+  RK_TRY_ASSIGN(const Named directory, name_directory(place));
   return call_daemon(source.file.get(), source.path,
-                     with_choice({{"command", "plan"}, {"directory", place.ino}, {"estimate", options.dry_run}}, options));
+                     with_choice({{"command", "plan"}, {"directory", directory.token}, {"estimate", options.dry_run}}, options));
 }
 
 std::string key_text(const json& facts, const char* member) {

@@ -46,6 +46,15 @@ void print_rotation(const json& answer, const Options& options) {
                    member_text(answer, "space_needed").c_str());
 }
 
+void print_skipped(const json& answer) {
+  const json& skipped = answer.at("skipped");
+  const auto count = answer.at("skipped_count").get<std::uint64_t>();
+  if (count == 0) return;
+  std::puts("keep their keys:");
+  for (const json& one : skipped) std::printf("  %s: %s\n", printable(one.value("path", "")).c_str(), printable(one.value("why", "")).c_str());
+  if (count > skipped.size()) std::printf("  and %s more\n", std::to_string(count - skipped.size()).c_str());
+}
+
 Outcome<ExitCode> run(const Options& options) {
   RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
   RK_TRY_ASSIGN(json answer, target->call({{"command", "rotate"}, {"alias", options.alias}, {"dry_run", options.dry_run}}));
@@ -56,7 +65,8 @@ Outcome<ExitCode> run(const Options& options) {
     print_plan(answer, options);
   else
     print_rotation(answer, options);
-  return ExitCode::ok;
+  if (!options.as_json) print_skipped(answer);
+  return answer.at("skipped_count") == 0 ? ExitCode::ok : ExitCode::partial;
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ Outcome<std::string> mountpoint_of(const std::string& path) {
   if (!mount->is_rekeyfs())
     return fail(ExitCode::not_mounted,
                 path + " is a mount of type " + mount->type + ", not a rekeyfs mount; use umount(8)");
+  if (!mount->is_whole())
+    return fail(ExitCode::not_mounted, path + " is a bind mount of a directory of a rekeyfs mount; use umount(8) for it");
   return mountpoint;
 }
 
@@ -60,6 +62,8 @@ Outcome<std::optional<Daemon>> prepare_daemon(const std::string& mountpoint) {
                 mountpoint + " was mounted by another user without allow_other; unmount it as that user");
   if (!root) return unreachable(errno, mountpoint);
   RK_TRY_ASSIGN(nlohmann::json session, call_daemon(root.get(), mountpoint, {{"command", "session"}}));
+  if (!session.at("pid").is_number())
+    return fail(ExitCode::denied, mountpoint + " was mounted by another user; that user or root may unmount it");
   RK_TRY_ASSIGN(ProcessHandle process, ProcessHandle::open(session.at("pid").get<pid_t>()));
   return Daemon{std::move(process), make_durable(root.get(), mountpoint)};
 }
