@@ -12,7 +12,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-// Set when a request is received, read while it is served. Per thread, because a libfuse request has no member for it.
+// Set when a thread begins to serve a request, read while it does. Per thread, because a libfuse request has no member for it.
 thread_local bool current_request_kills_privileges = false;
 
 // The depth of stacked file systems: backing files must be on a file system that is not stacked. The headers of Debian
@@ -21,25 +21,25 @@ constexpr std::uint32_t kStackDepth = 1;
 constexpr std::size_t kStackDepthOffset = offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);
 
 template <typename T>
-bool load(T& out, const std::byte* request, std::size_t size) {
-  if (size < sizeof(fuse_in_header) + sizeof(T)) return false;
-  std::memcpy(&out, request + sizeof(fuse_in_header), sizeof(T));
+bool load(T& out, ByteView request) {
+  if (request.size() < sizeof(fuse_in_header) + sizeof(T)) return false;
+  std::memcpy(&out, request.data() + sizeof(fuse_in_header), sizeof(T));
   return true;
 }
 
-bool asks_to_kill_privileges(std::uint32_t opcode, const std::byte* request, std::size_t size) {
+bool asks_to_kill_privileges(std::uint32_t opcode, ByteView request) {
   switch (opcode) {
     case FUSE_WRITE: {
       fuse_write_in in;
-      return load(in, request, size) && (in.write_flags & FUSE_WRITE_KILL_SUIDGID);
+      return load(in, request) && (in.write_flags & FUSE_WRITE_KILL_SUIDGID);
     }
     case FUSE_SETATTR: {
       fuse_setattr_in in;
-      return load(in, request, size) && (in.valid & FATTR_KILL_SUIDGID);
+      return load(in, request) && (in.valid & FATTR_KILL_SUIDGID);
     }
     case FUSE_OPEN: {
       fuse_open_in in;
-      return load(in, request, size) && (in.open_flags & FUSE_OPEN_KILL_SUIDGID);
+      return load(in, request) && (in.open_flags & FUSE_OPEN_KILL_SUIDGID);
     }
     default:
       return false;
@@ -52,12 +52,17 @@ bool Device::request_kills_privileges() {
   return current_request_kills_privileges;
 }
 
-// libfuse cancels its threads in this read when the loop ends, so no lock may be held here, and nothing may be
-// noexcept.
+void Device::begin(ByteView request) {
+  fuse_in_header header;
+  if (request.size() < sizeof(header)) return;
+  std::memcpy(&header, request.data(), sizeof(header));
+  current_request_kills_privileges = asks_to_kill_privileges(header.opcode, request);
+}
+
 ssize_t Device::receive(int descriptor, void* buffer, std::size_t size) {
   const ssize_t got = ::read(descriptor, buffer, size);
   if (got < 0 && errno == ECONNABORTED) errno = ENODEV;  // an aborted session ends like an unmounted one
-  if (got > 0) inspect(static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got));
+  if (got > 0) note_init({static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)});
   return got;
 }
 
@@ -66,23 +71,18 @@ ssize_t Device::send(int descriptor, iovec* pieces, int count) {
   return ::writev(descriptor, pieces, count);
 }
 
-void Device::inspect(const std::byte* request, std::size_t size) {
+void Device::note_init(ByteView request) {
   fuse_in_header header;
-  if (size < sizeof(header)) return;
-  std::memcpy(&header, request, sizeof(header));
-  current_request_kills_privileges = asks_to_kill_privileges(header.opcode, request, size);
-  if (header.opcode == FUSE_INIT) {
-    init_request_ = header.unique;
-    note_offer(request, size);
-    awaiting_init_reply_.store(true, std::memory_order_release);
-  }
-}
-
-void Device::note_offer(const std::byte* request, std::size_t size) {
+  if (request.size() < sizeof(header)) return;
+  std::memcpy(&header, request.data(), sizeof(header));
+  if (header.opcode != FUSE_INIT) return;
+  init_request_ = header.unique;
   fuse_init_in in;
-  if (!load(in, request, size)) return;  // an old kernel, which sends only the first members
-  offered_ = in.flags;
-  if (in.flags & FUSE_INIT_EXT) offered_ |= static_cast<std::uint64_t>(in.flags2) << 32;
+  if (load(in, request)) {  // an old kernel sends only the first members
+    offered_ = in.flags;
+    if (in.flags & FUSE_INIT_EXT) offered_ |= static_cast<std::uint64_t>(in.flags2) << 32;
+  }
+  awaiting_init_reply_.store(true, std::memory_order_release);
 }
 
 void Device::extend_init_reply(iovec* pieces, int count) {

@@ -6,7 +6,7 @@
 // cache) and, for hot images, FUSE_PASSTHROUGH. It also reads the "remove these bits" flag from requests, because
 // libfuse drops it.
 //
-// libfuse's worker threads call send() and receive(); each serves a request on the thread that received it.
+// The threads of SessionLoop call receive() and send(), and begin() before libfuse takes a request apart.
 #pragma once
 
 #include <atomic>
@@ -15,6 +15,8 @@
 
 #include <sys/types.h>
 #include <sys/uio.h>
+
+#include "engine/base/bytes.h"
 
 namespace rekeyfs::fs {
 
@@ -32,7 +34,9 @@ class Device {
   bool handles_privileges() const { return granted_.load(std::memory_order_relaxed) & kKillPrivileges; }
   bool direct_writes_are_coherent() const { return granted_.load(std::memory_order_relaxed) & kDirectIoAllowMmap; }
   bool passes_through() const { return granted_.load(std::memory_order_relaxed) & kPassthrough; }
-  // Whether the request that the calling thread serves must remove the set-uid and set-gid bits.
+  // The calling thread serves this request from now on.
+  static void begin(ByteView request);
+  // Whether that request must remove the set-uid and set-gid bits.
   static bool request_kills_privileges();
 
  private:
@@ -40,8 +44,7 @@ class Device {
   static constexpr std::uint64_t kDirectIoAllowMmap = 1ULL << 36;  // FUSE_DIRECT_IO_ALLOW_MMAP
   static constexpr std::uint64_t kPassthrough = 1ULL << 37;        // FUSE_PASSTHROUGH
 
-  void inspect(const std::byte* request, std::size_t size);
-  void note_offer(const std::byte* request, std::size_t size);
+  void note_init(ByteView request);
   void extend_init_reply(iovec* pieces, int count);
 
   const std::uint64_t wanted_;

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -10,23 +9,18 @@
 #include <thread>
 #include <vector>
 
-#include <fcntl.h>
-#include <pthread.h>
-
 #include "engine/base/log.h"
 #include "fs/context.h"
 #include "fs/fuse_api.h"
 #include "fs/mountinfo.h"
 #include "fs/operations.h"
 #include "fs/readahead.h"
+#include "fs/session_loop.h"
 #include "fs/stop_signals.h"
 #include "fs/unmount.h"
 
 namespace rekeyfs::fs {
 namespace {
-
-// Each thread holds two buffers of 1 MiB after serving large requests. More threads than cores measured no faster.
-constexpr unsigned kDefaultThreads = 8;
 
 void log_from_libfuse(fuse_log_level level, const char* format, va_list arguments) {
   char line[1024];
@@ -116,14 +110,13 @@ class Mounted {
 // The thread beside the loop: reports that the mount answers, then waits for the signal to stop.
 class Attendant {
  public:
-  Attendant(Context& context, fuse_session* session, StopSignals& signals, std::string mountpoint,
+  Attendant(Context& context, SessionLoop& loop, StopSignals& signals, std::string mountpoint,
             std::function<void()> ready)
       : context_(context),
-        session_(session),
+        loop_(loop),
         signals_(signals),
         mountpoint_(std::move(mountpoint)),
         ready_(std::move(ready)),
-        loop_thread_(::pthread_self()),
         thread_([this] { run(); }) {}
   ~Attendant() { thread_.join(); }
   Attendant(const Attendant&) = delete;
@@ -159,11 +152,7 @@ class Attendant {
     context_.hot.withdraw_all();
     // A notification that waits for a request would wait forever when requests are no longer served.
     context_.notifier.stop();
-    fuse_session_exit(session_);
-    while (!loop_ended_.load()) {  // repeated, because a signal sent just before the loop falls asleep has no effect
-      ::pthread_kill(loop_thread_, SIGTERM);
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
+    loop_.end();
   }
 
   std::vector<std::string> paths_open_for_writing() {
@@ -173,26 +162,13 @@ class Attendant {
   }
 
   Context& context_;
-  fuse_session* const session_;
+  SessionLoop& loop_;
   StopSignals& signals_;
   const std::string mountpoint_;
   const std::function<void()> ready_;
-  const pthread_t loop_thread_;
   std::atomic<bool> loop_ended_{false};
   std::thread thread_;  // declared last, because it uses the members above
 };
-
-struct LoopConfigDeleter {
-  void operator()(fuse_loop_config* config) const { fuse_loop_cfg_destroy(config); }
-};
-
-int loop(fuse_session* session, unsigned threads) {
-  const std::unique_ptr<fuse_loop_config, LoopConfigDeleter> config(fuse_loop_cfg_create());
-  fuse_loop_cfg_set_clone_fd(config.get(), 0);  // one device descriptor per thread measured no faster
-  fuse_loop_cfg_set_max_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
-  fuse_loop_cfg_set_idle_threads(config.get(), threads == 0 ? kDefaultThreads : threads);
-  return fuse_session_loop_mt(session, config.get());
-}
 
 Result<std::string> resolve(const std::string& path) {
   const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
@@ -227,13 +203,14 @@ Status serve(Engine& engine, const MountOptions& options, std::function<void()> 
   RK_TRY_ASSIGN(auto mounted, Mounted::create(session.get(), mountpoint));
   context.retirement.start(session.get(), mountpoint);
   context.hot.start(fuse_session_fd(session.get()));
-  Attendant attendant(context, session.get(), signals, mountpoint, std::move(ready));
-  const int ended = loop(session.get(), options.threads);
+  SessionLoop loop(session.get());
+  Attendant attendant(context, loop, signals, mountpoint, std::move(ready));
+  const Status ended = loop.run();
   context.notifier.stop();  // these stop before the session's descriptor is closed, because its number may be reused
   context.hot.stop();
   attendant.loop_has_ended();
   mounted.reset();  // destroyed before the attendant is joined, which may be waiting for an answer
-  if (ended < 0) return fail(error_from_errno(-ended, "serve the mount at " + mountpoint));
+  if (!ended) return fail(ended.error().code, "the mount at " + mountpoint + " has ended: " + describe(ended.error()));
   return {};
 }
 

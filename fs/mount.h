@@ -21,7 +21,6 @@ struct MountOptions {
   std::uint64_t hot_memory = 0;       // bytes for the content of hot images; 0: no hot images. Needs CAP_SYS_ADMIN
   std::chrono::seconds hot_idle{60};  // how long a hot image is kept after its last close
   std::string fsname;                 // the mount's source in mount tables: the store's path
-  unsigned threads = 0;               // number of threads that serve requests; 0: a default for most machines
 };
 
 // Whether a file system can be mounted there. If not, the message says what to do.
