@@ -19,7 +19,7 @@ Layer::Layer(const Parts& parts, LayerId id, const LayerRecord& record, const La
       sharing_(parts.blocks.catalog, id),
       below_{std::move(base), nullptr} {
   if (record.base_format != formats::Format::raw)
-    below_.disk = formats::open_disk(below_.base->layer(), record.base_format, record.disk_size, parts.format_readers);
+    below_.disk = formats::open_disk(below_.base->layer(), record.base_format, record.disk_size, parts.format_readers, asker_);
 }
 
 // Destroys bases that have no other holder iteratively, because a chain of clones may be longer than the stack is deep:

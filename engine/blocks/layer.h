@@ -10,6 +10,8 @@
 #include <atomic>
 #include <memory>
 
+#include <sys/types.h>
+
 #include "engine/base/mutex.h"
 #include "engine/blocks/base_ref.h"
 #include "engine/blocks/block_store.h"
@@ -92,6 +94,8 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   // Whether data that readers get from the base is stored here: true for a replica, false for a clone.
   void keep_reads(bool keep) { keeps_reads_.store(keep); }
   bool keeps_reads() const { return keeps_reads_.load(); }
+  // For whom the disk in the base is read; users take turns.
+  void set_asker(uid_t asker) { asker_.store(asker, std::memory_order_relaxed); }
   // Stores data that a reader got from the base into those blocks that are still in state "base".
   Status keep(std::uint64_t offset, ByteView plain);
   BlockIndex filled() const { return blocks_.filled(); }  // where the filler continues
@@ -147,6 +151,7 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   RangeLock ranges_;
   Sharing sharing_;
   std::atomic<bool> keeps_reads_{false};
+  std::atomic<uid_t> asker_{0};
 
   mutable SharedMutex below_mutex_;
   Below below_ GUARDED_BY(below_mutex_);

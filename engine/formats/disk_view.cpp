@@ -17,11 +17,13 @@ constexpr std::uint64_t kMaxZeros = std::uint64_t{64} << 30;  // maximum bytes e
 
 class DiskView final : public Content {
  public:
-  DiskView(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers, const Patience& patience)
+  DiskView(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers,
+           const std::atomic<uid_t>& user, const Patience& patience)
       : image_(std::move(image)),
         format_(format),
         size_(size),
         readers_(readers),
+        user_(user),
         patience_(patience),
         pause_(patience.first_pause) {}
 
@@ -35,11 +37,11 @@ class DiskView final : public Content {
     std::uint64_t begin = 0, end = 0;
     bool zeros = false;
   };
-  // Calls `use` with a reader, and once more with another one if the first has ended.
+  // Calls `use` with a reader, once more with another one if the first has ended, and again if one was retired.
   template <typename Use>
   Status with_reader(Use use);
-  Result<std::shared_ptr<FormatReader>> running_reader() EXCLUDES(mutex_);
-  Result<std::shared_ptr<FormatReader>> start_reader() REQUIRES(mutex_);
+  Result<std::shared_ptr<FormatReader>> running_reader(Clock::time_point deadline) EXCLUDES(mutex_);
+  Result<std::shared_ptr<FormatReader>> start_reader(Clock::time_point deadline) REQUIRES(mutex_);
   void note_failure(const Error& error) REQUIRES(mutex_);
   Result<Known> kind_at(std::uint64_t offset) EXCLUDES(known_mutex_);
 
@@ -47,6 +49,7 @@ class DiskView final : public Content {
   const Format format_;
   const std::uint64_t size_;
   FormatReaders& readers_;
+  const std::atomic<uid_t>& user_;
   const Patience patience_;
   Mutex mutex_;  // held while a reader starts, so that there is only one
   std::shared_ptr<FormatReader> reader_ GUARDED_BY(mutex_);
@@ -93,11 +96,13 @@ Result<DiskView::Known> DiskView::kind_at(std::uint64_t offset) {
 
 template <typename Use>
 Status DiskView::with_reader(Use use) {
-  for (bool again = false;; again = true) {
-    RK_TRY_ASSIGN(const std::shared_ptr<FormatReader> reader, running_reader());
+  const Clock::time_point deadline = Clock::now() + patience_.turn;
+  for (bool has_ended = false;;) {
+    RK_TRY_ASSIGN(const std::shared_ptr<FormatReader> reader, running_reader(deadline));
     const Status used = use(*reader);
     const FormatReader::State state = used ? FormatReader::State::running : reader->state();
-    if (state == FormatReader::State::ended && !again) continue;
+    if (state == FormatReader::State::retired) continue;
+    if (state == FormatReader::State::ended && !std::exchange(has_ended, true)) continue;
     Lock lock(mutex_);
     if (used) pause_ = patience_.first_pause;
     if (state != FormatReader::State::running) note_failure(used.error());
@@ -105,19 +110,21 @@ Status DiskView::with_reader(Use use) {
   }
 }
 
-Result<std::shared_ptr<FormatReader>> DiskView::running_reader() {
+Result<std::shared_ptr<FormatReader>> DiskView::running_reader(Clock::time_point deadline) {
   Lock lock(mutex_);
   if (reader_ && reader_->state() == FormatReader::State::running) return reader_;
   if (Clock::now() < not_before_) return fail(cause_);
+  if (reader_ && !reader_->has_retired_by(deadline)) return fail(Errc::busy, "other reads of the image are still in progress; try again");
   if (reader_ && !reader_->is_done_by(Clock::now() + kLastRead))
     return fail(Errc::io, "a read of the image that the format reader requested is still pending");
-  return start_reader();
+  return start_reader(deadline);
 }
 
-Result<std::shared_ptr<FormatReader>> DiskView::start_reader() {
+Result<std::shared_ptr<FormatReader>> DiskView::start_reader(Clock::time_point deadline) {
   reader_.reset();
   not_before_ = {};
-  auto started = readers_.start(image_, format_, patience_);
+  auto started = readers_.start(image_, format_, patience_, user_.load(std::memory_order_relaxed), deadline);
+  if (!started && started.error().code == Errc::busy) return started;  // the image is not to blame
   if (started && (*started)->size() != size_)
     started = fail(Errc::io, "the format reader reports a disk of " + std::to_string((*started)->size()) +
                                  " bytes, not of " + std::to_string(size_));
@@ -140,9 +147,9 @@ void DiskView::note_failure(const Error& error) {
 }  // namespace
 
 std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers,
-                                   const Patience& patience) {
+                                   const std::atomic<uid_t>& user, const Patience& patience) {
   if (format == Format::raw) return image;  // the disk is the image
-  return std::make_shared<DiskView>(std::move(image), format, size, readers, patience);
+  return std::make_shared<DiskView>(std::move(image), format, size, readers, user, patience);
 }
 
 }  // namespace rekeyfs::formats

@@ -4,6 +4,7 @@
 //   raw disk  <-- DiskView <-- FormatReader (libnbd <- qemu-storage-daemon <- ImageServer) <-- image
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -26,9 +27,10 @@ Result<DiskFacts> probe_disk(const std::shared_ptr<Content>& image, Format forma
 // The disk of `size` bytes, as reported by probe_disk(), inside an image whose bytes do not change. Starts no process
 // before the first read. If the process dies or hangs, reads fail with Errc::io in bounded time, and a later read
 // starts another process after a pause. The process ends after some time without reads, when another view needs its
-// place among `readers`, or with the view. The destructor waits for reads of the image in progress. `readers` must
-// outlive the view.
+// place among `readers`, or with the view. If there is no place for it in time, a read fails with Errc::busy. The
+// destructor waits for reads of the image in progress. `user` is the one for whom the disk is read; users take turns.
+// `readers` and `user` must outlive the view.
 std::shared_ptr<Content> open_disk(std::shared_ptr<Content> image, Format format, std::uint64_t size, FormatReaders& readers,
-                                   const Patience& patience = {});
+                                   const std::atomic<uid_t>& user, const Patience& patience = {});
 
 }  // namespace rekeyfs::formats

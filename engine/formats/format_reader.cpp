@@ -146,10 +146,8 @@ Status FormatReader::with_connection(Use use) {
     give_back(std::move(connection));
     return {};
   }
-  if (connection->is_usable())
-    give_back(std::move(connection));
-  else
-    end(Clock::now() < deadline ? State::ended : State::hung);
+  if (!connection->is_usable()) end(Clock::now() < deadline ? State::ended : State::hung);
+  give_back(std::move(connection));
   return fail(explain(used.error(), failures));
 }
 
@@ -160,20 +158,28 @@ Result<FormatReader::Connection> FormatReader::borrow(Clock::time_point deadline
   if (idle_.empty()) return fail(Errc::io, "the format reader is busy with other reads");
   Connection connection = std::move(idle_.back());
   idle_.pop_back();
+  ++borrowed_;
   return connection;
 }
 
+// A connection that is of no use any more is closed.
 void FormatReader::give_back(Connection connection) {
-  Lock lock(mutex_);
-  idle_.push_back(std::move(connection));
-  last_used_ = Clock::now();
-  returned_.notify_one();
+  bool was_last = false;
+  {
+    Lock lock(mutex_);
+    --borrowed_;
+    was_last = state_ == State::retired && borrowed_ == 0;
+    if (state_ == State::running) idle_.push_back(std::move(connection));
+    last_used_ = Clock::now();
+    returned_.notify_all();
+  }
+  if (was_last) stop();
 }
 
 void FormatReader::end(State state) {
   {
     Lock lock(mutex_);
-    if (state_ == State::running) state_ = state;
+    if (state_ == State::running || state_ == State::retired) state_ = state;
     idle_.clear();
     returned_.notify_all();
   }
@@ -193,12 +199,37 @@ FormatReader::Clock::time_point FormatReader::last_used() const {
 void FormatReader::end_if_idle_for(Clock::duration least) {
   {
     Lock lock(mutex_);
-    const bool is_idle = idle_.size() == kConnections && Clock::now() - last_used_ >= least;
+    const bool is_idle = borrowed_ == 0 && Clock::now() - last_used_ >= least;
     if (!is_idle || state_ != State::running) return;
-    state_ = State::ended;
+    state_ = State::retired;
     idle_.clear();
   }
   stop();
+}
+
+void FormatReader::retire() {
+  bool is_idle = false;
+  {
+    Lock lock(mutex_);
+    if (state_ != State::running) return;
+    state_ = State::retired;
+    is_idle = borrowed_ == 0;
+    idle_.clear();
+    returned_.notify_all();
+  }
+  if (is_idle) stop();
+}
+
+bool FormatReader::has_retired_by(Clock::time_point deadline) {
+  Lock lock(mutex_);
+  while (state_ == State::retired && borrowed_ > 0 && Clock::now() < deadline) returned_.wait_for(mutex_, deadline - Clock::now());
+  return state_ != State::retired || borrowed_ == 0;
+}
+
+bool FormatReader::is_over() const {
+  Lock lock(mutex_);
+  if (state_ == State::retired) return borrowed_ == 0;
+  return state_ != State::running || process_->ended();
 }
 
 FormatReader::State FormatReader::state() const {

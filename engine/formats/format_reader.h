@@ -22,6 +22,7 @@ namespace rekeyfs::formats {
 // Time limits.
 struct Patience {
   using Duration = std::chrono::steady_clock::duration;
+  Duration turn = std::chrono::seconds(30);    // until another process has ended, if too many run
   Duration start = std::chrono::seconds(20);   // until a process has opened its image
   Duration answer = std::chrono::seconds(30);  // for one read of the disk
   // A process without reads for this long is ended, `start` after its launch at the earliest. Longer than `answer`.
@@ -34,6 +35,7 @@ class FormatReader {
  public:
   enum class State : std::uint8_t {
     running,
+    retired,  // it begins no read any more, because another image needs its place
     ended,  // the process ended by itself or was idle for too long; another one may succeed
     hung,   // it did not answer within its time limit
   };
@@ -46,8 +48,14 @@ class FormatReader {
   Result<Extent> extent_at(std::uint64_t offset, std::uint64_t length);
   State state() const EXCLUDES(mutex_);
   std::chrono::steady_clock::time_point last_used() const EXCLUDES(mutex_);
+  // Whether the process takes no place any more.
+  bool is_over() const EXCLUDES(mutex_);
   // Ends the process unless a read is in progress or was less than `least` ago.
   void end_if_idle_for(std::chrono::steady_clock::duration least) EXCLUDES(mutex_);
+  // Ends the process after the reads in progress.
+  void retire() EXCLUDES(mutex_);
+  // Whether a retired reader has no read in progress by the deadline.
+  bool has_retired_by(std::chrono::steady_clock::time_point deadline) EXCLUDES(mutex_);
   // Call after the end of the process. Whether all reads of the image have ended by the deadline.
   bool is_done_by(std::chrono::steady_clock::time_point deadline) { return server_->is_done_by(deadline); }
 
@@ -72,6 +80,7 @@ class FormatReader {
   mutable Mutex mutex_;
   CondVar returned_;
   std::vector<Connection> idle_ GUARDED_BY(mutex_);
+  std::size_t borrowed_ GUARDED_BY(mutex_) = 0;  // connections
   Clock::time_point last_used_ GUARDED_BY(mutex_) = Clock::now();
   State state_ GUARDED_BY(mutex_) = State::running;
 };

@@ -39,6 +39,7 @@ using Clock = std::chrono::steady_clock;
 using Bytes = std::vector<std::byte>;
 using ::testing::HasSubstr;
 
+const std::atomic<uid_t> kUser{1000}, kOtherUser{1001};
 constexpr std::uint64_t kKiB = 1u << 10, kMiB = 1u << 20, kGiB = 1u << 30;
 
 // An image in a file, whose reads can be made to fail or to hang.
@@ -195,7 +196,7 @@ class FormatsTest : public test::TempDirectory {
     const auto facts = probe_disk(image(), format);
     ASSERT_TRUE(facts) << facts.error().message;
     ASSERT_EQ(facts->size, expected.size());
-    const auto view = open_disk(image(), format, facts->size, format_readers_);
+    const auto view = open_disk(image(), format, facts->size, format_readers_, kUser);
     Bytes seen(expected.size());
     const std::size_t piece = 3 * kMiB - 512;
     for (std::size_t offset = 0; offset < seen.size(); offset += piece) {
@@ -285,7 +286,7 @@ TEST_F(FormatsTest, RawIsItsOwnDisk) {
   make_disk(kMiB * 12 + 77);
   const auto disk = image("disk");
   EXPECT_EQ(probe_disk(disk, Format::raw)->size, 12 * kMiB + 77);
-  EXPECT_EQ(open_disk(disk, Format::raw, disk->size(), format_readers_), disk);
+  EXPECT_EQ(open_disk(disk, Format::raw, disk->size(), format_readers_, kUser), disk);
 }
 
 TEST_F(FormatsTest, SizeIsRoundedToSectorsAsQemuDoes) {
@@ -315,7 +316,7 @@ TEST_F(FormatsTest, SnapshotsInsideAreNotTheDisk) {
 
 TEST_F(FormatsTest, NearlyEmptyTebibyteIsSkippedQuickly) {
   run("qemu-img create -q -f qcow2 image 1T && qemu-io -f qcow2 -c 'write -P 9 700G 64k' image");
-  const auto view = open_disk(image(), Format::qcow2, 1024 * kGiB, format_readers_);
+  const auto view = open_disk(image(), Format::qcow2, 1024 * kGiB, format_readers_, kUser);
   const auto begin = Clock::now();
   std::uint64_t offset = 0, data = 0;
   while (offset < view->size()) {
@@ -344,7 +345,7 @@ TEST_F(FormatsTest, Throughput) {
       size = probe_disk(image(name), Format::qcow2)->size;
       return 1e6;
      });
-    const auto view = open_disk(image(name), Format::qcow2, size, format_readers_);
+    const auto view = open_disk(image(name), Format::qcow2, size, format_readers_, kUser);
     Bytes part(kMiB);
     const double starts = megabytes_per_second([&] { 
       EXPECT_TRUE(view->read(0, part));
@@ -367,7 +368,7 @@ TEST_F(FormatsTest, ManyReadersAtOnce) {
   make_disk();
   run("qemu-img convert -c -f raw -O qcow2 disk image");
   const Bytes expected = bytes_of("disk");
-  const auto view = open_disk(image(), Format::qcow2, expected.size(), format_readers_);
+  const auto view = open_disk(image(), Format::qcow2, expected.size(), format_readers_, kUser);
   std::vector<std::thread> threads;
   std::atomic<int> wrong = 0;
   for (unsigned seed = 0; seed < 8; ++seed)
@@ -454,7 +455,7 @@ class ReaderFailures : public FormatsTest {
     make_disk();
     run("qemu-img convert -f raw -O qcow2 disk image");
     source_ = image();
-    view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, patience_);
+    view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, kUser, patience_);
   }
   std::uint64_t source_size() { return bytes_of("disk").size(); }
   Status read(std::uint64_t offset = 0) { return view_->read(offset, part_); }
@@ -485,7 +486,7 @@ TEST_F(ReaderFailures, KilledReaderIsReplaced) {
 
 TEST_F(ReaderFailures, ReadersThatAreKilledAgainAndAgainAreAnErrorAndFewAreStarted) {
   const Patience pausing{.start = 20s, .answer = 3s, .idle = 10s, .first_pause = 500ms, .longest_pause = 1s};
-  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, pausing);
+  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, kUser, pausing);
   std::atomic<bool> done = false;
   std::set<pid_t> killed;
   std::thread killer([&] {
@@ -548,7 +549,7 @@ TEST_F(ReaderFailures, ImageThatHangsIsAnErrorInBoundedTimeAndRecovers) {
 
 TEST_F(ReaderFailures, IdleReaderEndsAndTheNextReadFindsAnother) {
   const Patience impatient{.start = 5s, .answer = 1s, .idle = 1500ms, .first_pause = 20s, .longest_pause = 20s};
-  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, impatient);
+  view_ = open_disk(source_, Format::qcow2, source_size(), format_readers_, kUser, impatient);
   ASSERT_TRUE(read());
   EXPECT_TRUE(comes_true([] { return readers().empty(); }));
   EXPECT_TRUE(read());
@@ -558,7 +559,7 @@ TEST_F(ReaderFailures, FewRunHoweverManyImagesAreRead) {
   FormatReaders few(2);
   const Patience patience{.start = 10s, .answer = 3s, .idle = 60s, .first_pause = 100ms, .longest_pause = 1s};
   std::vector<std::shared_ptr<Content>> views;
-  for (int i = 0; i < 5; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), few, patience));
+  for (int i = 0; i < 5; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), few, kUser, patience));
   Bytes again(part_.size());
   ASSERT_TRUE(read());
   view_.reset();
@@ -574,8 +575,8 @@ TEST_F(ReaderFailures, FewRunHoweverManyImagesAreRead) {
 
 TEST_F(ReaderFailures, WhereAllAreAtWorkOneIsWaitedForAndNotForEver) {
   FormatReaders one(1);
-  const Patience patience{.start = 2s, .answer = 4s, .idle = 10s, .first_pause = 100ms, .longest_pause = 1s};
-  const auto busy = open_disk(source_, Format::qcow2, source_size(), one, patience);
+  const Patience patience{.turn = 2s, .start = 2s, .answer = 4s, .idle = 10s, .first_pause = 100ms, .longest_pause = 1s};
+  const auto busy = open_disk(source_, Format::qcow2, source_size(), one, kUser, patience);
   ASSERT_TRUE(busy->read(0, part_));
   source_->set_hanging(true);
   std::jthread reading([&] {
@@ -583,16 +584,58 @@ TEST_F(ReaderFailures, WhereAllAreAtWorkOneIsWaitedForAndNotForEver) {
     EXPECT_FALSE(busy->read(2 * kMiB + 512 * kKiB, out));
   });
   std::this_thread::sleep_for(200ms);
-  const auto waiting = open_disk(image(), Format::qcow2, source_size(), one, patience);
+  const auto waiting = open_disk(image(), Format::qcow2, source_size(), one, kUser, patience);
   const auto begin = Clock::now();
   const Status status = waiting->read(0, part_);
   ASSERT_FALSE(status);
-  EXPECT_EQ(status.error().code, Errc::io);
+  EXPECT_EQ(status.error().code, Errc::busy);
   EXPECT_THAT(status.error().message, HasSubstr("too many images"));
   EXPECT_LT(Clock::now() - begin, 4s);
   reading.join();
   source_->set_hanging(false);
   EXPECT_TRUE(comes_true([&] { return waiting->read(0, part_).has_value(); }));
+}
+
+TEST_F(ReaderFailures, OneThatIsAlwaysAtWorkIsRetiredForAnotherImage) {
+  FormatReaders one(1);
+  const auto busy = open_disk(source_, Format::qcow2, source_size(), one, kUser, patience_);
+  std::jthread reading([&](const std::stop_token& over) {
+    Bytes out(part_.size());
+    while (!over.stop_requested()) {
+      const Status status = busy->read(0, out);
+      EXPECT_TRUE(status) << status.error().message;
+    }
+  });
+  ASSERT_TRUE(comes_true([] { return readers().size() == 1; }));
+  const auto waiting = open_disk(image(), Format::qcow2, source_size(), one, kOtherUser, patience_);
+  for (int round = 0; round < 2; ++round) {
+    const auto begin = Clock::now();
+    const Status status = waiting->read(0, part_);
+    EXPECT_TRUE(status) << status.error().message;
+    EXPECT_LT(Clock::now() - begin, 10s);
+    std::this_thread::sleep_for(1500ms);  // the other one has its turn
+  }
+}
+
+TEST_F(ReaderFailures, OneUserHasHalfOfThem) {
+  FormatReaders four(4);
+  const Patience patience{.turn = 1s, .start = 20s, .answer = 5s, .idle = 10s, .first_pause = 100ms, .longest_pause = 1s};
+  std::vector<std::shared_ptr<Content>> views;
+  for (int i = 0; i < 3; ++i) views.push_back(open_disk(source_, Format::qcow2, source_size(), four, kUser, patience));
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(views[i]->read(0, part_));
+  source_->set_hanging(true);
+  std::vector<std::jthread> reading;
+  for (int i = 0; i < 2; ++i) {
+    reading.emplace_back([&, i] {
+      Bytes out(part_.size());
+      static_cast<void>(views[i]->read(2 * kMiB + 512 * kKiB, out));
+    });
+  }
+  std::this_thread::sleep_for(200ms);
+  EXPECT_EQ(views[2]->read(0, part_).error().code, Errc::busy);
+  const auto other = open_disk(image(), Format::qcow2, source_size(), four, kOtherUser, patience);
+  EXPECT_TRUE(other->read(0, part_));
+  source_->set_hanging(false);
 }
 
 TEST_F(ReaderFailures, NobodyElseCanConnect) {
@@ -644,7 +687,7 @@ TEST_F(ReaderFailures, WorksForAnOrdinaryUser) {
 }
 
 TEST_F(ReaderFailures, AnotherSizeThanProbedIsAnError) {
-  view_ = open_disk(source_, Format::qcow2, source_size() + 512, format_readers_, patience_);
+  view_ = open_disk(source_, Format::qcow2, source_size() + 512, format_readers_, kUser, patience_);
   const Status status = read();
   ASSERT_FALSE(status);
   EXPECT_THAT(status.error().message, HasSubstr("reports a disk of"));
@@ -731,7 +774,7 @@ class DamagedImages : public FormatsTest, public ::testing::WithParamInterface<F
     const auto begin = Clock::now();
     const auto facts = probe_disk(image("damaged"), GetParam());
     if (facts) {
-      const auto view = open_disk(image("damaged"), GetParam(), facts->size, format_readers_);
+      const auto view = open_disk(image("damaged"), GetParam(), facts->size, format_readers_, kUser);
       Bytes part(256 * kKiB);
       for (const std::uint64_t offset : {std::uint64_t{0}, facts->size / 2, facts->size - std::min<std::uint64_t>(facts->size, part.size())}) {
         static_cast<void>(view->read(offset, part));
