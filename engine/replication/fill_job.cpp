@@ -7,9 +7,10 @@ namespace {
 constexpr std::uint64_t kStep = 64;  // blocks that a worker takes at a time: 1 MiB
 }
 
-FillJob::FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, std::string why, std::deque<Piece> boot_pieces)
+FillJob::FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, uid_t user, std::string why, std::deque<Piece> boot_pieces)
     : ino(image),
       layer(std::move(filled)),
+      asker(user),
       boot(std::move(boot_pieces)),
       next(layer->filled()),
       error(std::move(why)),

@@ -29,7 +29,7 @@ struct FillJob {
     bool is_in_order = true;  // false: from the boot profile
   };
 
-  FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, std::string why, std::deque<Piece> boot_pieces);
+  FillJob(Ino image, std::shared_ptr<blocks::Layer> filled, uid_t user, std::string why, std::deque<Piece> boot_pieces);
 
   BlockIndex end() const { return (layer->size() + layer->block_size() - 1) / layer->block_size(); }
   bool has_pieces() const { return next < end(); }
@@ -41,6 +41,7 @@ struct FillJob {
 
   Ino ino;  // image that becomes normal at the end; none if the image continues without the layer
   const std::shared_ptr<blocks::Layer> layer;
+  const uid_t asker;  // user who asked for the replication
   bool held;          // more pieces of the image may still be copied
   bool busy = false;  // one worker has the whole job: to find space for it or to finish it
   std::deque<Piece> boot;             // boot profile pieces not handed out yet

@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::uint64_t kStep = 64;  // blocks of a boot profile per piece: 1 MiB
 constexpr Background::Duration kLookForSpace = 1s;
+constexpr unsigned kUsersAtWork = 2;  // so that a source that hangs does not delay another user's replications
 constexpr int kNice = 10;  // readers and writers have priority
 constexpr auto kGiveWay = 1ms;
 // Bound of the pauses for readers per 1 MiB: they slow down the filler but never stop it.
@@ -51,14 +52,16 @@ void Filler::resume_forgotten() {
 }
 
 Status Filler::start(unsigned workers) {
-  return background_.start([this] { return step(); }, workers);
+  workers_of_one_user_ = workers;
+  return background_.start([this] { return step(); }, kUsersAtWork * workers);
 }
 
 void Filler::add(Ino ino, const std::shared_ptr<blocks::Layer>& layer, uid_t asker, const std::string& error) noexcept {
   layer->keep_reads(true);
+  layer->set_asker(asker);
   const LayerId id = layer->id();
   try {
-    auto job = std::make_shared<FillJob>(ino, layer, error, boot_pieces(*layer));
+    auto job = std::make_shared<FillJob>(ino, layer, asker, error, boot_pieces(*layer));
     Lock lock(mutex_);
     job->held = held_.contains(id);
     erase(id);
@@ -216,18 +219,27 @@ Background::Duration Filler::step() {
       break;
     case Turn::Kind::finish: finish(turn.job); break;
   }
+  note_end_of(turn);
   return Background::Duration::zero();
+}
+
+void Filler::note_end_of(const Turn& turn) {
+  Lock lock(mutex_);
+  --at_work_.at(turn.job->asker);
 }
 
 Filler::Turn Filler::next_turn() {
   Lock lock(mutex_);
+  std::erase_if(at_work_, [](const auto& user) { return user.second == 0; });
   for (bool again = true; std::exchange(again, false);) {
     const std::vector<LayerId> active = schedule_.active(Clock::now());
     keep_admitted(active);
     for (const LayerId id : active) {
       const JobPtr& job = jobs_.at(id);
+      if (is_served_fully(job->asker)) continue;
       const Turn turn = turn_of(job);
       if (turn.kind != Turn::Kind::rest) {
+        ++at_work_.at(job->asker);
         schedule_.served(id);
         return turn;
       }
@@ -239,6 +251,11 @@ Filler::Turn Filler::next_turn() {
   Turn rest;
   rest.rest = longest_rest();
   return rest;
+}
+
+// Makes the user's entry, too: after a turn was taken, nothing may fail.
+bool Filler::is_served_fully(uid_t user) {
+  return at_work_.try_emplace(user, 0).first->second >= workers_of_one_user_;
 }
 
 Filler::Turn Filler::turn_of(const JobPtr& job) {

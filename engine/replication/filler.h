@@ -34,6 +34,7 @@ class Filler {
   void set_completed(std::function<void(Ino)> completed) { completed_ = std::move(completed); }
   // Takes up every recorded replication. Call before start().
   Status resume();
+  // So many workers of one user; there are more, so that other users have some, too.
   Status start(unsigned workers);
   void stop() { background_.stop(); }  // returns when the blocks in progress are done
 
@@ -71,6 +72,8 @@ class Filler {
 
   Background::Duration step();
   Turn next_turn() EXCLUDES(mutex_);
+  void note_end_of(const Turn& turn) EXCLUDES(mutex_);
+  bool is_served_fully(uid_t user) REQUIRES(mutex_);
   // The next action for an active job; Kind::rest: nothing now.
   Turn turn_of(const JobPtr& job) REQUIRES(mutex_);
   // Withdraws the admission of jobs that are not active, because no other job may have to wait for them.
@@ -115,6 +118,8 @@ class Filler {
   std::set<LayerId> held_ GUARDED_BY(mutex_);
   std::map<Ino, LayerId> by_image_ GUARDED_BY(mutex_);  // only those of jobs_ that have an image
   Schedule schedule_ GUARDED_BY(mutex_);                // contains all of jobs_
+  unsigned workers_of_one_user_ = 0;                    // constant after start()
+  std::map<uid_t, unsigned> at_work_ GUARDED_BY(mutex_);  // number of workers that have a turn, by `asker`
   std::map<LayerId, Admitted> admitted_ GUARDED_BY(mutex_);  // the active ones of jobs_ that have space
   // An active job waits for the admitted ones: no other is admitted before it.
   bool awaits_room_ GUARDED_BY(mutex_) = false;
