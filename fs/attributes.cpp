@@ -152,15 +152,15 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
   const nlohmann::json result = serve_command(context.engine, requester_of(context, req, handle), parsed);
   context.notifier.settle();  // for a disabled key: pages of its images must be dropped before the answer
-  handle.answer.keep(result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  context.answers.keep(handle.answer, fuse_req_ctx(req)->uid, result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{};
 }
 
-Result<IoctlAnswer> fetch(KeptAnswer& answer, std::string_view in) {
+Result<IoctlAnswer> fetch(Context& context, const KeptAnswer& answer, std::string_view in) {
   FetchReply reply{};
   if (in.size() != sizeof(reply)) return fail(Errc::invalid);
   std::memcpy(&reply.offset, in.data(), sizeof(reply.offset));
-  const KeptAnswer::Piece piece = answer.piece(reply.offset, kFetchBytes);
+  RK_TRY_ASSIGN(const KeptAnswers::Piece piece, context.answers.piece(answer, reply.offset, kFetchBytes));
   reply.total = static_cast<std::uint32_t>(piece.total);
   reply.size = static_cast<std::uint32_t>(piece.text.size());
   piece.text.copy(reply.text, piece.text.size());
@@ -175,7 +175,7 @@ void control(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_
     // without the expected bytes becomes EIO.
     if (command != RK_IOC_CALL && command != RK_IOC_FETCH) return fail(Errc::unknown_command);
     const Through handle = through(Ino{ino}, *info, flags & FUSE_IOCTL_DIR);
-    return command == RK_IOC_CALL ? call(context, req, handle, bytes) : fetch(handle.answer, bytes);
+    return command == RK_IOC_CALL ? call(context, req, handle, bytes) : fetch(context, handle.answer, bytes);
   });
 }
 

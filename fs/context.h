@@ -6,6 +6,7 @@
 #include "fs/error_log.h"
 #include "fs/handles.h"
 #include "fs/hot_images.h"
+#include "fs/kept_answers.h"
 #include "fs/mount.h"
 #include "fs/notifier.h"
 #include "fs/openings.h"
@@ -21,7 +22,8 @@ struct Context {
   Retirement retirement{};
   HotImages hot{engine, options, device, retirement};
   Openings openings{};
-  HandleTable handles{};  // its handles hold Uses of the images above
+  KeptAnswers answers{};
+  HandleTable handles{};  // its handles hold Uses of the images above, and answers
   Notifier notifier{engine, hot};
 };
 

@@ -1,10 +1,11 @@
 // Control protocol: how a command reaches the daemon of a mounted store: two ioctl(2) calls on a descriptor of a
 // directory in the mount or, for commands about an open handle, of an image.
 //
-// CALL runs the request and keeps its answer with that open descriptor; FETCH returns the answer in pieces. Request and
-// answer are JSON text (fs/control.h). Used by the daemon and by the commands; the layout is the same on both sides and
-// for 32-bit callers. The answer comes in pieces because an ioctl number contains the size of its argument, at most
-// 16383 bytes, and for FUSE the kernel copies no more than that.
+// CALL runs the request and keeps its answer with that open descriptor; FETCH returns the answer in pieces, from its
+// beginning to its end, once. It fails with ESTALE if the answer is gone, because the answers of one user have a bounded
+// size. Request and answer are JSON text (fs/control.h). Used by the daemon and by the commands; the layout is the same
+// on both sides and for 32-bit callers. The answer comes in pieces because an ioctl number contains the size of its
+// argument, at most 16383 bytes, and for FUSE the kernel copies no more than that.
 #pragma once
 
 #include <cstddef>

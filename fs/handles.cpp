@@ -16,18 +16,6 @@ std::string random_token() {
 
 }  // namespace
 
-void KeptAnswer::keep(std::string answer) {
-  Lock lock(mutex_);
-  answer_ = std::move(answer);
-}
-
-KeptAnswer::Piece KeptAnswer::piece(std::uint64_t offset, std::size_t most) {
-  Lock lock(mutex_);
-  Piece out{.text = {}, .total = answer_.size()};
-  if (offset < answer_.size()) out.text = answer_.substr(offset, most);
-  return out;
-}
-
 std::uint64_t HandleTable::add_file(std::unique_ptr<FileHandle> handle) {
   const auto number = reinterpret_cast<std::uint64_t>(handle.get());
   Lock lock(mutex_);

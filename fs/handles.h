@@ -17,6 +17,7 @@
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
 #include "fs/hot_images.h"
+#include "fs/kept_answers.h"
 #include "fs/openings.h"
 
 namespace rekeyfs::fs {
@@ -24,21 +25,6 @@ namespace rekeyfs::fs {
 inline bool is_opened_for_writing(int flags) {
   return (flags & O_ACCMODE) != O_RDONLY;
 }
-
-// Keeps a command's answer until it is fetched through the same handle. Thread-safe.
-class KeptAnswer {
- public:
-  struct Piece {
-    std::string text;
-    std::size_t total = 0;
-  };
-  void keep(std::string answer) EXCLUDES(mutex_);
-  Piece piece(std::uint64_t offset, std::size_t most) EXCLUDES(mutex_);
-
- private:
-  Mutex mutex_;
-  std::string answer_ GUARDED_BY(mutex_);
-};
 
 // An open image.
 class FileHandle {

@@ -32,6 +32,11 @@ tl::unexpected<Failure> refused_call(const std::string& path) {
   return tl::unexpected<Failure>(error_from_errno(errno, "send a request to the daemon of " + path));
 }
 
+tl::unexpected<Failure> dropped(const std::string& path) {
+  return fail(ExitCode::failure, "the daemon of " + path +
+                                     " has dropped its answer, because many other commands of the same user are running; try again");
+}
+
 Outcome<void> send(int directory, const std::string& path, const std::string& text) {
   auto call = std::make_unique<fs::CallRequest>();
   if (text.size() > sizeof call->text) return fail(ExitCode::usage, "the names in the command are too long");
@@ -46,7 +51,7 @@ Outcome<std::string> fetch(int directory, const std::string& path) {
   auto piece = std::make_unique<fs::FetchReply>();
   do {
     piece->offset = text.size();
-    if (ioctl(directory, RK_IOC_FETCH, piece.get()) != 0) return refused_call(path);
+    if (ioctl(directory, RK_IOC_FETCH, piece.get()) != 0) return errno == ESTALE ? dropped(path) : refused_call(path);
     std::size_t size = std::min<std::size_t>(piece->size, sizeof piece->text);
     text.append(piece->text, size);
     if (size == 0) break;
