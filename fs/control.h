@@ -17,8 +17,9 @@
 //   sync                     nothing, once all changes so far are durable
 //   status      [path]       progress, path, refusals: the latest ones at or below the path, and read_only: why the
 //                            store takes no changes since a failed sync, else null
-//   progress    [path]       kind, status (of an image), replications at or below the path, and stopped: why no
-//                            background work runs, else null
+//   progress    [path],      kind, status (of an image), replications at or below the path, and stopped: why no
+//               [after]      background work runs, else null. If there are too many replications for one answer, `next`
+//                            is the value of `after` for the rest of them, else null
 //   state       path         status of an image
 //   info        [path]       all facts about one node; for the root also store, space, read_only and unknown_features.
 //                            Null for what the sender may not read

@@ -12,6 +12,7 @@
 
 #include "tools/columns.h"
 #include "tools/human.h"
+#include "tools/pages.h"
 #include "tools/progress_bar.h"
 #include "tools/report.h"
 
@@ -125,7 +126,7 @@ class Departures {
 Outcome<json> follow(Target& target, Interrupt& interrupt, Until until, Display& display) {
   Departures departures;
   while (true) {
-    RK_TRY_ASSIGN(json answer, target.call({{"command", "progress"}}));
+    RK_TRY_ASSIGN(json answer, call_for_replications(target, "progress"));
     RK_TRY_ASSIGN(std::vector<std::string> finished, departures.update(target, progress_list_of(answer)));
     display.show(finished, answer);
     if (is_over(answer, until)) return answer;
@@ -168,7 +169,7 @@ ExitCode verdict(const json& answer, Until until) {
 Outcome<json> wait_until_settled(Target& target, Interrupt& interrupt) {
   Clock::time_point start = Clock::now();
   while (true) {
-    RK_TRY_ASSIGN(json answer, target.call({{"command", "progress"}}));
+    RK_TRY_ASSIGN(json answer, call_for_replications(target, "progress"));
     if (is_over(answer, Until::settled)) return answer;
     auto waited = std::chrono::duration_cast<milliseconds>(Clock::now() - start);
     if (interrupt.came_within(std::clamp(waited / 50, kShortestPause, kLongestPause))) return interrupted();

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/types/key_facts.h"
-#include "fs/commands/request.h"
+#include "fs/commands/call.h"
 
 namespace rekeyfs::fs {
 

@@ -3,6 +3,7 @@
 
 #include "fs/commands/commands.h"
 #include "fs/commands/facts.h"
+#include "fs/commands/replication_page.h"
 
 namespace rekeyfs::fs {
 
@@ -18,24 +19,27 @@ std::string source_of(const Call& call, const Replication& replication) {
   return call.view.path_below(replication.source).value_or("");
 }
 
-Result<json> replications_of(const Call& call, const Attributes& node) {
+Result<ReplicationPage> replications_of(const Call& call, const Attributes& node) {
+  RK_TRY_ASSIGN(const std::uint64_t after, number_or(call, "after", 0));
   RK_TRY_ASSIGN(std::vector<Replication> replications, call.engine.reports().replications(node.ino));
   std::erase_if(replications, [&](const Replication& one) {
     const auto target = call.engine.names().getattr(one.ino);
     return !target || !call.view.lists(one.ino) || (one.ino != node.ino && !call.view.may_read(*target));
   });
-  for (Replication& one : replications) {
+  ReplicationPage page = page_after(std::move(replications), Ino{after});
+  for (Replication& one : page.replications) {
     one.source = source_of(call, one);
     one.path = call.view.path_of(one.ino);
   }
-  return array_of(replications);
+  return page;
 }
 
 Result<json> progress_of(const Call& call, const Attributes& node) {
   const Status background = call.engine.reports().background();
-  RK_TRY_ASSIGN(json replications, replications_of(call, node));
+  RK_TRY_ASSIGN(const ReplicationPage page, replications_of(call, node));
   json answer{{"kind", kind_text(node.kind)},
-              {"replications", std::move(replications)},
+              {"replications", array_of(page.replications)},
+              {"next", page.next ? json(page.next->value()) : json(nullptr)},
               {"stopped", background ? json(nullptr) : text(describe(background.error()))}};
   if (node.kind == NodeKind::image) {
     RK_TRY_ASSIGN(std::string status, call.engine.names().getxattr(node.ino, "user.rekeyfs.status"));

@@ -5,6 +5,7 @@
 
 #include "tools/commands/command.h"
 #include "tools/human.h"
+#include "tools/pages.h"
 #include "tools/progress_bar.h"
 #include "tools/table.h"
 #include "tools/target.h"
@@ -64,7 +65,7 @@ void print_status(const json& status) {
 }
 
 Outcome<ExitCode> show(Target& target, bool as_json, bool silent) {
-  RK_TRY_ASSIGN(json status, target.call({{"command", "status"}}));
+  RK_TRY_ASSIGN(json status, call_for_replications(target, "status"));
   if (as_json)
     std::printf("%s\n", status.dump(2).c_str());
   else if (!silent)

@@ -1,4 +1,4 @@
-#include "fs/commands/request.h"
+#include "fs/commands/call.h"
 
 namespace rekeyfs::fs {
 namespace {
