@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import unittest
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def format_readers(daemon):
     parents, names = {}, {}
     for pid, parent, name in processes():
         parents[pid], names[pid] = parent, name
+
     def belongs(pid):
         while pid in parents and pid != daemon:
             pid = parents[pid]
@@ -113,33 +115,41 @@ class FairnessCase(TestCase):
         return process
 
 
-class HungFormatReaders(FairnessCase):
-    """Reads that get no answer from the format reader do not use up the threads that others need."""
+class FormatReaders(FairnessCase):
+    """Disks inside qcow2 images, which are read through a format reader each."""
+
+    def setUp(self):
+        super().setUp()
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.raw(), self.store.scratch / "qcow2")
+        self.qcow2 = self.mnt / "qcow2"
+        run("cp", self.store.scratch / "qcow2", self.qcow2)
+        self.store.wait_normal(self.qcow2)
+        for path in (self.alice, self.bob):
+            os.setxattr(path, "user.rekeyfs.fast_create", b"1")
+
+    def raw(self):
+        return copy_of(self.store.scratch / "raw", 64 * MIB)
 
     def disks(self, count):
-        """Alice's disks inside qcow2 images, which are read through a format reader each."""
-        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", copy_of(self.store.scratch / "raw", 64 * MIB),
-            self.store.scratch / "qcow2")
-        os.setxattr(self.alice, "user.rekeyfs.fast_create", b"1")
-        source = self.bob.parent / "qcow2"
-        run("cp", self.store.scratch / "qcow2", source)
-        self.store.wait_normal(source)
         paths = [self.alice / f"disk{number}" for number in range(count)]
         for path in paths:
-            run("cp", source, path)
-            os.chown(path, ALICE, ALICE)
+            run("cp", self.qcow2, path, uid=ALICE)
         return paths
+
+
+class HungFormatReaders(FormatReaders):
+    """Reads that get no answer from the format reader do not use up the threads that others need."""
 
     @contextmanager
     def stopped_readers(self):
         """Within the block each format reader is stopped as soon as it runs."""
         over = threading.Event()
         daemon = self.store.process.pid
+
         def stop_them():
-            while not over.is_set():
+            while not over.wait(0.01):
                 for pid in format_readers(daemon):
                     os.kill(pid, signal.SIGSTOP)
-                time.sleep(0.01)
         stopper = threading.Thread(target=stop_them)
         stopper.start()
         try:
@@ -152,19 +162,141 @@ class HungFormatReaders(FairnessCase):
 
     def test_hung_reads_leave_the_others_alone(self):
         with self.stopped_readers():
-            disks = self.disks(10)
-            for disk in disks:
-                for offset in (0, 4000):
-                    self.as_user(ALICE, "dd", f"if={disk}", "of=/dev/null", "bs=4k", "count=1", f"skip={offset}", "iflag=direct")
+            for disk in self.disks(10):
+                for block in (0, 4000):
+                    self.as_user(ALICE, "dd", f"if={disk}", "of=/dev/null", "bs=4k", "count=1", f"skip={block}", "iflag=direct")
             time.sleep(1)
-            for command in (["ls", "-la", self.alice], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"],
-                            [REKEYFS, "umount", self.mnt]):
-                took = seconds(run, *command, check=False)
-                print(command, took)
-                self.assertLess(took, FLOOR, f"{command} while reads hang")
+            commands = [["ls", "-la", self.alice], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"],
+                        [REKEYFS, "umount", self.mnt]]  # which says that the mount is in use
+            for command in commands:
+                self.assertLess(seconds(run, *command, check=False), FLOOR, f"{command} while reads hang")
             self.assertBobUndisturbed()
 
 
+# Reads from the files again and again, with pauses that are too short for a format reader to count as idle.
+KEEP_READING = """
+import os, sys, threading, time
+def read(path):
+    fd, page = os.open(path, os.O_RDONLY | os.O_DIRECT), 0
+    import mmap
+    buffer = mmap.mmap(-1, 4096)
+    while True:
+        try:
+            os.preadv(fd, [buffer], page * 4096)
+        except OSError:
+            pass
+        page = (page + 1009) % 10000
+        time.sleep(0.05)
+for path in sys.argv[1:]:
+    threading.Thread(target=read, args=(path,)).start()
+"""
+
+
+class BusyFormatReaders(FormatReaders):
+    """Where all format readers are at work, the next one is waited for, in turn."""
+
+    def raw(self):
+        path = self.store.scratch / "raw"
+        run("sh", "-c", 'head -c 200M /dev/urandom >"$1"', "sh", path)
+        return path
+
+    def test_another_users_disk_has_its_turn(self):
+        disks = self.disks(40)
+        self.as_user(ALICE, "python3", "-c", KEEP_READING, *disks)
+        wait_until(lambda: len(format_readers(self.store.process.pid)) >= 12, 30, "many format readers")
+        run("cp", self.qcow2, self.bob / "disk", uid=BOB)
+        for skip in (0, 10, 30):
+            took = seconds(run, "dd", f"if={self.bob / 'disk'}", "of=/dev/null", "bs=1M", "count=1", f"skip={skip}", uid=BOB)
+            self.assertLess(took, 10)
+        self.assertLessEqual(len(format_readers(self.store.process.pid)), 32)
+        os.removexattr(self.bob, "user.rekeyfs.fast_create")
+        (self.bob / "disk").unlink()  # his own older replications would go first
+        self.assertBobUndisturbed()
+
+
+# Sends a command through many descriptors of a directory and fetches no answer.
+FETCH_NOTHING = r"""
+import fcntl, json, os, struct, sys, time
+CALL = 1 << 30 | 8192 << 16 | ord("R") << 8 | 1
+directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+text = json.dumps({"command": "info", "name": name}).encode()
+descriptors = []
+for number in range(count):
+    descriptors.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+    fcntl.ioctl(descriptors[-1], CALL, bytearray(struct.pack("I", len(text)) + text.ljust(8188, b"\0")))
+print("done", flush=True)
+time.sleep(600)
+"""
+
+
+class KeptAnswers(FairnessCase):
+    """The answers of commands that nobody fetches have a bounded size."""
+
+    def test_answers_that_are_not_fetched(self):
+        image = self.alice / "image"
+        image.write_bytes(b"x")
+        os.chown(image, ALICE, ALICE)
+        for number in range(16):
+            os.setxattr(image, f"user.note{number}", b"\1" * 60000)  # six characters each in JSON
+        run(REKEYFS, "info", "--json", image, uid=ALICE)
+        before = self.memory()
+        process = self.as_user(ALICE, "python3", "-c", FETCH_NOTHING, self.alice, "image", 60)
+        wait_until(lambda: self.descriptors_of(process.pid) >= 60, 60, "60 descriptors")
+        self.assertBobUndisturbed()
+        self.assertLess(self.memory() - before, 128 * MIB)
+        self.assertIn("note15", run(REKEYFS, "info", "--json", image, uid=ALICE).stdout)
+
+    @staticmethod
+    def descriptors_of(pid):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# Copies the first file to so many files of the directory.
+COPY_OFTEN = """
+import os, sys
+source = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(source).st_size
+for number in range(int(sys.argv[3])):
+    target = os.open(f"{sys.argv[2]}/replica{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.copy_file_range(source, target, size, 0, 0)
+    os.close(target)
+"""
+
+
+class SuspendedReplications(FairnessCase):
+    """Replications that cannot go on cost the others nothing."""
+
+    def test_thousands_whose_key_is_disabled(self):
+        self.store.key("source-key")
+        rekeyfs("key", "grant", "source-key", str(ALICE), self.mnt)
+        sources = self.home("alice-sources", ALICE, "source-key")
+        source = sources / "source"
+        run("cp", "--sparse=never", copy_of(self.store.scratch / "large", 256 * MIB), source)
+        os.chown(source, ALICE, ALICE)
+        self.store.wait_normal(source)
+        run("python3", "-c", COPY_OFTEN, source, self.alice, "4000", uid=ALICE, timeout=300)
+        rekeyfs("key", "disable", "source-key", self.mnt, "--force")
+        for _ in range(5):  # while they fail for the first time, and when they are tried again
+            self.assertBobUndisturbed()
+        rekeyfs("key", "enable", "source-key", self.mnt)
+        self.assertBobUndisturbed()
+        self.assertLess(self.memory(), 512 * MIB)
+
+
+class LargeImages(FairnessCase):
+    """An image whose digest takes hours delays no other one."""
+
+    def test_sparse_giants(self):
+        for number in range(3):
+            run("truncate", "-s", "16T", self.alice / f"giant{number}", uid=ALICE)
+        time.sleep(3)
+        (self.alice / "giant0").unlink()
+        self.assertBobUndisturbed()
+        small = self.alice / "small"
+        run("cp", self.store.scratch / "eight", small, uid=ALICE)
+        self.store.wait_normal(small, timeout=max(FLOOR, 2 * self.idle["write normal"]))
+        self.assertEqual(attribute_or_none(self.alice / "giant1", "digest"), None)
+
+
 if __name__ == "__main__":
-    import unittest
     unittest.main()
