@@ -42,7 +42,7 @@ void print_facts(const json& info) {
 }
 
 void print_store(const json& info) {
-  print_fact("store", info.value("store", ""));
+  if (info.at("store").is_string()) print_fact("store", info.at("store").get<std::string>());
   if (info.contains("read_only") && !info.at("read_only").is_null())
     print_fact("read-only", info.at("read_only").get<std::string>());
   for (const json& feature : info.value("unknown_features", json::array()))
@@ -93,9 +93,7 @@ std::string boot_text(const json& boot) {
   return bytes_text(boot.at("bytes").get<std::uint64_t>()) + ", recorded " + moment_text(boot.value("recorded", ""));
 }
 
-void print_info(const json& info) {
-  print_facts(info);
-  if (info.contains("space")) print_store(info);
+void print_content(const json& info) {
   if (info.value("kind", "") == "image") {
     print_fact("lineage", lineage_text(info.at("lineage"), info.at("attributes").value("user.rekeyfs.id", "")));
     print_fact("keys needed", keys_text(info.at("keys_needed")));
@@ -103,6 +101,13 @@ void print_info(const json& info) {
   }
   if (!info.at("attributes").empty() || !info.at("user_attributes").empty()) print_attributes(info);
   if (!info.at("layers").empty()) print_layers(info);
+}
+
+void print_info(const json& info) {
+  print_facts(info);
+  if (info.contains("space")) print_store(info);
+  if (info.at("attributes").is_null()) std::puts("\nthe rest is told to those who may read it");
+  else print_content(info);
 }
 
 Outcome<ExitCode> run(const Options& options) {
