@@ -48,7 +48,7 @@ class LocalEngine final : public Engine {
         copies_(swaps(), content_, status_, refusals_, observer_),
         planner_(*store_, tree_, status_, copies_, audit_),
         rotator_(swaps(), open_images_, observer_),
-        xattrs_(*store_, tree_, status_, filler_),
+        xattrs_(*store_, tree_, status_, filler_, audit_),
         files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
                 planner_, profiles_, observer_}),
         names_(*store_, tree_, status_, xattrs_, files_),

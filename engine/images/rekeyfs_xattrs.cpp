@@ -101,6 +101,13 @@ Result<std::string> or_absent(std::string_view text) {
 Result<std::string> id_or_absent(const std::optional<kms::KeyId>& key) { return or_absent(key ? to_hex(*key) : ""); }
 std::string encryption_by(const std::optional<kms::KeyId>& key) { return key ? "kms" : "none"; }
 
+// The values of an attribute before and after a change, "" for none.
+std::string change_text(std::string_view name, const std::string& before, const std::string& after) {
+  const std::string attribute = "user.rekeyfs." + std::string(name);
+  if (after.empty()) return attribute + " removed, it was " + before;
+  return attribute + " set to " + after + (before.empty() ? "" : ", it was " + before);
+}
+
 }  // namespace
 
 Result<std::string> RekeyfsXattrs::get(Ino ino, std::string_view name) const {
@@ -139,6 +146,10 @@ Status RekeyfsXattrs::remove(Ino ino, std::string_view name, const Caller& calle
 
 Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(InodeRecord&)>& edit) {
   RK_TRY(store_.may_write());
+  Event event;
+  event.kind = EventKind::policy_changed;
+  event.uid = caller.uid;
+  event.path = tree_.path_of(ino);
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
   if (row.by_operators && !caller.is_operator)
@@ -146,6 +157,8 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
   if (!caller.is_operator && caller.uid != inode.uid)
     return fail(Errc::not_permitted, "only the owner or an operator may set the user.rekeyfs attributes of a file or directory");
   const std::optional<kms::KeyId> key_before = inode.policy.key;
+  const auto value = [&] { return row.is_set(inode) ? (this->*row.get)(Node{ino, inode}).value_or("") : ""; };
+  const std::string value_before = value();
   RK_TRY(edit(inode));
   if (inode.policy.key != key_before) {
     RK_TRY(keys::may_release(store_.keys(), key_before, caller));
@@ -155,6 +168,12 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
   if (inode.policy.key != key_before) txn.erase(catalog::make_key(catalog::Table::rotation, ino.value()));
   inode.changed = now();
   names::Tree::put(txn, ino, inode);
+  if (const std::string value_now = value(); value_now != value_before) {
+    event.text = change_text(row.name, value_before, value_now);
+    event.key_before = audit::key_named(store_.keys(), key_before);
+    event.key = audit::key_named(store_.keys(), inode.policy.key);
+    RK_TRY(audit_.add(txn, std::move(event)));
+  }
   RK_TRY(txn.commit());
   return {};
 }

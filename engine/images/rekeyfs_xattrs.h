@@ -7,6 +7,7 @@
 #include <functional>
 #include <span>
 
+#include "engine/audit/audit_log.h"
 #include "engine/images/image_status.h"
 #include "engine/types/caller.h"
 #include "engine/types/xattr.h"
@@ -19,8 +20,9 @@ inline constexpr std::string_view kMimeType = "user.mime_type";
 class RekeyfsXattrs {
  public:
   // All outlive it.
-  RekeyfsXattrs(store::Store& store, names::Tree& tree, const ImageStatus& status, const replication::Filler& filler)
-      : store_(store), tree_(tree), status_(status), filler_(filler) {}
+  RekeyfsXattrs(store::Store& store, names::Tree& tree, const ImageStatus& status, const replication::Filler& filler,
+                audit::AuditLog& audit)
+      : store_(store), tree_(tree), status_(status), filler_(filler), audit_(audit) {}
 
   // `name` without the prefix. Errc::no_attribute if the node has no such value.
   Result<std::string> get(Ino ino, std::string_view name) const;
@@ -52,6 +54,7 @@ class RekeyfsXattrs {
   static const Row kOnDirectory[], kOnImage[];
   static std::span<const Row> rows_of(const names::InodeRecord& inode);
   static const Row* find(const names::InodeRecord& inode, std::string_view name);
+  // Records a value that differs afterwards in the audit log, in the same transaction.
   Status change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(names::InodeRecord&)>& edit);
 
   // On directories: the policy.
@@ -90,6 +93,7 @@ class RekeyfsXattrs {
   names::Tree& tree_;
   const ImageStatus& status_;
   const replication::Filler& filler_;
+  audit::AuditLog& audit_;
 };
 
 }  // namespace rekeyfs::images

@@ -20,6 +20,13 @@ std::string_view name_of(EventKind kind) {
     case EventKind::key_granted: return "key-granted";
     case EventKind::key_revoked: return "key-revoked";
     case EventKind::rotation_asked: return "rotation-asked";
+    case EventKind::policy_changed: return "policy-changed";
+    case EventKind::quota_changed: return "quota-changed";
+    case EventKind::declassified: return "declassified";
+    case EventKind::rotation_skipped: return "rotation-skipped";
+    case EventKind::clock_jumped: return "clock-jumped";
+    case EventKind::right_granted: return "right-granted";
+    case EventKind::right_revoked: return "right-revoked";
   }
   return "";
 }

@@ -30,6 +30,13 @@ enum class EventKind : std::uint8_t {  // numbers on disk
   key_granted = 14,           // `text` names the grantee
   key_revoked = 15,
   rotation_asked = 16,        // a directory gets a new key; each of its images is replicated
+  policy_changed = 17,        // user.rekeyfs.* of a directory or an image was set or removed; `text` says which, from what to what
+  quota_changed = 18,         // `text` says from what to what
+  declassified = 19,          // an image was copied from a key (key_before) to plain
+  rotation_skipped = 20,      // an image keeps its key while that of its directory changes; `text` says why
+  clock_jumped = 21,          // `text` says from when to when
+  right_granted = 22,         // of a key; `text` names the user and the right
+  right_revoked = 23,
 };
 
 std::string_view name_of(EventKind kind);  // "replication-asked"; "" for an unknown number

@@ -31,7 +31,9 @@ class Log(TestCase):
 
     def test_facts(self):
         self.provoke()
-        key, asked, completed, refused = self.log()
+        key, policy, asked, completed, typed, refused = self.log()
+        self.assertEqual((policy["kind"], policy["path"], policy["key"]), ("policy-changed", "/tenant", "tenant-key"))
+        self.assertEqual((typed["kind"], typed["path"]), ("policy-changed", "/plain/image"))
         self.assertEqual((key["kind"], key["key"], key["uid"]), ("key-created", "tenant-key", os.geteuid()))
         self.assertEqual((asked["kind"], asked["source"], asked["path"], asked["key_before_id"], asked["key"], asked["key_id"]),
                          ("replication-asked", "/plain/image", "/tenant/copy", "", "tenant-key", key["key_id"]))
@@ -43,14 +45,30 @@ class Log(TestCase):
         self.assertIn("full-ECS", refused["text"])
         self.assertEqual([event["kind"] for event in self.log("-n", 1)], ["refused"])
 
+    def test_policies(self):
+        self.store.key("other-key")
+        os.setxattr(self.tenant, "user.rekeyfs.key", b"other-key")
+        os.setxattr(self.tenant, "user.rekeyfs.key", b"other-key")  # changes nothing
+        os.removexattr(self.tenant, "user.rekeyfs.key")
+        (self.plain / "image").write_bytes(b"x")
+        os.setxattr(self.plain / "image", "user.rekeyfs.protected", b"1")
+        events = [event for event in self.log() if event["kind"] == "policy-changed"]
+        self.assertEqual([(event["path"], event["key_before"], event["key"], event["text"]) for event in events],
+                         [("/tenant", "", "tenant-key", "user.rekeyfs.key set to tenant-key"),
+                          ("/tenant", "tenant-key", "other-key", "user.rekeyfs.key set to other-key, it was tenant-key"),
+                          ("/tenant", "other-key", "", "user.rekeyfs.key removed, it was other-key"),
+                          ("/plain/image", "", "", "user.rekeyfs.protected set to 1")])
+        self.assertEqual({event["uid"] for event in events}, {os.geteuid()})
+
     def test_lines(self):
         self.provoke()
         lines = rekeyfs("log", self.mnt, env={**os.environ, "TZ": "XXX-5:30"}).stdout.splitlines()
         user = run("id", "-un").stdout.strip()
         self.assertIn(f"  {user}  created the key tenant-key", lines[0])
-        self.assertIn(f"  {user}  replicated /plain/image to /tenant/copy (plain -> tenant-key)", lines[1])
-        self.assertIn("  completed /tenant/copy: ", lines[2])
-        self.assertIn("  refused /plain/image to /tenant/refused: a full-ECS image", lines[3])
+        self.assertIn(f"  {user}  changed /tenant: user.rekeyfs.key set to tenant-key", lines[1])
+        self.assertIn(f"  {user}  replicated /plain/image to /tenant/copy (plain -> tenant-key)", lines[2])
+        self.assertIn("  completed /tenant/copy: ", lines[3])
+        self.assertIn("  refused /plain/image to /tenant/refused: a full-ECS image", lines[5])
         utc = rekeyfs("log", self.mnt, env={**os.environ, "TZ": "UTC"}).stdout.splitlines()
         self.assertEqual((int(lines[0][14:16]) - int(utc[0][14:16])) % 60, 30)
         self.assertEqual(utc[0][:10] + "T" + utc[0][11:19], self.log()[0]["time"][:19])
@@ -59,7 +77,7 @@ class Log(TestCase):
         (self.plain / "a\x1b[31m\nb").write_bytes(b"x" * 20_000)
         run("cp", self.plain / "a\x1b[31m\nb", self.tenant / "copy")
         lines = rekeyfs("log", self.mnt).stdout.splitlines()
-        self.assertIn("replicated /plain/a?[31m?b to", lines[1])
+        self.assertIn("replicated /plain/a?[31m?b to", lines[2])
 
     def test_status_shows_refusals_after_a_remount(self):
         self.provoke()
@@ -105,7 +123,7 @@ class Log(TestCase):
         run("sh", "-c", 'echo x >"$1/mine"; cp "$1/mine" "$1/copy"', "sh", self.plain, uid=NOBODY)
         seen = self.log(uid=NOBODY)
         self.assertEqual([(event["kind"], event["path"], event["uid"]) for event in seen], [("cloned", "/plain/copy", NOBODY)])
-        self.assertEqual(len(self.log()), 5)
+        self.assertEqual(len(self.log()), 7)
 
 
 if __name__ == "__main__":

@@ -105,13 +105,13 @@ TEST_F(AuditTest, AReplicationIsThereWithWhoWhatAndKeys) {
   const Ino source = make_image(make_directory("from", "one"), "x");
   ASSERT_TRUE(copy(source, make_directory("to", "two"), "y", kBob));
   const auto found = events();
-  ASSERT_EQ(found.size(), 5U);  // each key is made and granted
+  ASSERT_EQ(found.size(), 7U);  // each key is made and granted, and given to a directory
   EXPECT_EQ(found[0].kind, EventKind::key_created);
   EXPECT_EQ(found[0].uid, kAlice.uid);
   EXPECT_EQ(found[0].key.alias, "one");
   EXPECT_EQ(found[1].kind, EventKind::key_granted);
   EXPECT_EQ(found[1].text, "user " + std::to_string(kBob.uid));
-  const Event& asked = found[4];
+  const Event& asked = found[6];
   EXPECT_EQ(asked.kind, EventKind::replication_asked);
   EXPECT_EQ(asked.uid, kBob.uid);
   EXPECT_EQ(asked.path, "/to/y");
@@ -184,7 +184,7 @@ TEST_F(AuditTest, OnlyTheNewestAreKept) {
   ASSERT_TRUE(engine_->keys().create("last", kAlice));
   const auto last = events(EventKind::key_created);
   ASSERT_EQ(last.size(), 1U);
-  EXPECT_EQ(last[0].number, audit::kMaxEvents + 502);
+  EXPECT_EQ(last[0].number, audit::kMaxEvents + 503);
   EXPECT_EQ(events(EventKind::refused).size(), audit::kMaxEvents - 1);
 }
 

@@ -54,6 +54,13 @@ std::string what_text(const json& event) {
   if (kind == "replication-recovered") return "resumed " + path;
   if (kind == "refused") return "refused " + (source.empty() ? "" : source + " to ") + path + ": " + text;
   if (kind == "rotation-asked") return "gave " + path + " a new key (" + key_text(event, "key_before") + " -> " + key_text(event, "key") + ")";
+  if (kind == "policy-changed") return "changed " + path + ": " + text;
+  if (kind == "quota-changed") return "changed the quota of " + path + ": " + text;
+  if (kind == "declassified") return "copied " + source + " to " + path + " in plain (" + key_text(event, "key_before") + " -> plain)";
+  if (kind == "rotation-skipped") return "kept the key " + key_text(event, "key_before") + " of " + path + ": " + text;
+  if (kind == "clock-jumped") return "the clock jumped: " + text;
+  if (kind == "right-granted") return "granted a right to the key " + key_text(event, "key") + ": " + text;
+  if (kind == "right-revoked") return "revoked a right to the key " + key_text(event, "key") + ": " + text;
   if (kind == "key-deletion-asked") return "asked to delete the key " + key_text(event, "key") + (text.empty() ? "" : ": " + text);
   if (kind == "key-deletion-cancelled") return "cancelled the deletion of the key " + key_text(event, "key");
   // "key-created" and similar ones, and kinds that only a newer daemon knows.
