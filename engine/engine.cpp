@@ -51,8 +51,8 @@ class LocalEngine final : public Engine {
         xattrs_(*store_, tree_, status_, filler_, audit_),
         files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
                 planner_, profiles_, observer_}),
-        names_(*store_, tree_, status_, xattrs_, files_),
-        keys_(*store_, key_life_, key_uses_, rotator_),
+        names_(*store_, tree_, status_, xattrs_, refusals_, files_),
+        keys_(*store_, key_life_, key_uses_, rotator_, refusals_),
         reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, names_) {
     store_->layers().set_inodes(&content_touch_);
     tree_.set_reaper(&open_images_);
@@ -61,11 +61,13 @@ class LocalEngine final : public Engine {
     initializer_.set_is_running([this](Ino ino) { return boots_.is_running(ino); });
     initializer_.set_disk_wanted([this](Ino ino) { return fast_create_.become_disk(ino); });
   }
-  ~LocalEngine() override { stop(); }
+  ~LocalEngine() override { stop_all(); }
 
   Status start(const OpenOptions& options) {
-    RK_TRY(audit_.load());
+    RK_TRY(audit_.load(store_->root(), store_->id()));
+    RK_TRY(refusals_.start());
     if (options.read_only) return filler_.resume();  // status shows the replications, but they do not run
+    RK_TRY(audit_.take_over());
     RK_TRY(open_images_.reap_orphans());
     RK_TRY(filler_.resume());
     RK_TRY(store_->checkpointer().start());
@@ -77,8 +79,9 @@ class LocalEngine final : public Engine {
     return rotator_.start();
   }
 
+  void stop() override { stop_all(); }
   Status close() override {
-    stop();
+    stop_all();
     return store_->close();
   }
   void set_observer(Observer* observer) override { observer_.set(observer); }
@@ -91,10 +94,11 @@ class LocalEngine final : public Engine {
   Reports& reports() override { return reports_; }
 
  private:
-  void stop() {
+  void stop_all() {
     rotator_.stop();
     key_life_.stop();
     initializer_.stop();
+    refusals_.stop();
     filler_.stop();
     prefetcher_.stop();
     copy_on_read_.stop();

@@ -47,6 +47,9 @@ class Engine {
   virtual const std::string& store_path() const = 0;
   // Makes every acknowledged change durable, even on a full disk.
   virtual Status sync_all() = 0;
+  // Stops background work and records the refusals that have been counted. Only reports() and close() may be called
+  // afterwards.
+  virtual void stop() = 0;
   // Stops background work, makes everything durable and unlocks the store. No other call may run or follow, and every
   // OpenFile must have been released.
   virtual Status close() = 0;

@@ -1,11 +1,13 @@
 #include "engine/audit/event_record.h"
 
 #include "engine/base/bytes.h"
+#include "engine/base/later_fields.h"
 
 namespace rekeyfs::audit {
 namespace {
 
 constexpr std::string_view kCut = "...";
+constexpr std::uint8_t kRepeatsTag = 1;
 
 // Keeps the beginning of the text, which names the directory concerned.
 std::string bounded(std::string_view text) {
@@ -20,6 +22,10 @@ EventKey get_key(Reader& in) {
   key.id = in.get_string();
   key.alias = in.get_string();
   return key;
+}
+
+Error malformed(std::uint64_t number) {
+  return Error{Errc::corrupt, "entry " + std::to_string(number) + " of the audit log is malformed"};
 }
 
 }  // namespace
@@ -52,8 +58,30 @@ Result<Event> decode(std::uint64_t number, std::string_view bytes) {
   event.text = in.get_string();
   event.bytes = in.get<std::uint64_t>();
   event.nanoseconds = in.get<std::uint64_t>();
-  if (!in.finished() || name_of(event.kind).empty())
-    return fail(Errc::corrupt, "entry " + std::to_string(number) + " of the audit log is malformed");
+  if (!in.finished() || name_of(event.kind).empty()) return fail(malformed(number));
+  return event;
+}
+
+std::string encode_body(const Event& event) {
+  Writer out;
+  out.put_string(encode(event));
+  if (event.count > 1) LaterFields::put_field(out, kRepeatsTag, Writer().put(event.count).put_time(event.since).take());
+  return out.take();
+}
+
+Result<Event> decode_body(std::uint64_t number, std::string_view body) {
+  Reader in(body);
+  const std::string entry = in.get_string();
+  LaterFields later;
+  later.get(in);
+  if (!in.finished()) return fail(malformed(number));
+  RK_TRY_ASSIGN(Event event, decode(number, entry));
+  if (const auto repeats = later.take(kRepeatsTag)) {
+    Reader field(*repeats);
+    event.count = field.get<std::uint64_t>();
+    event.since = field.get_time();
+    if (!field.finished()) return fail(malformed(number));
+  }
   return event;
 }
 

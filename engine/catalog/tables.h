@@ -24,7 +24,9 @@ enum class Table : char {  // letters on disk, never reused
   replication = 'R',  // ino of the target -> ReplicationRecord
   master_key = 'K',   // key id -> key ring record
   rotation = 'W',     // ino of a directory -> id of the key that its images get
-  audit = 'A',        // number of an event -> its record
+  audit = 'A',        // number of an event -> its record, of before the audit log had a chain; no longer made
+  event = 'V',        // number of an event -> its record in the chain
+  event_head = 'H',   // "" -> the head of that chain
 };
 
 inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "engine/audit/event_chain.h"
 #include "engine/check/anchor.h"
 #include "engine/check/bench.h"
 #include "engine/check/layer_check.h"
@@ -69,8 +70,18 @@ class StoreCheck {
     RK_TRY_ASSIGN(Records records, Records::load(bench_.catalog(), bench_.tree(), findings_));
     records_.emplace(std::move(records));
     RecordCheck(*records_, findings_).run();
+    RK_TRY(check_log());
     RK_TRY(layers_.run(*records_, options_.read_data));
     RK_TRY_ASSIGN(orphan_files_, layers_.find_orphan_files(*records_));
+    return {};
+  }
+
+  Status check_log() {
+    RK_TRY_ASSIGN(const audit::EventChain chain, audit::EventChain::create(bench_.root(), bench_.id()));
+    RK_TRY_ASSIGN(const LogVerification log, chain.verify(bench_.catalog()));
+    for (const std::string& problem : log.problems)
+      findings_.add_record("audit log", problem, "its other events are kept, and the chain begins anew");
+    if (!log.problems.empty()) records_->restart_log(log.newest);
     return {};
   }
 

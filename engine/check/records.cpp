@@ -1,5 +1,6 @@
 #include "engine/check/records.h"
 
+#include "engine/audit/event_chain.h"
 #include "engine/audit/event_record.h"
 #include "engine/boot/boot_profile.h"
 #include "engine/namespace/attribute_record.h"
@@ -21,7 +22,8 @@ std::uint64_t second_of(std::string_view key) { return Reader(key.substr(9)).get
 
 std::size_t key_size_of(Table table) {
   switch (table) {
-    case Table::super: return 1;
+    case Table::super:
+    case Table::event_head: return 1;
     case Table::entry:
     case Table::attribute: return kHashKey;
     case Table::child:
@@ -30,7 +32,7 @@ std::size_t key_size_of(Table table) {
   }
 }
 
-bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWA").find(letter) != std::string_view::npos; }
+bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWAVH").find(letter) != std::string_view::npos; }
 
 std::string name_of_record(std::string_view key) {
   std::string text = "record " + std::string(key.substr(0, 1));
@@ -108,6 +110,12 @@ Status Records::decode(std::string_view key, std::string_view value) {
       profiles.insert(layer);
       break;
     case Table::audit: RK_TRY(audit::decode(ino.value(), value)); break;
+    case Table::event: {
+      RK_TRY_ASSIGN(const audit::ChainedRecord record, audit::ChainedRecord::decode(value));
+      RK_TRY(audit::decode_body(ino.value(), record.body));
+      break;
+    }
+    case Table::event_head: RK_TRY(audit::ChainHead::decode(value)); break;
     case Table::rotation:
       if (value.size() != kRotationRecord) return fail(Errc::corrupt, "a rotation's record is malformed");
       rotations.insert(ino);
@@ -196,6 +204,9 @@ void Records::erase_garbage(LayerId id) {
 void Records::erase_profile(LayerId id) {
   change(make_key(Table::profile, id.value()), std::nullopt);
   profiles.erase(id);
+}
+void Records::restart_log(std::uint64_t newest) {
+  change(make_key(Table::event_head), audit::ChainHead::starting_at(newest + 1).encode());
 }
 void Records::erase_replication(Ino ino) {
   change(make_key(Table::replication, ino.value()), std::nullopt);

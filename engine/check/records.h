@@ -57,6 +57,9 @@ class Records {
   void erase_orphan(Ino ino);
   void erase_rotation(Ino ino);
 
+  // Begins a new chain of the audit log behind the event `newest`.
+  void restart_log(std::uint64_t newest);
+
   Ino new_ino();
   std::string path_of(Ino ino) const;  // "?" for unknown parts
   std::string entry_key(Ino parent, std::string_view name) const { return tree_->entry_key(parent, name); }

@@ -29,6 +29,10 @@ class Reports {
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, ordered by path
   virtual std::vector<Refusal> refusals() = 0;                            // the latest ones, newest first
   virtual Result<std::vector<Event>> events(const EventQuery& query) = 0;  // from the audit log, oldest first
+  // Whether an event of the audit log is missing or changed. Changes of the store wait meanwhile.
+  virtual Result<LogVerification> verify_log() = 0;
+  // Number of the newest event when the store was opened; 0 if there was none.
+  virtual std::uint64_t newest_event_at_open() = 0;
 };
 
 }  // namespace rekeyfs

@@ -21,7 +21,7 @@ KeyFacts facts_of(const kms::KeyInfo& info) {
 
 Result<KeyFacts> KeyService::create(std::string_view alias, const Caller& caller) {
   RK_TRY(store_.may_add());
-  return life_.create(alias, caller).map(facts_of);
+  return recorded(life_.create(alias, caller), alias, caller);
 }
 
 Result<std::vector<KeyFacts>> KeyService::list() {
@@ -35,7 +35,16 @@ Result<KeyFacts> KeyService::find(std::string_view alias_or_id) { return store_.
 
 Result<KeyFacts> KeyService::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
   RK_TRY(store_.may_change());
-  return life_.change(alias_or_id, change, caller).map(facts_of);
+  return recorded(life_.change(alias_or_id, change, caller), alias_or_id, caller);
+}
+
+// Orders that were refused are in the audit log, as those that were carried out.
+Result<KeyFacts> KeyService::recorded(const Result<kms::KeyInfo>& outcome, std::string_view alias_or_id, const Caller& caller) {
+  if (outcome) return facts_of(*outcome);
+  Event order;
+  if (const auto key = store_.keys().find(alias_or_id)) order.key = audit::key_named(store_.keys(), key->id);
+  refusals_.record_order(std::move(order), caller, outcome.error());
+  return fail(outcome.error());
 }
 
 Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {

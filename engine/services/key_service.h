@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/contract/keys.h"
+#include "engine/images/refusals.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
 #include "engine/keys/key_uses.h"
@@ -13,8 +14,9 @@ namespace rekeyfs::services {
 class KeyService final : public Keys {
  public:
   // All arguments must outlive the service.
-  KeyService(store::Store& store, keys::KeyLife& life, const keys::KeyUses& uses, images::Rotator& rotator)
-      : store_(store), life_(life), uses_(uses), rotator_(rotator) {}
+  KeyService(store::Store& store, keys::KeyLife& life, const keys::KeyUses& uses, images::Rotator& rotator,
+             images::Refusals& refusals)
+      : store_(store), life_(life), uses_(uses), rotator_(rotator), refusals_(refusals) {}
 
   Result<KeyFacts> create(std::string_view alias, const Caller& caller) override;
   Result<std::vector<KeyFacts>> list() override;
@@ -25,10 +27,13 @@ class KeyService final : public Keys {
   Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
 
  private:
+  Result<KeyFacts> recorded(const Result<kms::KeyInfo>& outcome, std::string_view alias_or_id, const Caller& caller);
+
   store::Store& store_;
   keys::KeyLife& life_;
   const keys::KeyUses& uses_;
   images::Rotator& rotator_;
+  images::Refusals& refusals_;
 };
 
 }  // namespace rekeyfs::services

@@ -169,7 +169,7 @@ Result<std::vector<std::string>> NameService::listxattr(Ino ino) {
 Status NameService::setxattr(Ino ino, std::string_view name, std::string_view value, XattrMode how, const Caller& caller) {
   RK_TRY(store_.may_change());
   RK_TRY(check_xattr_name(name));
-  if (is_ours(name)) return xattrs_.set(ino, name.substr(kRekeyfsPrefix.size()), value, how, caller);
+  if (is_ours(name)) return recorded(ino, xattrs_.set(ino, name.substr(kRekeyfsPrefix.size()), value, how, caller), caller);
   if (value.size() > kMaxXattrValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
   if (value.size() > kSmallValue) RK_TRY(store_.storage().room_to_add(value.size()));
   return tree_.setxattr(ino, name, value, how);
@@ -178,8 +178,17 @@ Status NameService::setxattr(Ino ino, std::string_view name, std::string_view va
 Status NameService::removexattr(Ino ino, std::string_view name, const Caller& caller) {
   RK_TRY(store_.may_change());
   RK_TRY(check_xattr_name(name));
-  if (is_ours(name)) return xattrs_.remove(ino, name.substr(kRekeyfsPrefix.size()), caller);
+  if (is_ours(name)) return recorded(ino, xattrs_.remove(ino, name.substr(kRekeyfsPrefix.size()), caller), caller);
   return tree_.removexattr(ino, name);
+}
+
+// Changes of policies that were refused are in the audit log, as those that were made.
+Status NameService::recorded(Ino ino, Status outcome, const Caller& caller) {
+  if (outcome) return outcome;
+  Event order;
+  order.path = tree_.path_of(ino);
+  refusals_.record_order(std::move(order), caller, outcome.error());
+  return outcome;
 }
 
 }  // namespace rekeyfs::services

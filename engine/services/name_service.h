@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/contract/names.h"
+#include "engine/images/refusals.h"
 #include "engine/images/rekeyfs_xattrs.h"
 #include "engine/services/file_service.h"
 #include "engine/types/attributes.h"
@@ -18,8 +19,8 @@ class NameService final : public Names {
  public:
   // All outlive it.
   NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::RekeyfsXattrs& xattrs,
-              FileService& files)
-      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), files_(files) {}
+              images::Refusals& refusals, FileService& files)
+      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), refusals_(refusals), files_(files) {}
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   Result<Ino> resolve(std::string_view path) override;
@@ -47,6 +48,7 @@ class NameService final : public Names {
   Status removexattr(Ino ino, std::string_view name, const Caller& caller) override;
 
  private:
+  Status recorded(Ino ino, Status outcome, const Caller& caller);
   Status change(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file);
   Status apply(const AttributeChange& change, bool settled, names::InodeRecord& inode);
   Status change_permissions(mode_t wanted, bool settled, names::InodeRecord& inode);
@@ -55,6 +57,7 @@ class NameService final : public Names {
   names::Tree& tree_;
   const images::ImageStatus& status_;
   images::RekeyfsXattrs& xattrs_;
+  images::Refusals& refusals_;
   FileService& files_;
 };
 

@@ -116,7 +116,7 @@ std::vector<Refusal> ReportService::refusals() {
   const auto found = audit_.find(query);
   if (!found) return latest;
   for (auto event = found->rbegin(); event != found->rend(); ++event)
-    latest.push_back({event->time, event->path, event->source, event->text, event->code.value_or(Errc::invalid), event->uid});
+    latest.push_back({event->time, event->path, event->source, event->text, event->code.value_or(Errc::invalid), event->uid, event->count});
   return latest;
 }
 

@@ -30,6 +30,8 @@ class ReportService final : public Reports {
   Result<std::vector<Replication>> replications(Ino under) override;
   std::vector<Refusal> refusals() override;
   Result<std::vector<Event>> events(const EventQuery& query) override { return audit_.find(query); }
+  Result<LogVerification> verify_log() override { return audit_.verify(); }
+  std::uint64_t newest_event_at_open() override { return audit_.newest_at_load(); }
 
  private:
   Status describe_layers(Ino ino, NodeInfo& info);

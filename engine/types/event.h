@@ -1,10 +1,11 @@
-// Event: an entry of the audit log: who did what, and when.
+// Event: an entry of the audit log: who did what, and when. LogVerification: whether the log is whole.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -39,6 +40,8 @@ enum class EventKind : std::uint8_t {  // numbers on disk
   right_revoked = 23,
 };
 
+inline constexpr uid_t kSeveralUsers = static_cast<uid_t>(-1);  // as the user of an event: refusals of many users
+
 std::string_view name_of(EventKind kind);  // "replication-asked"; "" for an unknown number
 
 struct EventKey {
@@ -47,7 +50,7 @@ struct EventKey {
 };
 
 struct Event {
-  std::uint64_t number = 0;  // ascending, with gaps
+  std::uint64_t number = 0;  // ascending; where one is missing, an event has been dropped
   EventKind kind = EventKind::refused;
   Timestamp time = 0;
   uid_t uid = 0;       // user who asked; for background events, the user who had asked for the work
@@ -59,6 +62,8 @@ struct Event {
   std::string text;               // a sentence with details; may be empty
   std::uint64_t bytes = 0;        // replication_completed: bytes transformed since it was last taken up
   std::uint64_t nanoseconds = 0;  // time that this took; 0: unknown
+  std::uint64_t count = 1;        // refused: how many refusals this event stands for; earlier events count their own
+  Timestamp since = 0;            // if more than one: time of the first of them
 };
 
 struct EventQuery {
@@ -66,6 +71,16 @@ struct EventQuery {
   std::optional<EventKind> kind;
   std::uint64_t after = 0;  // only events with a higher number
   std::size_t most = 100;   // at most this many, the newest ones
+  bool oldest = false;      // the oldest ones instead
+  std::size_t most_bytes = SIZE_MAX;  // of the first ones found, approximately; the others are left out
+};
+
+struct LogVerification {
+  std::uint64_t first = 0, last = 0;  // numbers of the first and the last event that the chain covers; 0: none
+  std::uint64_t events = 0;           // of these, still in the log
+  std::uint64_t newest = 0;           // highest number that an event has or had, as far as known; 0: none
+  std::uint64_t unverified = 0;       // events before the chain began
+  std::vector<std::string> problems;  // what is missing or changed, a sentence each
 };
 
 }  // namespace rekeyfs

@@ -17,6 +17,7 @@ struct Refusal {
   std::string rule;    // the rule, as a sentence
   Errc code = Errc::invalid;
   uid_t uid = 0;
+  std::uint64_t count = 1;  // how many this one stands for
 };
 
 }  // namespace rekeyfs

@@ -1,5 +1,6 @@
 // Decoding of records of the catalog and the journal. They are authenticated, so they were written by some version of
 // rekeyfs, but possibly not by this one.
+#include "engine/audit/event_chain.h"
 #include "engine/audit/event_record.h"
 #include "engine/blocks/layer_record.h"
 #include "engine/boot/boot_profile.h"
@@ -69,6 +70,14 @@ void try_input(ByteView input) {
       return round_trip(
           bytes, Form::free, [](std::string_view text) { return audit::decode(1, text); },
           [](const Event& event) { return audit::encode(event); });
+    case 'V':
+      return round_trip<audit::ChainedRecord>(bytes, Form::canonical);
+    case 'v':  // a field of a later version is not kept: an event is never written again
+      return round_trip(
+          bytes, Form::free, [](std::string_view text) { return audit::decode_body(1, text); },
+          [](const Event& event) { return audit::encode_body(event); });
+    case 'H':
+      return round_trip<audit::ChainHead>(bytes, Form::canonical);
     case 'c':
       return round_trip<blocks::LayerChange>(bytes, Form::free);  // the rest of an entry without data
     case 'o':
