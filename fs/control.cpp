@@ -40,6 +40,7 @@ constexpr std::array kRows{
     Row{"profile-clear", profile_clear, Admits::everybody},
     Row{"rotate", rotate, Admits::everybody},
     Row{"log", log, Admits::everybody},
+    Row{"log-verify", log_verify, Admits::operators},
     Row{"token", token, Admits::directory},
     Row{"choose", choose, Admits::image},
     Row{"refusal", refusal, Admits::image},

@@ -35,8 +35,11 @@
 //   key-delete  alias        the key, to be deleted after [delay] seconds; [force] as above
 //   key-grant, key-revoke
 //               alias, user  the key
-//   log         [most],      events: the newest `most` of the audit log with a number above `after`, oldest first; of
-//               [after]      all users for operators, else the sender's own
+//   log         [most],      events: the newest `most` of the audit log with a number above `after`, or with `oldest` the
+//               [after],     oldest of those, oldest first; `all`: of all users, for operators, else of the caller. If an
+//               [oldest]     answer would be long, it has the first of them: `last` is the number to go on after
+//   log-verify               whether the log is whole: first, last: numbers of the events that the chain covers, events:
+//                            how many of these it has, unverified: events from before the chain, problems; for operators
 //   token       [path]       token: a secret that stands for that directory in the command plan
 //
 // The commands below go through the descriptor of an image. Those above may, too, if they need no path.

@@ -65,7 +65,7 @@ _rekeyfs() {
     mount) options+=" -f --foreground -o --options $unlock" ;;
     replicate) options+=' --description --key --plain --fast-create --wait --dry-run --json' ;;
     status) options+=" --watch --wait --json $unlock" ;;
-    log) options+=" -n --follow --json $unlock" ;;
+    log) options+=" -n --after --follow --verify --json $unlock" ;;
     info) options+=" --json $unlock" ;;
     check) options+=" --read-data --repair --anchor --json $unlock" ;;
     rotate) options+=" --key --json $unlock" ;;

@@ -10,6 +10,7 @@ namespace rekeyfs::fs {
 Result<nlohmann::json> session(const Call& call);
 Result<nlohmann::json> sync(const Call& call);
 Result<nlohmann::json> log(const Call& call);
+Result<nlohmann::json> log_verify(const Call& call);
 
 // On a node: node_commands.cpp
 Result<nlohmann::json> status(const Call& call);

@@ -70,7 +70,8 @@ json facts_of(const Replication& replication) {
 
 json facts_of(const Refusal& refusal) {
   return {{"time", time_text(refusal.time)}, {"path", text(refusal.path)},    {"source", text(refusal.source)},
-          {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid}};
+          {"rule", text(refusal.rule)},      {"code", name_of(refusal.code)}, {"uid", refusal.uid},
+          {"count", refusal.count}};
 }
 
 json facts_of(const Error& error) {
@@ -92,7 +93,9 @@ json facts_of(const Event& event) {
           {"code", event.code ? json(name_of(*event.code)) : json(nullptr)},
           {"text", text(event.text)},
           {"bytes", event.bytes},
-          {"seconds", std::move(seconds)}};
+          {"seconds", std::move(seconds)},
+          {"count", event.count},
+          {"since", event.count > 1 ? json(time_text(event.since)) : json(nullptr)}};
 }
 
 json facts_of(const KeyFacts& key) {

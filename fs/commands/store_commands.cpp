@@ -48,13 +48,22 @@ json read_only_of(const Call& call) {
 
 // Other users than operators see only their own events.
 Result<json> log(const Call& call) {
+  constexpr std::size_t kPage = 256u << 10;  // in JSON at most six times as much, if every character has to be escaped
   EventQuery query;
+  query.most_bytes = kPage;
   RK_TRY_ASSIGN(query.most, number_or(call, "most", query.most));
   RK_TRY_ASSIGN(query.after, number_or(call, "after", query.after));
+  query.oldest = call.request.value("oldest", false);
   if (!call.caller().is_operator) query.uid = call.caller().uid;
   RK_TRY_ASSIGN(std::vector<Event> events, call.engine.reports().events(query));
+  const std::uint64_t last = events.empty() ? query.after : events.back().number;
   if (!call.caller().is_operator) std::erase_if(events, [&](Event& event) { return !show(call, event); });
-  return json{{"events", array_of(events)}};
+  return json{{"events", array_of(events)}, {"all", call.caller().is_operator}, {"last", last}};
+}
+
+Result<json> log_verify(const Call& call) {
+  RK_TRY_ASSIGN(const LogVerification log, call.engine.reports().verify_log());
+  return json{{"first", log.first}, {"last", log.last}, {"events", log.events}, {"unverified", log.unverified}, {"problems", log.problems}};
 }
 
 }  // namespace rekeyfs::fs

@@ -1,11 +1,13 @@
-// `rekeyfs log`: prints the audit log of a store.
+// `rekeyfs log`: prints the audit log of a store, or verifies it.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tools/commands/command.h"
+#include "tools/event_text.h"
 #include "tools/human.h"
 #include "tools/interrupt.h"
 #include "tools/target.h"
@@ -15,80 +17,102 @@ namespace {
 
 using nlohmann::json;
 
-constexpr unsigned kMost = 10'000;  // number of events that a store keeps
+constexpr std::uint64_t kMost = 25'000;  // number of events that a store keeps
 constexpr std::chrono::milliseconds kPause{500};
 
 struct Options {
   std::string path;
   UnlockOptions unlock;
-  unsigned most = 100;
-  bool follow = false, as_json = false;
+  std::uint64_t most = 100;
+  std::optional<std::uint64_t> after;
+  bool follow = false, as_json = false, verify = false;
 };
 
-std::string key_text(const json& event, const char* member) {
-  std::string alias = event.value(member, "");
-  if (!alias.empty()) return alias;
-  std::string id = event.value(std::string(member) + "_id", "");
-  return id.empty() ? "plain" : id;
+void print_line(const std::string& line) { std::printf("%s\n", line.c_str()); }
+
+void print(const json& event, bool as_json) {
+  print_line(as_json ? event.dump()
+                     : printable(local_moment_text(event.value("time", "")) + "  " + who_text(event) + "  " + what_text(event)));
 }
 
-std::string completed_text(const json& event) {
-  std::string text = "completed " + event.value("path", "");
-  const json& seconds = event.at("seconds");
-  if (!seconds.is_number()) return text;
-  auto bytes = event.at("bytes").get<std::uint64_t>();
-  return text + ": " + bytes_text(bytes) + " at " +
-         rate_text(static_cast<double>(bytes) / std::max(seconds.get<double>(), 1e-9));
+// Events that were dropped before they could be printed.
+void print_gap(std::uint64_t first, std::uint64_t last, bool as_json) {
+  if (as_json) print_line(json{{"kind", "dropped"}, {"first", first}, {"last", last}}.dump());
+  else print_line("events " + std::to_string(first) + " to " + std::to_string(last) + " are no longer in the log");
 }
 
-// The text of an event after the user's name.
-std::string what_text(const json& event) {
-  const std::string kind = event.value("kind", ""), path = event.value("path", ""), source = event.value("source", ""),
-                    text = event.value("text", "");
-  if (kind == "replication-asked")
-    return "replicated " + source + " to " + path + " (" + key_text(event, "key_before") + " -> " +
-           key_text(event, "key") + ")";
-  if (kind == "cloned") return "cloned " + source + " to " + path + " (" + key_text(event, "key") + ")";
-  if (kind == "replication-completed") return completed_text(event);
-  if (kind == "replication-failed") return "stopped " + path + ": " + text;
-  if (kind == "replication-recovered") return "resumed " + path;
-  if (kind == "refused") return "refused " + (source.empty() ? "" : source + " to ") + path + ": " + text;
-  if (kind == "rotation-asked") return "gave " + path + " a new key (" + key_text(event, "key_before") + " -> " + key_text(event, "key") + ")";
-  if (kind == "policy-changed") return "changed " + path + ": " + text;
-  if (kind == "quota-changed") return "changed the quota of " + path + ": " + text;
-  if (kind == "declassified") return "copied " + source + " to " + path + " in plain (" + key_text(event, "key_before") + " -> plain)";
-  if (kind == "rotation-skipped") return "kept the key " + key_text(event, "key_before") + " of " + path + ": " + text;
-  if (kind == "clock-jumped") return "the clock jumped: " + text;
-  if (kind == "right-granted") return "granted a right to the key " + key_text(event, "key") + ": " + text;
-  if (kind == "right-revoked") return "revoked a right to the key " + key_text(event, "key") + ": " + text;
-  if (kind == "key-deletion-asked") return "asked to delete the key " + key_text(event, "key") + (text.empty() ? "" : ": " + text);
-  if (kind == "key-deletion-cancelled") return "cancelled the deletion of the key " + key_text(event, "key");
-  // "key-created" and similar ones, and kinds that only a newer daemon knows.
-  std::string what = kind.starts_with("key-") ? kind.substr(4) + " the key " + key_text(event, "key") : kind + " " + path;
-  return what + (text.empty() ? "" : ": " + text);
-}
+// Prints events in pages, from the oldest to the newest.
+class Listing {
+ public:
+  Listing(Target& target, bool as_json) : target_(target), as_json_(as_json) {}
 
-void print(const json& events, bool as_json) {
-  for (const json& event : events) {
-    std::string line = as_json ? event.dump()
-                               : printable(local_moment_text(event.value("time", "")) + "  " +
-                                           user_text(event.at("uid").get<std::uint32_t>()) + "  " + what_text(event));
-    std::puts(line.c_str());
+  // The newest `most`.
+  Outcome<void> print_newest(std::uint64_t most) { return print_pages(most, false); }
+  // All that come after the last one. Gaps are told if the caller may see everybody's events.
+  Outcome<void> print_next() {
+    tells_gaps_ = true;
+    return print_pages(kMost, true);
   }
-  std::fflush(stdout);
+  void start_after(std::uint64_t number) { last_ = number; }
+
+ private:
+  Outcome<void> print_pages(std::uint64_t most, bool oldest) {
+    while (most > 0) {
+      RK_TRY_ASSIGN(const json answer, target_.call({{"command", "log"}, {"most", most}, {"after", last_}, {"oldest", oldest}}));
+      const json& events = answer.at("events");
+      const auto last = answer.at("last").get<std::uint64_t>();  // looked at; not all of it is for everybody
+      if (last == last_) break;
+      for (const json& event : events) print_one(event, answer.value("all", false));
+      std::fflush(stdout);
+      if (std::ferror(stdout) != 0) return fail(ExitCode::failure, "cannot write the log to standard output");
+      last_ = last;
+      most -= std::min<std::uint64_t>(most, events.size());
+      oldest = true;  // goes on behind the page
+    }
+    return {};
+  }
+
+  void print_one(const json& event, bool has_all) {
+    const auto number = event.at("number").get<std::uint64_t>();
+    if (tells_gaps_ && has_all && number > last_ + 1) print_gap(last_ + 1, number - 1, as_json_);
+    print(event, as_json_);
+    last_ = number;
+  }
+
+  Target& target_;
+  const bool as_json_;
+  std::uint64_t last_ = 0;
+  bool tells_gaps_ = false;
+};
+
+Outcome<void> print_first(Listing& listing, const Options& options) {
+  if (!options.after) return listing.print_newest(options.most);
+  listing.start_after(*options.after);
+  return listing.print_next();
 }
 
 Outcome<ExitCode> follow(const Options& options, Target& target, Interrupt& interrupt) {
-  std::uint64_t last = 0;
-  std::uint64_t most = options.most;
-  while (true) {
-    RK_TRY_ASSIGN(json answer, target.call({{"command", "log"}, {"most", most}, {"after", last}}));
-    const json& events = answer.at("events");
-    print(events, options.as_json);
-    if (!events.empty()) last = events.back().at("number").get<std::uint64_t>();
-    most = kMost;
-    if (interrupt.came_within(kPause)) return ExitCode::ok;
-  }
+  Listing listing(target, options.as_json);
+  RK_TRY(print_first(listing, options));
+  while (!interrupt.came_within(kPause)) RK_TRY(listing.print_next());
+  return ExitCode::ok;
+}
+
+void print_verification(const json& log) {
+  for (const json& problem : log.at("problems")) print_line(printable(problem.get<std::string>()));
+  const std::uint64_t events = log.value("events", std::uint64_t{0}), unverified = log.value("unverified", std::uint64_t{0});
+  const std::string range = std::to_string(log.value("first", std::uint64_t{0})) + " to " + std::to_string(log.value("last", std::uint64_t{0}));
+  const std::string what = log.at("problems").empty() ? ", in its chain, unchanged and complete" : ", and its chain is broken";
+  print_line(events == 0 ? "the log has no events in its chain"
+                         : "the log has " + std::to_string(events) + " of the events " + range + what);
+  if (unverified > 0) print_line(std::to_string(unverified) + " older events are not verified: the chain began after them");
+}
+
+Outcome<ExitCode> verify(const Options& options, Target& target) {
+  RK_TRY_ASSIGN(const json log, target.call({{"command", "log-verify"}}));
+  if (options.as_json) print_line(log.dump());
+  else print_verification(log);
+  return log.at("problems").empty() ? ExitCode::ok : ExitCode::damaged;
 }
 
 Outcome<ExitCode> run(const Options& options) {
@@ -98,8 +122,9 @@ Outcome<ExitCode> run(const Options& options) {
     return follow(options, *target, interrupt);
   }
   RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
-  RK_TRY_ASSIGN(json answer, target->call({{"command", "log"}, {"most", options.most}}));
-  print(answer.at("events"), options.as_json);
+  if (options.verify) return verify(options, *target);
+  Listing listing(*target, options.as_json);
+  RK_TRY(print_first(listing, options));
   return ExitCode::ok;
 }
 
@@ -109,11 +134,13 @@ void add_log(CLI::App& parent, Chosen& chosen) {
   auto options = std::make_shared<Options>();
   CLI::App* app = parent.add_subcommand("log", "Show who copied what, what was refused, and what was done with keys");
   app->add_option("PATH", options->path, "A path inside a mount, or a store")->required()->type_name("");
-  app->add_option("-n", options->most, "Show the latest N, 1 to 10000; 100 if not given")
-      ->check(CLI::Range(1U, kMost))
-      ->type_name("N");
-  app->add_flag("--follow", options->follow, "Go on with what happens, until Ctrl-C");
+  CLI::Option* most = app->add_option("-n", options->most, "Show the latest N, 1 to 25000; 100 if not given")
+                          ->check(CLI::Range(std::uint64_t{1}, kMost))
+                          ->type_name("N");
+  app->add_option("--after", options->after, "Show all events after the one with this number")->type_name("NUMBER")->excludes(most);
+  CLI::Option* follow = app->add_flag("--follow", options->follow, "Go on with what happens, until Ctrl-C");
   app->add_flag("--json", options->as_json, "Print JSON, an object a line");
+  app->add_flag("--verify", options->verify, "Tell whether an event is missing or was changed")->excludes(follow)->excludes(most);
   add_unlock_options(*app, options->unlock);
   chosen.on(*app, [options] { return run(*options); });
 }
