@@ -18,6 +18,7 @@
 #include "engine/engine.h"
 #include "fs/mount.h"
 #include "tools/daemon.h"
+#include "tools/journal.h"
 #include "tools/log_target.h"
 #include "tools/mounts.h"
 #include "tools/sandbox.h"
@@ -77,6 +78,8 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   open_options.read_only = request.options.read_only;
   RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(request.store, *credential, open_options));
   credential.reset();  // wipes the secret, which is not needed any more
+  Journal journal(*engine);
+  journal.start();
   fs::MountOptions mount;
   mount.mountpoint = request.mountpoint;
   mount.fsname = request.store;
@@ -94,6 +97,8 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
     log::info("mounted {} on {}", request.store, request.mountpoint);
     ready();
   });
+  engine->stop();
+  journal.stop();
   Status closed = engine->close();
   if (!served && !mounted) return fail(ExitCode::bad_mountpoint, describe(served.error()));
   RK_TRY(served);
