@@ -9,6 +9,7 @@
 #include "engine/images/rekeyfs_xattrs.h"
 #include "engine/images/content_touch.h"
 #include "engine/images/prefetcher.h"
+#include "engine/images/replacements.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
 #include "engine/replication/copy_on_read.h"
@@ -48,10 +49,11 @@ class LocalEngine final : public Engine {
         copies_(swaps(), content_, status_, refusals_, observer_),
         planner_(*store_, tree_, status_, copies_, audit_),
         rotator_(swaps(), open_images_, observer_),
+        replacements_(swaps(), open_images_, refusals_, observer_),
         xattrs_(*store_, tree_, status_, filler_, audit_),
         files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
                 planner_, profiles_, observer_}),
-        names_(*store_, tree_, status_, xattrs_, refusals_, files_),
+        names_(*store_, tree_, status_, xattrs_, replacements_, refusals_, files_),
         keys_(*store_, key_life_, key_uses_, rotator_, refusals_),
         reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, names_) {
     store_->layers().set_inodes(&content_touch_);
@@ -130,6 +132,7 @@ class LocalEngine final : public Engine {
   images::Copies copies_;
   images::CopyPlanner planner_;
   images::Rotator rotator_;
+  images::Replacements replacements_;
   images::RekeyfsXattrs xattrs_;
   services::FileService files_;
   services::NameService names_;

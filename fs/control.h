@@ -36,10 +36,10 @@
 //   key-grant, key-revoke
 //               alias, user  the key
 //   log         [most],      events: the newest `most` of the audit log with a number above `after`, or with `oldest` the
-//               [after],     oldest of those, oldest first; `all`: of all users, for operators, else of the caller. If an
-//               [oldest]     answer would be long, it has the first of them: `last` is the number to go on after
+//               [after],     oldest of those, oldest first; `all`: of all users, for operators, else the sender's own. If
+//               [oldest]     the answer would be long, it ends earlier. last: the number to go on after; null at the end
 //   log-verify               whether the log is whole: first, last: numbers of the events that the chain covers, events:
-//                            how many of these it has, unverified: events from before the chain, problems; for operators
+//                            how many of these it has, unverified: events from before the chain, problems
 //   token       [path]       token: a secret that stands for that directory in the command plan
 //
 // The commands below go through the descriptor of an image. Those above may, too, if they need no path.

@@ -93,7 +93,7 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
             unsigned flags) {
   answer(req, "rename", parent, [&](Context& context) -> Status {
     RK_TRY_ASSIGN(const RenameMode how, to_rename(flags));
-    return context.engine.names().rename(Ino{parent}, name, Ino{new_parent}, new_name, how);
+    return context.engine.names().rename(Ino{parent}, name, Ino{new_parent}, new_name, how, caller_of(req));
   });
 }
 

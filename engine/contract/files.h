@@ -48,6 +48,8 @@ class Files {
   // makes it a disk; its permissions are then as if it had been created that way. Errc::not_permitted if it has
   // content. A key that the caller may not use is a refusal: all later changes through the handle are refused, and its
   // flush deletes the image.
+  // A handle that opened an existing image with O_TRUNC may choose plain before it writes, if the caller is the owner of
+  // the image or an operator. Any other choice through it is a refusal, and the image keeps its content.
   virtual Status choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) = 0;
   // Why changes through this handle are refused; nullopt if they are not.
   virtual std::optional<Error> refusal_of(OpenFile& file) = 0;

@@ -44,7 +44,9 @@ class Names {
   virtual Result<Attributes> link(Ino ino, Ino parent, std::string_view name) = 0;
   virtual Status unlink(Ino parent, std::string_view name) = 0;
   virtual Status remove_directory(Ino parent, std::string_view name) = 0;
-  virtual Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) = 0;
+  // A plain image that replaces an encrypted one is encrypted first. Errc::access_denied: without a grant for that key.
+  virtual Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how,
+                        const Caller& caller) = 0;
   // Up to `most` entries after `cookie` (0: from the start), without "." and "..".
   virtual Result<std::vector<DirectoryEntry>> read_directory(Ino ino, std::uint64_t cookie, std::size_t most) = 0;
   // Makes all changes of names so far durable.

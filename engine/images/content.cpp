@@ -155,10 +155,12 @@ Status Content::remove(const Obstacle& obstacle, Image& image) {
 Result<names::Policy> Content::policy_of_new_content(const Image& image) const {
   RK_TRY_ASSIGN(const InodeRecord inode, swaps_.tree.get(image.ino));
   const auto directory = swaps_.tree.get(inode.parent);
-  if (directory) return directory->policy;
   // An image that was deleted while open may outlive its directory.
-  if (directory.error().code == Errc::stale) return policy_behind(image, inode);
-  return fail(directory.error());
+  if (!directory && directory.error().code != Errc::stale) return fail(directory.error());
+  names::Policy policy = directory ? directory->policy : policy_behind(image, inode);
+  if (image.truncations.makes_plain()) policy.key.reset();
+  else if (!policy.key) policy.key = image.top->made_as().key;
+  return policy;
 }
 
 names::Policy Content::policy_behind(const Image& image, const InodeRecord& inode) {

@@ -31,7 +31,8 @@ class Content {
   // Applies the image's pending O_TRUNC now if `ticket` still waits for it.
   Status finish_truncation(Image& image, const Truncations::Ticket& ticket);
 
-  // The policy of an image's new content after O_TRUNC: that of its directory.
+  // The policy of an image's new content after O_TRUNC: that of its directory. If that is plain, encrypted content keeps
+  // its key, unless the owner of the image said that the new content is plain.
   Result<names::Policy> policy_of_new_content(const Image& image) const REQUIRES_SHARED(image.mutex);
   // The Touch of a change made by a user.
   static blocks::Touch touch(Image& image);

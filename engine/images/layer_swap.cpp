@@ -28,6 +28,20 @@ Result<LayerSwap> LayerSwap::prepare(const Parts& parts, const std::optional<kms
   return LayerSwap(parts, std::move(drawn));
 }
 
+Result<bool> LayerSwap::rekey(const Parts& parts, Image& image, const kms::KeyId& key, uid_t asker) {
+  const auto has_key = [&]() REQUIRES_SHARED(image.mutex) { return image.top->made_as().key == key; };
+  {
+    SharedLock lock(image.mutex);
+    if (has_key()) return false;
+  }
+  RK_TRY_ASSIGN(LayerSwap swap, prepare(parts, key));
+  UniqueLock lock(image.mutex);
+  if (image.truncations.pending()) return fail(Errc::busy, "the image is being replaced");
+  if (has_key()) return false;
+  RK_TRY(swap.overlay(image, {}, asker));
+  return true;
+}
+
 void LayerSwap::put_empty(WriteTxn& txn, Ino owner) {
   drawn_.record.owner = owner;
   LayerRegistry::put(txn, drawn_);

@@ -29,6 +29,9 @@ class LayerSwap {
   };
   // Without `key` the layer is plain. Errc::no_key, Errc::key_revoked.
   static Result<LayerSwap> prepare(const Parts& parts, const std::optional<kms::KeyId>& key);
+  // Replicates the image to itself, under the key: it continues in a new layer over its content. False if it has that key
+  // already; Errc::busy while its content is being replaced. The caller announces the permissions.
+  static Result<bool> rekey(const Parts& parts, Image& image, const kms::KeyId& key, uid_t asker) EXCLUDES(image.mutex);
 
   const std::optional<kms::KeyId>& key() const { return drawn_.record.key; }
   LayerId layer() const { return drawn_.id; }

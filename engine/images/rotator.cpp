@@ -260,25 +260,17 @@ void Rotator::skip_foreign(const Rotation& rotation, const Key& before, Ino dire
 
 Result<bool> Rotator::rekey(Ino ino, const Rotation& rotation) {
   RK_TRY_ASSIGN(const ImageHold image, open_.open(ino));
-  const auto has_key = [&]() REQUIRES_SHARED(image->mutex) { return image->top->made_as().key == rotation.key; };
   Key key;
   {
     SharedLock lock(image->mutex);
-    if (has_key()) return false;
     key = image->top->made_as().key;
   }
+  if (key == rotation.key) return false;
   RK_TRY_ASSIGN(const InodeRecord inode, tree_.get(ino));
   if (auto why = why_kept(rotation, inode, key)) return fail(Errc::not_permitted, std::move(*why));
-  RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(swaps_, rotation.key));
-  {
-    UniqueLock lock(image->mutex);
-    if (image->truncations.pending()) return fail(Errc::busy, "the image is being replaced");
-    if (has_key()) return false;
-    if (image->top->made_as().key != key) return fail(Errc::busy, "the image is being replaced");
-    RK_TRY(swap.overlay(*image, {}, rotation.asker.uid));
-  }
+  RK_TRY_ASSIGN(const bool taken, LayerSwap::rekey(swaps_, *image, rotation.key, rotation.asker.uid));
   announce_permissions(*image, observer_);
-  return true;
+  return taken;
 }
 
 Status Rotator::take(const Rotation& rotation, Ino directory, const DirectoryEntry& entry, Walk& done) {

@@ -201,6 +201,7 @@ Result<Ino> Tree::make_directory(Ino parent, std::string_view name, mode_t mode,
   inode.uid = caller.uid;
   inode.gid = caller.gid;
   inode.policy = above.policy;
+  inode.policy.encrypted_only = false;  // in force below the directory that has it, and only as long as it has it
   RK_TRY_ASSIGN(const Ino ino, add(txn, parent, name, inode));
   RK_TRY(txn.commit());
   return ino;
@@ -231,12 +232,7 @@ Status Tree::link(Ino ino, Ino parent, std::string_view name) {
   RK_TRY_ASSIGN(const InodeRecord to, get(txn, parent));
   RK_TRY(require_directory(to));
   if (to.links == 0) return fail(Errc::not_found, "the directory was removed");
-  if (inode.kind == NodeKind::image) {
-    RK_TRY_ASSIGN(const InodeRecord from, get(txn, inode.parent));
-    if (!from.policy.treats_alike(to.policy))
-      return fail(Errc::cross_policy,
-                  "hard links between directories with different policies are not allowed: copy the image instead");
-  }
+  if (inode.kind == NodeKind::image) RK_TRY(placement().may_move_image(inode, inode.parent, parent));
   RK_TRY_ASSIGN(const std::optional<Entry> there, find(txn, parent, name));
   if (there) return fail(Errc::exists);
   ++inode.links;
@@ -357,14 +353,24 @@ Status Tree::check_protected(const WriteTxn& txn, const Entry& entry, std::strin
   return fail(Errc::not_permitted, std::string(why) + ": remove user.rekeyfs.protected first");
 }
 
-// An image moves only between equal policies; a directory moves with its policy.
 Status Tree::check_move(const WriteTxn& txn, const Entry& entry, Ino from, Ino to) const {
-  if (from == to || entry.kind != NodeKind::image) return {};
-  RK_TRY_ASSIGN(const InodeRecord source, get(txn, from));
-  RK_TRY_ASSIGN(const InodeRecord target, get(txn, to));
-  if (source.policy.treats_alike(target.policy)) return {};
-  RK_TRY(check_protected(txn, entry, "the image is protected and cannot move to a directory with another policy"));
-  return fail(Errc::cross_policy, "the directories have different policies: copy the image instead");
+  if (from == to || entry.kind == NodeKind::symlink) return {};
+  if (entry.kind == NodeKind::directory) return placement().may_move_directory(entry.ino, to);
+  RK_TRY_ASSIGN(const InodeRecord image, get(txn, entry.ino));
+  return placement().may_move_image(image, from, to);
+}
+
+// Content that replaces encrypted content gets the key of the directory or, if that has none, the key of what it replaces.
+Result<std::optional<Tree::Exposure>> Tree::exposure_by(const WriteTxn& txn, const Entry& source, const Entry& target, Ino directory) const {
+  if (source.kind != NodeKind::image || target.kind != NodeKind::image) return std::optional<Exposure>{};
+  RK_TRY_ASSIGN(const InodeRecord replaced, get(txn, target.ino));
+  RK_TRY_ASSIGN(const std::optional<kms::KeyId> key, placement().key_of(replaced));
+  if (!key) return std::optional<Exposure>{};
+  RK_TRY_ASSIGN(const InodeRecord replacement, get(txn, source.ino));
+  RK_TRY_ASSIGN(const std::optional<kms::KeyId> own_key, placement().key_of(replacement));
+  if (own_key) return std::optional<Exposure>{};
+  RK_TRY_ASSIGN(const InodeRecord above, get(txn, directory));
+  return std::optional(Exposure{source.ino, above.policy.key.value_or(*key)});
 }
 
 Status Tree::move(WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const {
@@ -380,8 +386,22 @@ Status Tree::move(WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view
   return touch_directory(txn, to, delta);
 }
 
-Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
-  return in_unlinking_txn([&](WriteTxn& txn, Unlinking& unlinking) -> Status {
+// Removes the target's name.
+Status Tree::replace(WriteTxn& txn, Ino directory, const Entry& target, const Entry& source, Unlinking& unlinking) {
+  const bool to_directory = target.kind == NodeKind::directory;
+  if (to_directory && source.kind != NodeKind::directory) return fail(Errc::is_directory);
+  if (!to_directory && source.kind == NodeKind::directory) return fail(Errc::not_directory);
+  if (to_directory) {
+    RK_TRY_ASSIGN(const bool empty, is_empty(target.ino));
+    if (!empty) return fail(Errc::not_empty);
+    RK_TRY(touch_directory(txn, directory, -1));
+  }
+  return drop_name(txn, directory, target, unlinking);
+}
+
+Result<std::optional<Tree::Exposure>> Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
+  std::optional<Exposure> exposure;
+  const Status renamed = in_unlinking_txn([&](WriteTxn& txn, Unlinking& unlinking) -> Status {
     RK_TRY(check_name(new_name));
     RK_TRY_ASSIGN(const Entry source, require(txn, parent, name));
     RK_TRY_ASSIGN(const InodeRecord target_directory, get(txn, new_parent));
@@ -414,19 +434,15 @@ Status Tree::rename(Ino parent, std::string_view name, Ino new_parent, std::stri
       return move(txn, *target, new_parent, parent, name);
     }
     if (target) {
-      const bool to_directory = target->kind == NodeKind::directory;
-      if (to_directory && source.kind != NodeKind::directory) return fail(Errc::is_directory);
-      if (!to_directory && source.kind == NodeKind::directory) return fail(Errc::not_directory);
-      if (to_directory) {
-        RK_TRY_ASSIGN(const bool empty, is_empty(target->ino));
-        if (!empty) return fail(Errc::not_empty);
-        RK_TRY(touch_directory(txn, new_parent, -1));
-      }
-      RK_TRY(drop_name(txn, new_parent, *target, unlinking));
+      RK_TRY_ASSIGN(exposure, exposure_by(txn, source, *target, new_parent));
+      if (exposure) return fail(Errc::busy, "the image is plain, and the one to replace is encrypted");
+      RK_TRY(replace(txn, new_parent, *target, source, unlinking));
     }
     erase_entry(txn, parent, name);
     return move(txn, source, parent, new_parent, new_name);
   });
+  if (!renamed && !exposure) return fail(renamed.error());
+  return exposure;
 }
 
 // --- extended attributes ---------------------------------------------------------------------------------------

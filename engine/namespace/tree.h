@@ -9,6 +9,7 @@
 #include "engine/catalog/catalog.h"
 #include "engine/namespace/entry_record.h"
 #include "engine/namespace/inode_record.h"
+#include "engine/namespace/placement.h"
 #include "engine/namespace/removed_nodes.h"
 #include "engine/types/caller.h"
 #include "engine/types/directory_entry.h"
@@ -59,6 +60,7 @@ class Tree {
   // Nodes without a name. While a node has a record, the record is authoritative.
   RemovedNodes& removed() const { return *removed_; }
   std::string path_of(Ino ino) const;  // for messages; "?" if a record is missing
+  Placement placement() const { return Placement(*this, *catalog_); }
 
   // Adds a node to a directory in the caller's transaction; fills parent, name, links, times.
   Result<Ino> add(catalog::WriteTxn& txn, Ino parent, std::string_view name, InodeRecord& inode) const;
@@ -68,7 +70,13 @@ class Tree {
   // With `only`: Errc::not_found if the name belongs to another node.
   Status unlink(Ino parent, std::string_view name, Ino only = {});
   Status remove_directory(Ino parent, std::string_view name);
-  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how);
+  // A plain image that a rename would put in the place of an encrypted one, and the key that its content needs first.
+  struct Exposure {
+    Ino image;
+    kms::KeyId key{};
+  };
+  // Changes nothing if it returns an Exposure.
+  Result<std::optional<Exposure>> rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how);
 
   // Extended attributes set by users, by full name.
   Result<std::string> getxattr(Ino ino, std::string_view name) const;
@@ -108,6 +116,8 @@ class Tree {
   Result<std::optional<Named>> other_name(const Named& gone) const;
   Status move(catalog::WriteTxn& txn, Entry entry, Ino from, Ino to, std::string_view new_name) const;
   Status check_move(const catalog::WriteTxn& txn, const Entry& entry, Ino from, Ino to) const;
+  Result<std::optional<Exposure>> exposure_by(const catalog::WriteTxn& txn, const Entry& source, const Entry& target, Ino directory) const;
+  Status replace(catalog::WriteTxn& txn, Ino directory, const Entry& target, const Entry& source, Unlinking& unlinking);
   Status check_protected(const catalog::WriteTxn& txn, const Entry& entry, std::string_view why) const;
   using UnlinkingChange = std::function<Status(catalog::WriteTxn&, Unlinking&)>;
   Status in_unlinking_txn(const UnlinkingChange& change);

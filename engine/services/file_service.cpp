@@ -18,7 +18,8 @@ Result<Files::Created> FileService::create(Ino parent, std::string_view name, mo
   RK_TRY(parts_.store.may_add());
   RK_TRY_ASSIGN(const InodeRecord directory, parts_.tree.get(parent));
   const names::Policy& policy = directory.policy;
-  RK_TRY(parts_.refusals.check_key(policy.key, caller, [&] { return parts_.tree.path_of(parent) + "/" + std::string(name); }));
+  const auto path = [&] { return parts_.tree.path_of(parent) + "/" + std::string(name); };
+  RK_TRY(policy.key ? parts_.refusals.check_key(policy.key, caller, path) : check_plain(parent, caller, path));
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(parts_.swaps, policy.key));
   InodeRecord inode;
   inode.kind = NodeKind::image;
@@ -78,6 +79,13 @@ Status FileService::check_changeable(const InodeRecord& inode) const {
   return fail(Errc::not_permitted, "the image is protected: remove user.rekeyfs.protected first");
 }
 
+Status FileService::check_plain(Ino directory, const Caller& caller, const std::function<std::string()>& path) {
+  const Status may = parts_.tree.placement().may_hold_plain(directory);
+  if (!may && may.error().code == Errc::not_permitted)
+    parts_.refusals.record(images::Refusals::event_of(path(), caller, may.error()));
+  return may;
+}
+
 Status FileService::check_keys(const Image& image, bool truncates, const Caller& caller) {
   std::optional<kms::KeyId> key, new_key;
   {
@@ -90,10 +98,13 @@ Status FileService::check_keys(const Image& image, bool truncates, const Caller&
   }
   const auto path = [&] { return parts_.tree.path_of(image.ino); };
   RK_TRY(parts_.refusals.check_key(key, caller, path));
-  return parts_.refusals.check_key(new_key, caller, path);
+  if (!truncates) return {};
+  if (new_key) return parts_.refusals.check_key(new_key, caller, path);
+  RK_TRY_ASSIGN(const InodeRecord inode, parts_.tree.get(image.ino));
+  return check_plain(inode.parent, caller, path);
 }
 
-// A truncated image, even an empty one, gets the current policy of its directory.
+// A truncated image, even an empty one, gets the current policy of its directory, but does not become plain by that.
 Status FileService::begin_truncation(OpenFile& file) {
   {
     Image& image = file.image();
@@ -187,9 +198,7 @@ Status FileService::sync(OpenFile& file) {
 Status FileService::choose_target(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
   RK_TRY(begin_change(file));
   if (choice.by == TargetChoice::By::policy && !choice.fast_create) return {};  // keeps what create() chose
-  if (!file.creation)
-    return fail(Errc::not_permitted,
-                "only the process that created the image may choose its target: replicate it instead");
+  if (!file.creation) return choose_for_replacement(file, choice, caller);
   const auto key = parts_.planner.key_of(choice, file.creation->parent);
   const Status chosen = become(file, key, choice, caller);
   if (chosen) {
@@ -202,9 +211,32 @@ Status FileService::choose_target(OpenFile& file, const TargetChoice& choice, co
   return fail(parts_.copies.refuse(file, images::Refusals::event_of(parts_.tree.path_of(file.ino()), caller, chosen.error())));
 }
 
+// A refusal withdraws the truncation, so the image keeps its content.
+Status FileService::choose_for_replacement(OpenFile& file, const TargetChoice& choice, const Caller& caller) {
+  if (choice.by != TargetChoice::By::plain || choice.fast_create)
+    return fail(Errc::not_permitted,
+                "only the process that created the image may choose its target: replicate it instead");
+  const Status may = may_make_plain(file, caller);
+  if (!may) return fail(parts_.copies.refuse(file, images::Refusals::event_of(parts_.tree.path_of(file.ino()), caller, may.error())));
+  Image& image = file.image();
+  UniqueLock lock(image.mutex);
+  if (image.truncations.make_plain(file.truncation)) return {};
+  return fail(Errc::not_permitted, "the image has content: only new content can be made plain");
+}
+
+Status FileService::may_make_plain(const OpenFile& file, const Caller& caller) const {
+  RK_TRY_ASSIGN(const InodeRecord inode, parts_.tree.get(file.ino()));
+  if (!caller.is_operator && caller.uid != inode.uid)
+    return fail(Errc::not_permitted, "only the owner of the image or an operator may replace its content by plain content");
+  if (inode.links > 1)
+    return fail(Errc::not_permitted, "the image has several names: remove the others before its content becomes plain");
+  return parts_.tree.placement().may_hold_plain(inode.parent);
+}
+
 Status FileService::become(OpenFile& file, const Result<std::optional<kms::KeyId>>& key, const TargetChoice& choice, const Caller& caller) {
   if (!key) return fail(key.error());
   RK_TRY(keys::may_use(parts_.store.keys(), *key, caller));
+  if (!*key) RK_TRY(check_plain(file.creation->parent, caller, [&] { return parts_.tree.path_of(file.ino()); }));
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(parts_.swaps, *key));
   Image& image = file.image();
   UniqueLock lock(image.mutex);

@@ -59,11 +59,16 @@ class FileService final : public Files {
   // Called before each change through a handle.
   Status begin_change(OpenFile& file);
   Status check_changeable(const names::InodeRecord& inode) const;
+  // Refuses what would be plain in a directory that is encrypted only.
+  Status check_plain(Ino directory, const Caller& caller, const std::function<std::string()>& path);
   // Whether the caller may use the image's key and, if the image is truncated, the key of its new content.
   Status check_keys(const images::Image& image, bool truncates, const Caller& caller);
   Result<Created> open_created(Ino ino, Ino parent, std::string_view name, int flags, const Caller& caller, const names::Policy& policy);
   Status begin_truncation(OpenFile& file);
   Status remove_refused(OpenFile& file);
+  // For a handle that replaces the content of an existing image.
+  Status choose_for_replacement(OpenFile& file, const TargetChoice& choice, const Caller& caller);
+  Status may_make_plain(const OpenFile& file, const Caller& caller) const;
   Status become(OpenFile& file, const Result<std::optional<kms::KeyId>>& key, const TargetChoice& choice, const Caller& caller);
   Result<std::optional<boot::BootProfiles::Found>> boot_profile_of(Ino image);
 

@@ -116,9 +116,10 @@ Status NameService::remove_directory(Ino parent, std::string_view name) {
   return tree_.remove_directory(parent, name);
 }
 
-Status NameService::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) {
+Status NameService::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how,
+                           const Caller& caller) {
   RK_TRY(store_.may_change());
-  return tree_.rename(parent, name, new_parent, new_name, how);
+  return replacements_.rename(parent, name, new_parent, new_name, how, caller);
 }
 
 Status NameService::apply(const AttributeChange& change, bool settled, InodeRecord& inode) {

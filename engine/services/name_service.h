@@ -5,6 +5,7 @@
 #include "engine/contract/names.h"
 #include "engine/images/refusals.h"
 #include "engine/images/rekeyfs_xattrs.h"
+#include "engine/images/replacements.h"
 #include "engine/services/file_service.h"
 #include "engine/types/attributes.h"
 #include "engine/types/caller.h"
@@ -19,8 +20,8 @@ class NameService final : public Names {
  public:
   // All outlive it.
   NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::RekeyfsXattrs& xattrs,
-              images::Refusals& refusals, FileService& files)
-      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), refusals_(refusals), files_(files) {}
+              images::Replacements& replacements, images::Refusals& refusals, FileService& files)
+      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), replacements_(replacements), refusals_(refusals), files_(files) {}
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   Result<Ino> resolve(std::string_view path) override;
@@ -36,7 +37,8 @@ class NameService final : public Names {
   Result<Attributes> link(Ino ino, Ino parent, std::string_view name) override;
   Status unlink(Ino parent, std::string_view name) override;
   Status remove_directory(Ino parent, std::string_view name) override;
-  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how) override;
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how,
+                const Caller& caller) override;
   Result<std::vector<DirectoryEntry>> read_directory(Ino ino, std::uint64_t cookie, std::size_t most) override {
     return tree_.list(ino, cookie, most);
   }
@@ -57,6 +59,7 @@ class NameService final : public Names {
   names::Tree& tree_;
   const images::ImageStatus& status_;
   images::RekeyfsXattrs& xattrs_;
+  images::Replacements& replacements_;
   images::Refusals& refusals_;
   FileService& files_;
 };

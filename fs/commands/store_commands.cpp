@@ -1,4 +1,4 @@
-// Commands on the mount: session, sync, log.
+// Commands on the mount: session, sync, log, log-verify.
 #include <unistd.h>
 
 #include "fs/commands/commands.h"
@@ -56,7 +56,7 @@ Result<json> log(const Call& call) {
   query.oldest = call.request.value("oldest", false);
   if (!call.caller().is_operator) query.uid = call.caller().uid;
   RK_TRY_ASSIGN(std::vector<Event> events, call.engine.reports().events(query));
-  const std::uint64_t last = events.empty() ? query.after : events.back().number;
+  const json last = events.empty() ? json(nullptr) : json(events.back().number);
   if (!call.caller().is_operator) std::erase_if(events, [&](Event& event) { return !show(call, event); });
   return json{{"events", array_of(events)}, {"all", call.caller().is_operator}, {"last", last}};
 }

@@ -214,7 +214,7 @@ class Workload {
     ledger_.is_deleted = counted([&] { return engine_->names().unlink(plain_, "doomed"); }).has_value();
   }
   void rename_a() {
-    static_cast<void>(counted([&] { return engine_->names().rename(plain_, "a", plain_, "renamed", RenameMode::no_replace); }));
+    static_cast<void>(counted([&] { return engine_->names().rename(plain_, "a", plain_, "renamed", RenameMode::no_replace, kUser); }));
   }
   void truncate_b() {
     for (std::uint64_t i = 2; i < kBlocks; ++i) ledger_.may_be[b][i] |= 1u;

@@ -291,7 +291,7 @@ void RichStore::set_attribute(const std::string& path, const std::string& name, 
 
 void RichStore::rename(const std::string& from, const std::string& to) {
   need(engine_->names().rename(ino_of(parent_of(from)), name_in(from), ino_of(parent_of(to)), name_in(to),
-                       RenameMode::replace),
+                       RenameMode::replace, kRoot),
        "rename " + from);
   contents_[to] = contents_.at(from);
   contents_.erase(from);

@@ -161,7 +161,7 @@ class StoreUser {
   Status rename(const std::string& from, const std::string& to, RenameMode how = RenameMode::replace) {
     RK_TRY_ASSIGN(const Ino parent, directory_of(from));
     RK_TRY_ASSIGN(const Ino new_parent, directory_of(to));
-    return engine_->names().rename(parent, name_of_path(from), new_parent, name_of_path(to), how);
+    return engine_->names().rename(parent, name_of_path(from), new_parent, name_of_path(to), how, kOperator);
   }
   Status create_key(const std::string& alias) {
     RK_TRY(engine_->keys().create(alias, kOperator));

@@ -105,7 +105,7 @@ class DiskFaultTest : public test::TempDirectory {
     static_cast<void>(engine_->sync_all());
     deleted_ = engine_->names().unlink(folders_["plain"], "doomed").has_value();
     static_cast<void>(try_write("one/new", 2, 3, 's', true));
-    static_cast<void>(engine_->names().rename(folders_["plain"], "a", folders_["plain"], "renamed", RenameMode::no_replace));
+    static_cast<void>(engine_->names().rename(folders_["plain"], "a", folders_["plain"], "renamed", RenameMode::no_replace, kUser));
     check_content();
     static_cast<void>(engine_->sync_all());
   }

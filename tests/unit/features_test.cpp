@@ -211,8 +211,8 @@ TEST_F(FeaturesTest, FieldsOfLaterVersionsOutliveEveryChange) {
     EXPECT_EQ(content(**engine), kContent);
     ASSERT_TRUE((*engine)->names().setxattr(image_, "user.rekeyfs.type", "data-disk", XattrMode::either, kRoot));
     ASSERT_TRUE((*engine)->names().setxattr(folder_, "user.colour", "blue", XattrMode::either, kRoot));
-    ASSERT_TRUE((*engine)->names().rename(folder_, "image", folder_, "renamed", RenameMode::replace));
-    ASSERT_TRUE((*engine)->names().rename(kRootIno, "folder", kRootIno, "moved", RenameMode::replace));
+    ASSERT_TRUE((*engine)->names().rename(folder_, "image", folder_, "renamed", RenameMode::replace, kRoot));
+    ASSERT_TRUE((*engine)->names().rename(kRootIno, "folder", kRootIno, "moved", RenameMode::replace, kRoot));
     ASSERT_TRUE((*engine)->keys().change("key", KeyChange{}, kRoot));  // wraps the layer's data key anew
     ASSERT_TRUE((*engine)->close());
   }

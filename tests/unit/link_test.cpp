@@ -68,7 +68,7 @@ TEST_F(LinkTest, WhenANameGoesAnotherIsOnRecord) {
   ASSERT_TRUE(engine->files().create(second->ino, "replacement", 0600, O_RDWR, root));
   ASSERT_TRUE(engine->names().unlink(first->ino, "a"));
   ASSERT_TRUE(engine->names().unlink(first->ino, "b"));
-  ASSERT_TRUE(engine->names().rename(second->ino, "replacement", first->ino, "c", RenameMode::replace));
+  ASSERT_TRUE(engine->names().rename(second->ino, "replacement", first->ino, "c", RenameMode::replace, root));
   for (const auto& [path, ino] : images) {
     const auto info = engine->reports().info(ino);
     ASSERT_TRUE(info) << test::error_text(info);

@@ -444,7 +444,7 @@ class ModelRun {
     const std::string name = any_name();
     const auto there = to.files.find(name);
     const RenameMode how = there == to.files.end() || chance(60) ? RenameMode::replace : RenameMode::exchange;
-    const Status status = engine_->names().rename(named.directory->ino, named.name, to.ino, name, how);
+    const Status status = engine_->names().rename(named.directory->ino, named.name, to.ino, name, how, kRootUser);
     if (there != to.files.end() && there->second == named.file) {
       ASSERT_TRUE(status) << test::error_text(status);
       return;

@@ -158,7 +158,7 @@ TEST_F(OpenFileTest, ARefusedTargetsNameIsNotTakenFromAnotherFile) {
     std::atomic<bool> go{false};
     std::thread renamer([&] {
       while (!go) std::this_thread::yield();
-      EXPECT_TRUE(engine_->names().rename(kRootIno, victim, kRootIno, target, RenameMode::replace));
+      EXPECT_TRUE(engine_->names().rename(kRootIno, victim, kRootIno, target, RenameMode::replace, user_));
     });
     go = true;
     EXPECT_TRUE(engine_->files().flush(*copier));

@@ -301,7 +301,7 @@ class Workload {
     const std::string new_name = "f" + std::to_string(below(4));
     if (name == new_name) return;
     call("rename " + path + " to " + new_name);
-    ASSERT_TRUE(engine_->names().rename(folder, name, folder, new_name, RenameMode::replace));
+    ASSERT_TRUE(engine_->names().rename(folder, name, folder, new_name, RenameMode::replace, kRootUser));
     Names after = names();
     after[path.substr(0, path.find('/') + 1) + new_name] = after.at(path);
     after.erase(path);

@@ -60,12 +60,11 @@ class Listing {
     while (most > 0) {
       RK_TRY_ASSIGN(const json answer, target_.call({{"command", "log"}, {"most", most}, {"after", last_}, {"oldest", oldest}}));
       const json& events = answer.at("events");
-      const auto last = answer.at("last").get<std::uint64_t>();  // looked at; not all of it is for everybody
-      if (last == last_) break;
       for (const json& event : events) print_one(event, answer.value("all", false));
+      if (answer.at("last").is_null()) break;
+      last_ = answer.at("last").get<std::uint64_t>();
       std::fflush(stdout);
       if (std::ferror(stdout) != 0) return fail(ExitCode::failure, "cannot write the log to standard output");
-      last_ = last;
       most -= std::min<std::uint64_t>(most, events.size());
       oldest = true;  // goes on behind the page
     }
