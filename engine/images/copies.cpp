@@ -73,6 +73,8 @@ Result<std::uint64_t> Copies::copy_range(OpenFile& in, std::uint64_t offset_in, 
   copy.size = std::min({size, source_size - offset_in, kMaxSize - std::min(kMaxSize, offset_out)});
   if (copy.size == 0) return fail(Errc::too_large, "an image has at most 16 TiB");
   if (in.ino() != out.ino()) RK_TRY(check_type(copy));
+  RK_TRY(find_keys(copy));
+  RK_TRY(check_declassification(copy));
 
   bool stitched = goes_on;
   if (goes_on) RK_TRY(go_on(copy, *stitch));
@@ -126,7 +128,7 @@ Error Copies::refuse(OpenFile& out, Event refusal) {
   return error;
 }
 
-Status Copies::settle_terms(Copy& copy) {
+Status Copies::find_keys(Copy& copy) const {
   {
     const Image& source = copy.in.image();
     SharedLock lock(source.mutex);
@@ -143,8 +145,45 @@ Status Copies::settle_terms(Copy& copy) {
       copy.fast_create = policy.fast_create;
     }
   }
-  for (const auto& key : {copy.key_before, copy.key}) RK_TRY(enforce(copy, keys::may_use(swaps_.store.keys(), key, copy.caller)));
   return {};
+}
+
+// A copy from a key to a plain target declassifies the content.
+bool Copies::declassifies(const Copy& copy) { return copy.key_before && !copy.key; }
+
+Status Copies::check_declassification(const Copy& copy) {
+  if (!declassifies(copy)) return {};
+  RK_TRY(enforce(copy, keys::may_use(swaps_.store.keys(), copy.key_before, copy.caller)));
+  return enforce(copy, keys::may_declassify(swaps_.store.keys(), *copy.key_before, copy.caller));
+}
+
+Event Copies::declassification(const Copy& copy) const {
+  Event event;
+  event.kind = EventKind::declassified;
+  event.uid = copy.caller.uid;
+  event.path = swaps_.tree.path_of(copy.out.ino());
+  event.source = swaps_.tree.path_of(copy.in.ino());
+  event.key_before = audit::key_named(swaps_.store.keys(), copy.key_before);
+  return event;
+}
+
+// A tool may copy an image by thousands of calls: the handle remembers that the audit log has it.
+Status Copies::record_declassification(const Copy& copy) {
+  if (!declassifies(copy)) return {};
+  {
+    Lock lock(copy.out.mutex);
+    if (copy.out.declassified == copy.in.ino()) return {};
+  }
+  RK_TRY(swaps_.audit.add(declassification(copy)));
+  Lock lock(copy.out.mutex);
+  copy.out.declassified = copy.in.ino();
+  return {};
+}
+
+Status Copies::settle_terms(Copy& copy) {
+  RK_TRY(find_keys(copy));
+  for (const auto& key : {copy.key_before, copy.key}) RK_TRY(enforce(copy, keys::may_use(swaps_.store.keys(), key, copy.caller)));
+  return check_declassification(copy);
 }
 
 // --- the first piece -------------------------------------------------------------------------------------------
@@ -179,6 +218,7 @@ Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
     UniqueLock lock(source.mutex);
     stitch.base = std::make_shared<const blocks::BaseRef>(source.top);
   }
+  if (stitch.base->layer()->made_as().key != copy.key_before) return false;
   // The frozen content cannot change, so no lock is held while the format reader works.
   if (copy.fast_create && from.image.disk != names::DiskState::disk) {
     const auto inside = FastCreate::look_inside(stitch.base->layer());
@@ -202,6 +242,7 @@ Result<bool> Copies::attach(Copy& copy, const InodeRecord& from, Stitch& stitch)
   {
     Lock lock(copy.out.mutex);
     copy.out.stitch = stitch;
+    if (declassifies(copy)) copy.out.declassified = stitch.source;
   }
   if (!copy.placed) RK_TRY(go_on(copy, stitch));
   return true;
@@ -221,7 +262,8 @@ Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from,
   copied.asker = copy.caller.uid;
   // Evaluated before the transaction, because a layer must not be called within one.
   const bool is_whole = copied.from_base && !wrapped && copied.size == base->size();
-  const std::optional<kms::KeyId> key_before = base->made_as().key;
+  std::optional<Event> declassified;
+  if (declassifies(copy)) declassified = declassification(copy);
   bool moved_on = false;
   const Status swapped = swap.copy(image, copied, [&](WriteTxn& txn, InodeRecord& inode) -> Status {
     RK_TRY_ASSIGN(const InodeRecord source, Tree::get(txn, stitch.source));
@@ -233,11 +275,12 @@ Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from,
     const bool transforms = record.state == ImageState::replicating;
     // A copy of the whole source has its findings. For a copy of a part they come with the last piece (take_findings).
     record.findings = is_whole ? stitch.findings : std::nullopt;
-    record.lineage = names::Lineage{from.image.id, key_before, now(), transforms ? 0 : now()};
+    record.lineage = names::Lineage{from.image.id, copy.key_before, now(), transforms ? 0 : now()};
     if (from.image.type != names::ImageType::none) record.type = from.image.type;
     const bool is_disk = copy.fast_create || from.image.disk == names::DiskState::disk;
     record.disk = is_disk ? names::DiskState::disk : names::DiskState::as_stored;
     inode.modified = inode.changed = now();
+    if (declassified) RK_TRY(swaps_.audit.add(txn, *declassified));
     return swaps_.tree.inherit_xattr(txn, stitch.source, image.ino, kDescription);
   });
   if (moved_on) return false;
@@ -301,6 +344,7 @@ Status Copies::take_findings(Image& image, const Stitch& stitch) {
 
 // Copies a part of an image, or to another offset, or to an image with its own content.
 Status Copies::copy_bytes(const Copy& copy) {
+  RK_TRY(record_declassification(copy));
   std::vector<std::byte> buffer(std::min<std::uint64_t>(kCopyPiece, copy.size));
   for (std::uint64_t done = 0; done < copy.size;) {
     const ByteSpan part = ByteSpan(buffer).first(std::min<std::uint64_t>(buffer.size(), copy.size - done));

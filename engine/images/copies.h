@@ -4,6 +4,8 @@
 // copy into pieces of at most 4 GiB - 4 KiB; other tools copy extent by extent. All pieces copied through one handle
 // become one replica of the source as it was at the first piece. Any other copy is done byte by byte.
 //
+// A copy from a key to a plain target declassifies the content, whichever way it is made; that is a right of its own.
+//
 // With fast create the target becomes the disk that a VM sees in the source, whatever the source's format: the layer
 // over the source reads it through a format reader. Thread-safe.
 #pragma once
@@ -38,6 +40,11 @@ class Copies {
  private:
   struct Copy;
   Status check_type(const Copy& copy);
+  Status find_keys(Copy& copy) const;
+  static bool declassifies(const Copy& copy);
+  Status check_declassification(const Copy& copy);
+  Event declassification(const Copy& copy) const;
+  Status record_declassification(const Copy& copy);
   Status enforce(const Copy& copy, const Status& rule);
   Status settle_terms(Copy& copy);
   Result<bool> start(Copy& copy);

@@ -44,14 +44,14 @@ Result<ReplicationPlan> CopyPlanner::plan(Ino source, Ino directory, const Targe
   };
   const auto key = key_of(choice, directory);
   if (!key && key.error().code != Errc::no_key) return fail(key.error());
-  if (key) rule(keys::may_use(store_.keys(), *key, caller));
-  else plan.refusals.push_back(key.error());
+  if (!key) plan.refusals.push_back(key.error());
+  else rule(*key ? keys::may_use(store_.keys(), *key, caller) : tree_.placement().may_hold_plain(directory));
   const bool same_key = key && *key == layer.key;
   RK_TRY_ASSIGN(plan.size, status_.size_of(source, from));
   if (plan.size > 0) {  // copying an empty image transforms nothing
     rule(Copies::type_rule(from));
     rule(copies_.state_rule(source, from, same_key));
-    if (!same_key) rule(keys::may_use(store_.keys(), layer.key, caller));
+    if (!same_key) rule(may_take(layer.key, key, caller));
   }
   RK_TRY_ASSIGN(const InodeRecord parent, tree_.get(directory));
   const bool may_wrap = (choice.fast_create || parent.policy.fast_create) && from.image.disk != names::DiskState::disk;
@@ -67,6 +67,14 @@ Result<ReplicationPlan> CopyPlanner::plan(Ino source, Ino directory, const Targe
   RK_TRY_ASSIGN(const io::Space space, store_.storage().space());
   plan.space_available = space.available;
   return plan;
+}
+
+// `target`: the key of the copy, if it could be found.
+Status CopyPlanner::may_take(const std::optional<kms::KeyId>& source, const Result<std::optional<kms::KeyId>>& target,
+                             const Caller& caller) const {
+  RK_TRY(keys::may_use(store_.keys(), source, caller));
+  const bool declassifies = source && target && !*target;
+  return declassifies ? keys::may_declassify(store_.keys(), *source, caller) : Status{};
 }
 
 Status CopyPlanner::plan_disk(const InodeRecord& from, ReplicationPlan& plan) const {

@@ -21,6 +21,8 @@ class CopyPlanner {
 
  private:
   Result<std::uint64_t> stored_of(LayerId top) const;
+  // Whether the caller may copy content from the source's key to the target's.
+  Status may_take(const std::optional<kms::KeyId>& source, const Result<std::optional<kms::KeyId>>& target, const Caller& caller) const;
   // What the copy becomes with fast create. Adds a refusal to the plan.
   Status plan_disk(const names::InodeRecord& from, ReplicationPlan& plan) const;
 

@@ -92,6 +92,7 @@ class OpenFile {
   std::optional<images::Unflushed> unflushed GUARDED_BY(mutex);
   std::optional<Error> refused GUARDED_BY(mutex);
   std::optional<images::Stitch> stitch GUARDED_BY(mutex);
+  Ino declassified GUARDED_BY(mutex);  // image whose copy through this handle, from a key to plain, the audit log has
 };
 
 }  // namespace rekeyfs

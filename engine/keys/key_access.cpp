@@ -30,6 +30,13 @@ Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId
   return info ? check_grant(*info, caller) : fail(info.error());
 }
 
+Status may_declassify(const kms::KeyDirectory& keys, const kms::KeyId& key, const Caller& caller) {
+  RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(key));
+  if (caller.is_operator || caller.uid == info.owner) return {};
+  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " may not copy content from key \"" + info.alias +
+                                       "\" to a plain image: copy it to a directory with a key, or ask the owner of the key");
+}
+
 Status may_manage(const kms::KeyInfo& key, const Caller& caller) {
   if (caller.is_operator || caller.uid == key.owner) return {};
   return fail(Errc::not_permitted, "only the owner or an operator may change key \"" + key.alias + "\"");

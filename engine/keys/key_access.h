@@ -17,6 +17,10 @@ Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& k
 // it was deleted. Errc::access_denied.
 Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
+// Whether `caller` may make content that the key encrypts plain: operators and the key's owner. Otherwise
+// Errc::access_denied.
+Status may_declassify(const kms::KeyDirectory& keys, const kms::KeyId& key, const Caller& caller);
+
 // Whether `caller` may change the key: operators and its owner. Errc::not_permitted otherwise.
 Status may_manage(const kms::KeyInfo& key, const Caller& caller);
 
