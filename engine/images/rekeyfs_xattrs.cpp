@@ -18,6 +18,9 @@ using names::InodeRecord;
 // --- the table -------------------------------------------------------------------------------------------------
 
 const RekeyfsXattrs::Row RekeyfsXattrs::kOnDirectory[] = {
+    {"encrypted_only", &RekeyfsXattrs::policy_encrypted_only, &RekeyfsXattrs::parse_policy_encrypted_only,
+     [](const InodeRecord& inode) { return inode.policy.encrypted_only; },
+     [](InodeRecord& inode) { inode.policy.encrypted_only = false; }, true},
     {"encryption", &RekeyfsXattrs::policy_encryption},
     {"fast_create", &RekeyfsXattrs::policy_fast_create, &RekeyfsXattrs::parse_policy_fast_create,
      [](const InodeRecord& inode) { return inode.policy.fast_create; }, [](InodeRecord& inode) { inode.policy.fast_create = false; }},
@@ -139,6 +142,7 @@ Status RekeyfsXattrs::remove(Ino ino, std::string_view name, const Caller& calle
   const Row* const row = find(seen, name);
   if (!row || !row->clear) return not_settable(name);
   return change(ino, *row, caller, [&](InodeRecord& inode) -> Status {
+    if (!row->is_set(inode)) return fail(Errc::no_attribute, "the attribute is set on a directory above: remove it there");
     row->clear(inode);
     return {};
   });
@@ -164,6 +168,7 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
     RK_TRY(keys::may_release(store_.keys(), key_before, caller));
     RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
   }
+  if (key_before && !inode.policy.key) RK_TRY(tree_.placement().may_hold_plain(ino));
   // A key that is set by hand ends a rotation under way, which would change it back.
   if (inode.policy.key != key_before) txn.erase(catalog::make_key(catalog::Table::rotation, ino.value()));
   inode.changed = now();
@@ -202,6 +207,12 @@ Result<std::string> RekeyfsXattrs::alias_of(const std::optional<kms::KeyId>& key
 
 Result<std::string> RekeyfsXattrs::policy_key_id(const Node& node) const { return id_or_absent(node.policy().key); }
 Result<std::string> RekeyfsXattrs::policy_encryption(const Node& node) const { return encryption_by(node.policy().key); }
+
+Result<std::string> RekeyfsXattrs::policy_encrypted_only(const Node& node) const {
+  RK_TRY_ASSIGN(const bool is_in_force, tree_.placement().is_encrypted_only(node.ino));
+  return or_absent(is_in_force ? "1" : "");
+}
+
 Result<std::string> RekeyfsXattrs::policy_fast_create(const Node& node) const { return or_absent(node.policy().fast_create ? "1" : ""); }
 Result<std::string> RekeyfsXattrs::policy_type(const Node& node) const { return or_absent(names::name_of(node.policy().type)); }
 
@@ -215,6 +226,11 @@ Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_key(std::string_view val
 Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_fast_create(std::string_view value) const {
   RK_TRY_ASSIGN(const bool on, parse_switch(value));
   return [on](InodeRecord& inode) { inode.policy.fast_create = on; };
+}
+
+Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_encrypted_only(std::string_view value) const {
+  RK_TRY_ASSIGN(const bool on, parse_switch(value));
+  return [on](InodeRecord& inode) { inode.policy.encrypted_only = on; };
 }
 
 Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_type(std::string_view value) const {

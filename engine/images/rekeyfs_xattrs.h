@@ -61,9 +61,11 @@ class RekeyfsXattrs {
   Result<std::string> policy_key(const Node& node) const { return alias_of(node.policy().key); }
   Result<std::string> policy_key_id(const Node& node) const;
   Result<std::string> policy_encryption(const Node& node) const;
+  Result<std::string> policy_encrypted_only(const Node& node) const;
   Result<std::string> policy_fast_create(const Node& node) const;
   Result<std::string> policy_type(const Node& node) const;
   Result<Edit> parse_policy_key(std::string_view value) const;
+  Result<Edit> parse_policy_encrypted_only(std::string_view value) const;
   Result<Edit> parse_policy_fast_create(std::string_view value) const;
   Result<Edit> parse_policy_type(std::string_view value) const;
 
