@@ -2,7 +2,8 @@
 //
 // It creates the target and copies with copy_file_range(2), as cp(1) does, so that the kernel checks permissions.
 // Between the two it sends the choices that the directory's policy would otherwise make to the daemon, through the new
-// file's descriptor.
+// file's descriptor. With --plain the target may be an encrypted image, whose content is then replaced, again as cp(1)
+// does.
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -91,9 +92,24 @@ Outcome<Place> find_place(const std::string& target, const Source& source) {
   return place;
 }
 
-std::optional<Error> taken(const Place& place) {
+// What has the new name already.
+std::optional<struct stat> facts_of_taken(const Place& place) {
   struct stat facts {};
   if (fstatat(place.directory.get(), place.name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  return facts;
+}
+
+// Whether the copy replaces the content of another image, an encrypted one, by plain content.
+bool replaces(const Options& options, const Source& source, const Place& place) {
+  if (!options.plain || options.fast_create) return false;
+  const auto facts = facts_of_taken(place);
+  char value[4] = {};
+  return facts && S_ISREG(facts->st_mode) && facts->st_ino != source.facts.st_ino &&
+         getxattr(place.path().c_str(), "user.rekeyfs.encryption", value, sizeof value) == 3 && std::string(value, 3) == "kms";
+}
+
+std::optional<Error> taken(const Options& options, const Source& source, const Place& place) {
+  if (!facts_of_taken(place) || replaces(options, source, place)) return std::nullopt;
   return Error{Errc::exists, place.path() + " exists already: choose another name, or remove it first"};
 }
 
@@ -161,14 +177,14 @@ void print_json(const json& facts) {
 
 // --- the copy --------------------------------------------------------------------------------------------------
 
-// The new image; the destructor deletes it unless it is kept.
+// The image that the copy becomes; the destructor deletes it unless it is kept or was there before.
 class NewImage {
  public:
-  NewImage(const Place& place, Descriptor file) : place_(place), file_(std::move(file)) {}
+  NewImage(const Place& place, Descriptor file, bool was_there) : place_(place), file_(std::move(file)), was_there_(was_there) {}
   NewImage(const NewImage&) = delete;
   NewImage& operator=(const NewImage&) = delete;
   ~NewImage() {
-    if (!file_) return;
+    if (!file_ || was_there_) return;
     struct stat mine {}, named {};
     const bool known = fstat(file_.get(), &mine) == 0;
     file_.reset();  // after a refusal the daemon deletes the image here
@@ -178,12 +194,14 @@ class NewImage {
   }
 
   int file() const { return file_.get(); }
+  bool was_there() const { return was_there_; }
   Outcome<json> call(const json& request) const { return call_daemon(file_.get(), place_.path(), request); }
   void keep() { file_.reset(); }
 
  private:
   const Place& place_;
   Descriptor file_;
+  const bool was_there_;
 };
 
 // The full reason if the daemon refused a change through this handle.
@@ -205,7 +223,7 @@ Failure reason_by_plan(const json& plan, const std::string& what) {
 Outcome<void> choose_target(const Options& options, const Source& source, const NewImage& image) {
   if (!options.plain && options.key.empty() && !options.fast_create) return {};
   RK_TRY(image.call(with_choice({{"command", "choose"}}, options)));
-  if (!options.plain) return {};
+  if (!options.plain || image.was_there()) return {};
   // An image in a directory with a key was created with owner permissions only.
   const mode_t mask = umask(0);
   umask(mask);
@@ -257,13 +275,15 @@ Outcome<ExitCode> replicate(const Options& options, const Source& source, const 
   RK_TRY_ASSIGN(const json plan, ask_plan(options, source, place));
   std::string status;
   {
-    const int made = openat(place.directory.get(), place.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                            source.facts.st_mode & 0777);
-    if (made < 0) return tl::unexpected(reason_by_plan(plan, "create " + place.path()));
-    NewImage image(place, Descriptor(made));
+    const bool was_there = replaces(options, source, place);
+    const int how = was_there ? O_TRUNC | O_NOFOLLOW : O_CREAT | O_EXCL;
+    const int made = openat(place.directory.get(), place.name.c_str(), how | O_WRONLY | O_CLOEXEC, source.facts.st_mode & 0777);
+    if (made < 0) return tl::unexpected(reason_by_plan(plan, (was_there ? "replace " : "create ") + place.path()));
+    NewImage image(place, Descriptor(made), was_there);
     RK_TRY(choose_target(options, source, image));
-    RK_TRY(describe_it(options, image));
+    if (!was_there) RK_TRY(describe_it(options, image));
     RK_TRY(copy_all(source, image, interrupt));
+    if (was_there) RK_TRY(describe_it(options, image));  // a failure here must not cost the old content
     RK_TRY_ASSIGN(status, finish(image));
   }
   if (!options.as_json) print_made(source, place, plan);
@@ -286,21 +306,21 @@ Outcome<ExitCode> replicate(const Options& options, const Source& source, const 
 // --- the dry run -----------------------------------------------------------------------------------------------
 
 // The errors that the kernel would report before asking the daemon.
-std::vector<Error> refusals_of_the_name(const Place& place) {
+std::vector<Error> refusals_of_the_name(const Options& options, const Source& source, const Place& place) {
   std::vector<Error> refusals;
-  if (std::optional<Error> exists = taken(place)) {
-    refusals.push_back(*exists);
-    char value[2] = {};
-    if (getxattr(place.path().c_str(), "user.rekeyfs.protected", value, sizeof value) == 1 && value[0] == '1')
-      refusals.push_back({Errc::not_permitted, "the image there is protected: remove user.rekeyfs.protected first"});
-  }
-  if (faccessat(AT_FDCWD, place.directory_path.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
-    refusals.push_back(error_from_errno(errno, "create a file in " + place.directory_path));
+  if (std::optional<Error> exists = taken(options, source, place)) refusals.push_back(*exists);
+  char value[2] = {};
+  if (getxattr(place.path().c_str(), "user.rekeyfs.protected", value, sizeof value) == 1 && value[0] == '1')
+    refusals.push_back({Errc::not_permitted, "the image there is protected: remove user.rekeyfs.protected first"});
+  const bool replacing = replaces(options, source, place);
+  const std::string& written = replacing ? place.path() : place.directory_path;
+  if (faccessat(AT_FDCWD, written.c_str(), replacing ? W_OK : W_OK | X_OK, AT_EACCESS) != 0)
+    refusals.push_back(error_from_errno(errno, replacing ? "replace " + written : "create a file in " + written));
   return refusals;
 }
 
-std::vector<Error> all_refusals(const Place& place, const json& plan) {
-  std::vector<Error> all = refusals_of_the_name(place);
+std::vector<Error> all_refusals(const Options& options, const Source& source, const Place& place, const json& plan) {
+  std::vector<Error> all = refusals_of_the_name(options, source, place);
   for (const json& refusal : plan.at("refusals"))
     all.push_back({fs::reason_named(refusal.value("code", "")).value_or(Errc::not_permitted), refusal.value("message", "")});
   return all;
@@ -347,7 +367,7 @@ void print_plan(const json& facts, const std::vector<Error>& refusals) {
 
 Outcome<ExitCode> dry_run(const Options& options, const Source& source, const Place& place) {
   RK_TRY_ASSIGN(const json plan, ask_plan(options, source, place));
-  const std::vector<Error> refusals = all_refusals(place, plan);
+  const std::vector<Error> refusals = all_refusals(options, source, place, plan);
   json facts = facts_of(source, place, plan);
   if (options.as_json) {
     const std::optional<double> seconds = seconds_of(plan);
@@ -367,7 +387,7 @@ Outcome<ExitCode> run(const Options& options) {
   RK_TRY_ASSIGN(const Source source, open_source(options.source));
   RK_TRY_ASSIGN(const Place place, find_place(options.target, source));
   if (options.dry_run) return dry_run(options, source, place);
-  if (std::optional<Error> exists = taken(place)) return tl::unexpected<Failure>(*exists);
+  if (std::optional<Error> exists = taken(options, source, place)) return tl::unexpected<Failure>(*exists);
   return replicate(options, source, place);
 }
 
