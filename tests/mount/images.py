@@ -90,3 +90,18 @@ def same(left, right, chunk=MIB):
             if not x:
                 return None if sizes[0] == sizes[1] else f"sizes differ: {sizes[0]} and {sizes[1]}"
             offset += len(x)
+
+
+def holds_bytes(folder, needle):
+    """The files below `folder` that contain `needle`."""
+    found = []
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            with open(path, "rb") as file:
+                tail = b""
+                while chunk := file.read(4 * MIB):
+                    if needle in tail + chunk:
+                        found.append(path)
+                        break
+                    tail = chunk[-len(needle):]
+    return found

@@ -4,28 +4,12 @@ import errno
 import os
 import random
 import unittest
-from pathlib import Path
 
 from harness import TestCase, attribute, images, rekeyfs, run, wait_until
-from images import KIB, MIB
+from images import KIB, MIB, holds_bytes
 
 SIZE = 24 * MIB + 4321
 LARGE = 96 * MIB  # takes the filler long enough to do something meanwhile
-
-
-def holds_bytes(folder, needle):
-    """The files below `folder` that contain `needle`."""
-    found = []
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            with open(path, "rb") as file:
-                tail = b""
-                while chunk := file.read(4 * MIB):
-                    if needle in tail + chunk:
-                        found.append(path)
-                        break
-                    tail = chunk[-len(needle):]
-    return found
 
 
 def copy_range_fully(source, target, count, offset_in, offset_out):
