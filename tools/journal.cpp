@@ -94,7 +94,7 @@ Background::Duration Journal::step() {
 
 bool Journal::send_some() {
   const json request{{"command", "log"}, {"most", kAtATime}, {"after", last_}, {"oldest", true}};
-  const auto answer = fs::read_answer(fs::serve_command(engine_, kOperator, kRootIno, request));
+  const auto answer = fs::read_answer(fs::serve_command(engine_, fs::Requester{kOperator, {}}, request));
   if (!answer) {
     log::warn("events cannot be read for the system's journal: {}", describe(answer.error()));
     return false;
