@@ -394,7 +394,8 @@ class Model(TestCase):
     def copied(self, to, target, file, content):
         """The model's side of a copy of (a part of) `file`."""
         there = to.files.setdefault(target, File(to.key, file.secret))
-        there.key, there.secret = to.key, file.secret  # new content follows the directory's policy of today
+        # New content follows the directory's policy of today, but does not become plain by that.
+        there.key, there.secret = to.key or there.key, file.secret
         there.content = bytearray(content)
         there.copied_from, there.may_be_busy = file, there.key != file.key
         return there
@@ -570,9 +571,11 @@ class Model(TestCase):
         renameat2(*paths, flags)
         if flags == RENAME_EXCHANGE:
             folder.files[name], to.files[target] = there, file
-        else:
-            del folder.files[name]
-            to.files[target] = file
+            return
+        del folder.files[name]
+        to.files[target] = file
+        if there and there.key and not file.key:  # what replaces encrypted content is encrypted
+            file.key, file.may_be_busy = to.key or there.key, True
 
     def link(self):
         folder, name, file = self.any_file()
@@ -660,8 +663,7 @@ class Model(TestCase):
         handle = self.open(folder, name, os.O_RDWR | os.O_TRUNC)
         file.content.clear()
         self.compare(handle.fd, file, "after O_TRUNC")
-        file.key = folder.key  # new content follows the directory's policy of today
-        file.secret = file.secret and bool(file.key)
+        file.key = folder.key or file.key  # new content follows the directory's policy of today, but does not become plain
         if self.chance(70):
             self.write_to(handle, self.offset(3 * BLOCK), self.data(self.length(), file.secret))
         os.close(handle.fd)

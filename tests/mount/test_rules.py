@@ -79,9 +79,13 @@ class Place:
             raise OSError(numbers[0], "the key cannot be used")
         raise AssertionError(f"disabled and pending deletion were answered {numbers}")
 
-    def without_a_grant(self, script):
+    def without_a_grant(self, script, target_key=None):
         """The script is run by somebody who owns everything here. With a grant it works to its end; the second time the
-        grant is taken back when it calls ready()."""
+        grant is taken back when it calls ready(). `target_key` is a key of his for the plain directory."""
+        if target_key:
+            self.key("create", target_key)
+            self.key("grant", target_key, str(NOBODY))
+            self.set(self.plain, "key", target_key.encode())
         for path in (self.plain, self.one, self.image):
             os.chown(path, NOBODY, NOBODY)
         for number, verb in enumerate(("show", "revoke")):
@@ -377,7 +381,7 @@ def opened_without_grant(place):
 
 @rule("An image is replicated by somebody without a grant for its key.")
 def replicated_from_without_grant(place):
-    place.without_a_grant("replicate(one + '/image', plain + '/target')")
+    place.without_a_grant("replicate(one + '/image', plain + '/target')", target_key="tenant-two")
 
 
 @rule("An image is replicated by somebody without a grant for the key of the target's directory.")
@@ -385,7 +389,72 @@ def replicated_to_without_grant(place):
     place.without_a_grant("open(plain + '/source' + number, 'w').write('content'); replicate(plain + '/source' + number, one + '/target')")
 
 
-NEED_ROOT = {not_the_owner, created_without_grant, opened_without_grant, replicated_from_without_grant, replicated_to_without_grant}
+def as_the_owner(place, script):
+    """The script is run by somebody who owns everything here and has a grant for the key."""
+    for path in (place.plain, place.one, place.image):
+        os.chown(path, NOBODY, NOBODY)
+    place.key("grant", "tenant-one", str(NOBODY))
+    raise_what_it_raised(run(*as_nobody(SCRIPT + script, place.one, place.plain, ""), check=False).stderr)
+
+
+@rule("An image is copied to a plain one by somebody who may not declassify its key.")
+def copied_without_the_right(place):
+    script = "ready = lambda: None; replicate(one + '/image', plain + '/target')"
+    as_the_owner(place, script)
+
+
+@rule("A plain image is renamed over an encrypted one by somebody without a grant for its key.")
+def replaced_without_grant(place):
+    os.removexattr(place.one, PREFIX + "key")
+    (place.one / "new").write_bytes(CONTENT)
+    for path in (place.one, place.one / "new"):
+        os.chown(path, NOBODY, NOBODY)
+    script = "import os, sys; os.rename(sys.argv[1] + '/new', sys.argv[1] + '/image')"
+    raise_what_it_raised(run(*as_nobody(script, place.one), check=False).stderr)
+
+
+def encrypted_only(place):
+    place.set(place.plain, "encrypted_only", b"1")
+    return place.plain
+
+
+@rule("An image is created without a key where nothing plain may come to be.")
+def created_plain(place):
+    open(encrypted_only(place) / "new", "xb").close()
+
+
+@rule("A plain image is overwritten without a key where nothing plain may come to be.")
+def overwritten_plain(place):
+    (place.plain / "there").write_bytes(CONTENT)
+    open(encrypted_only(place) / "there", "wb").close()
+
+
+@rule("The key of a directory is removed where nothing plain may come to be.")
+def key_removed(place):
+    place.set(place.plain, "key", b"tenant-one")
+    os.removexattr(encrypted_only(place), PREFIX + "key")
+
+
+@rule("A plain image is renamed into a directory without a key where nothing plain may come to be.")
+def plain_renamed(place):
+    image = place.store.plain("elsewhere") / "image"
+    image.write_bytes(CONTENT)
+    os.rename(image, encrypted_only(place) / "image")
+
+
+@rule("A directory is renamed to where nothing plain may come to be.")
+def directory_renamed(place):
+    os.rename(place.one, encrypted_only(place) / "one")
+
+
+@rule("The attribute encrypted_only is set by somebody who is not an operator.")
+def not_an_operator(place):
+    os.chown(place.plain, NOBODY, NOBODY)
+    script = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], b'1')"
+    raise_what_it_raised(run(*as_nobody(script, place.plain, PREFIX + "encrypted_only"), check=False).stderr)
+
+
+NEED_ROOT = {copied_without_the_right, replaced_without_grant, not_an_operator, not_the_owner, created_without_grant, opened_without_grant, replicated_from_without_grant, replicated_to_without_grant}
 
 
 class Rules(TestCase):
