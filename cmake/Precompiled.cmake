@@ -4,7 +4,8 @@
 # For targets of large files only: gcc takes up to a second to load one of 80 MiB, longer than the headers of a small
 # file take. CLI11 never belongs in one: its constants bring seconds of code into every file that sees them.
 #
-# Every file still includes what it uses: CMAKE_DISABLE_PRECOMPILE_HEADERS (the preset `clang`) builds without any.
+# Every file still includes what it uses: CMAKE_DISABLE_PRECOMPILE_HEADERS (the presets `clang` and `asan`) builds
+# without any.
 
 # rekeyfs_precompile(TARGET [<HEADER>...]): the standard library's usual ones and those named.
 function(rekeyfs_precompile target)
