@@ -81,7 +81,7 @@ Status AuditLog::add(WriteTxn& txn, Event event) {
   Lock lock(mutex_);
   RK_TRY_ASSIGN(ChainHead head, head_in(txn));
   RK_TRY(settle(txn, head));
-  RK_TRY(make_room(txn, head, event.kind));
+  RK_TRY(make_room(txn, head, {event.kind, event.uid}));
   const ChainedRecord record{head.newest, encode_body(event)};
   const std::uint64_t number = head.next++;
   head.newest = chain_->link_of(number, record);
@@ -123,8 +123,8 @@ Status AuditLog::settle(const WriteTxn& txn, const ChainHead& head) {
   return {};
 }
 
-Status AuditLog::make_room(WriteTxn& txn, ChainHead& head, EventKind kind) {
-  while (const auto number = index_.to_drop(kind)) {
+Status AuditLog::make_room(WriteTxn& txn, ChainHead& head, const EventIndex::Entry& added) {
+  while (const auto number = index_.to_drop(added)) {
     RK_TRY(drop(txn, head, *number));
     if (const auto entry = index_.remove(*number)) dropped_.push_back({*number, *entry});
   }

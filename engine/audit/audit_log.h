@@ -48,7 +48,7 @@ class AuditLog {
   Result<std::optional<Event>> read(std::uint64_t number) const;
   Result<ChainHead> head_in(const catalog::WriteTxn& txn) REQUIRES(mutex_);
   Status settle(const catalog::WriteTxn& txn, const ChainHead& head) REQUIRES(mutex_);
-  Status make_room(catalog::WriteTxn& txn, ChainHead& head, EventKind kind) REQUIRES(mutex_);
+  Status make_room(catalog::WriteTxn& txn, ChainHead& head, const EventIndex::Entry& added) REQUIRES(mutex_);
   Status drop(catalog::WriteTxn& txn, ChainHead& head, std::uint64_t number);
 
   catalog::Catalog& catalog_;

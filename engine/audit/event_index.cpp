@@ -40,14 +40,16 @@ void EventIndex::remove_from(std::uint64_t first) {
   while (newest() >= first && !entries_.empty()) remove(newest());
 }
 
-std::optional<std::uint64_t> EventIndex::to_drop(EventKind kind) const {
-  const auto ring = static_cast<std::size_t>(ring_of(kind));
+std::optional<std::uint64_t> EventIndex::to_drop(const Entry& added) const {
+  const auto ring = static_cast<std::size_t>(ring_of(added.kind));
   const Members& members = rings_[ring];
   if (members.size < bounds_[ring] || members.size == 0) return std::nullopt;
   const auto most = std::max_element(members.by_user.begin(), members.by_user.end(), [](const auto& a, const auto& b) {
     return a.second.size() < b.second.size();
   });
-  return *most->second.begin();
+  const auto own = members.by_user.find(added.uid);
+  const bool has_most = own != members.by_user.end() && own->second.size() + 1 >= most->second.size();
+  return *(has_most ? own : most)->second.begin();
 }
 
 std::vector<std::uint64_t> EventIndex::find(const EventQuery& query, std::uint64_t end) const {

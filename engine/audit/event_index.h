@@ -2,8 +2,8 @@
 // dropped.
 //
 // Events of one ring never push out those of another. A full ring drops the oldest event of the user who has most events
-// in it, so no user pushes out the events of another who has fewer. In memory; built when a store is opened; some hundred
-// bytes per event. Not thread-safe.
+// in it, the new one included, and of several such users, of the one whose event is new: so no user pushes out the events
+// of another who has no more. In memory; built when a store is opened; some hundred bytes per event. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -39,8 +39,8 @@ class EventIndex {
   void add(std::uint64_t number, Entry entry);  // no-op if the number is there
   std::optional<Entry> remove(std::uint64_t number);
   void remove_from(std::uint64_t first);  // that number and all higher ones
-  // The event to drop before one of `kind` is added; nullopt while its ring has room.
-  std::optional<std::uint64_t> to_drop(EventKind kind) const;
+  // The event to drop before the new one is added; nullopt while its ring has room.
+  std::optional<std::uint64_t> to_drop(const Entry& added) const;
   std::vector<std::uint64_t> find(const EventQuery& query, std::uint64_t end) const;  // ascending, all below `end`
   std::uint64_t newest() const { return entries_.empty() ? 0 : entries_.rbegin()->first; }
 

@@ -23,6 +23,8 @@ class Keys {
   // Allowed for the owner of the key and root; otherwise Errc::not_permitted. Errc::busy lists the images that need the
   // key.
   virtual Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) = 0;
+  // Records in the audit log that an order about a key was refused for want of authority before it came to change().
+  virtual void record_refusal(std::string_view alias_or_id, const Caller& caller, const Error& reason) = 0;
   // The images that need the key, ordered by path.
   virtual Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) = 0;
   // Changes the policy of the directory and re-encrypts its images, and those in subdirectories with the same policy,

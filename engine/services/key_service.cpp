@@ -21,7 +21,7 @@ KeyFacts facts_of(const kms::KeyInfo& info) {
 
 Result<KeyFacts> KeyService::create(std::string_view alias, const Caller& caller) {
   RK_TRY(store_.may_add());
-  return recorded(life_.create(alias, caller), alias, caller);
+  return recorded(life_.create(alias, caller), alias, caller).map(facts_of);
 }
 
 Result<std::vector<KeyFacts>> KeyService::list() {
@@ -35,16 +35,13 @@ Result<KeyFacts> KeyService::find(std::string_view alias_or_id) { return store_.
 
 Result<KeyFacts> KeyService::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
   RK_TRY(store_.may_change());
-  return recorded(life_.change(alias_or_id, change, caller), alias_or_id, caller);
+  return recorded(life_.change(alias_or_id, change, caller), alias_or_id, caller).map(facts_of);
 }
 
-// Orders that were refused are in the audit log, as those that were carried out.
-Result<KeyFacts> KeyService::recorded(const Result<kms::KeyInfo>& outcome, std::string_view alias_or_id, const Caller& caller) {
-  if (outcome) return facts_of(*outcome);
+void KeyService::record_refusal(std::string_view alias_or_id, const Caller& caller, const Error& reason) {
   Event order;
   if (const auto key = store_.keys().find(alias_or_id)) order.key = audit::key_named(store_.keys(), key->id);
-  refusals_.record_order(std::move(order), caller, outcome.error());
-  return fail(outcome.error());
+  refusals_.record_order(std::move(order), caller, reason);
 }
 
 Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {
@@ -54,7 +51,7 @@ Result<std::vector<KeyUse>> KeyService::uses(std::string_view alias_or_id) {
 
 Result<RotationPlan> KeyService::rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) {
   RK_TRY(store_.may_add());
-  return rotator_.rotate(directory, alias_or_id, caller);
+  return recorded(rotator_.rotate(directory, alias_or_id, caller), alias_or_id, caller);
 }
 
 Result<RotationPlan> KeyService::plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) {

@@ -22,12 +22,18 @@ class KeyService final : public Keys {
   Result<std::vector<KeyFacts>> list() override;
   Result<KeyFacts> find(std::string_view alias_or_id) override;
   Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) override;
+  void record_refusal(std::string_view alias_or_id, const Caller& caller, const Error& reason) override;
   Result<std::vector<KeyUse>> uses(std::string_view alias_or_id) override;
   Result<RotationPlan> rotate_directory(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
   Result<RotationPlan> plan_rotation(Ino directory, std::string_view alias_or_id, const Caller& caller) override;
 
  private:
-  Result<KeyFacts> recorded(const Result<kms::KeyInfo>& outcome, std::string_view alias_or_id, const Caller& caller);
+  // Passes the outcome of an order on.
+  template <typename Outcome>
+  Outcome recorded(Outcome outcome, std::string_view alias_or_id, const Caller& caller) {
+    if (!outcome) record_refusal(alias_or_id, caller, outcome.error());
+    return outcome;
+  }
 
   store::Store& store_;
   keys::KeyLife& life_;

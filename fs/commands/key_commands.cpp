@@ -75,8 +75,13 @@ Result<json> key_change(const Call& call, KeyChange::Kind kind) {
   if (kind == KeyChange::Kind::schedule_deletion) {
     RK_TRY_ASSIGN(change.delay, required_delay(call));
   }
-  RK_TRY_ASSIGN(const KeyFacts key, requested_key(call));
-  RK_TRY_ASSIGN(const KeyFacts changed, call.engine.keys().change(key.id, change, call.caller()));
+  const auto key = requested_key(call);
+  if (!key) {
+    RK_TRY_ASSIGN(const std::string alias, required_text(call, "alias"));
+    call.engine.keys().record_refusal(alias, call.caller(), key.error());
+    return fail(key.error());
+  }
+  RK_TRY_ASSIGN(const KeyFacts changed, call.engine.keys().change(key->id, change, call.caller()));
   return facts_for(call, changed);
 }
 

@@ -200,10 +200,10 @@ class Log(TestCase):
         run("setfattr", "-n", "user.rekeyfs.type", "-v", "data-disk", self.plain, uid=NOBODY, check=False)
         key, policy = self.log("-n", "2")
         self.assertEqual((key["kind"], key["key"], key["path"], key["uid"], key["code"]),
-                         ("refused", "tenant-key", "", NOBODY, "operation not permitted"))
+                         ("refused", "tenant-key", "", NOBODY, "permission denied"))
         self.assertEqual((policy["kind"], policy["path"], policy["uid"]), ("refused", "/plain", NOBODY))
         lines = rekeyfs("log", "-n", "2", self.mnt).stdout.splitlines()
-        self.assertIn("  refused an order about the key tenant-key: only the owner", lines[0])
+        self.assertIn("  refused an order about the key tenant-key: there is no key", lines[0])
 
     def test_a_name_forges_no_line_of_the_daemons_log(self):
         name = "x\n2026-01-01T00:00:00.000+0000 info mounted forged\x1b[2J"
