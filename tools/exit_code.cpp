@@ -23,7 +23,7 @@ constexpr std::array kRows{
     ExitCodeRow{ExitCode::not_found, "the file or directory does not exist"},
     ExitCodeRow{ExitCode::exists, "the name is taken, or the directory is not empty"},
     ExitCodeRow{ExitCode::denied, "the caller is not allowed to do that"},
-    ExitCodeRow{ExitCode::no_space, "no space is left"},
+    ExitCodeRow{ExitCode::no_space, "no space is left, or a directory has reached its quota"},
     ExitCodeRow{ExitCode::refused, "a rule of the store forbids the operation"},
     ExitCodeRow{ExitCode::not_durable, "unmounted, but the latest changes may not be durable (umount)"},
     ExitCodeRow{ExitCode::stopped, "the store is read-only: what is waited for does not go on (--wait, --watch)"},
@@ -47,6 +47,7 @@ ExitCode exit_code_of(Errc code) {
     case Errc::not_empty:
       return ExitCode::exists;
     case Errc::no_space:
+    case Errc::over_quota:
       return ExitCode::no_space;
     case Errc::io:
     case Errc::corrupt:

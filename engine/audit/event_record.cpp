@@ -54,7 +54,7 @@ Result<Event> decode(std::uint64_t number, std::string_view bytes) {
   event.key = get_key(in);
   event.key_before = get_key(in);
   if (const auto error_number = in.get<std::uint32_t>(); error_number != 0)
-    event.code = error_from_errno(static_cast<int>(error_number), "").code;
+    event.code = code_of_errno(static_cast<int>(error_number));
   event.text = in.get_string();
   event.bytes = in.get<std::uint64_t>();
   event.nanoseconds = in.get<std::uint64_t>();

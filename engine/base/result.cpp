@@ -13,7 +13,7 @@ struct Row {
   std::string_view name;
 };
 
-// error_from_errno() returns the first row with a given errno.
+// code_of_errno() returns the first row with a given errno.
 constexpr std::array kRows{
     Row{Errc::not_found, ENOENT, "not found"},
     Row{Errc::exists, EEXIST, "exists already"},
@@ -47,6 +47,7 @@ constexpr std::array kRows{
     Row{Errc::no_memory, ENOMEM, "out of memory"},
     Row{Errc::too_many_files, EMFILE, "too many open files"},
     Row{Errc::unknown_command, ENOTTY, "unknown command"},
+    Row{Errc::over_quota, EDQUOT, "quota exceeded"},
 };
 
 }  // namespace
@@ -63,15 +64,15 @@ std::string_view name_of(Errc code) {
   return "unknown error";
 }
 
+Errc code_of_errno(int error_number) {
+  for (const Row& row : kRows)
+    if (row.number == error_number) return row.code;
+  return Errc::io;
+}
+
 Error error_from_errno(int error_number, std::string_view doing) {
-  Errc code = Errc::io;
-  for (const Row& row : kRows) {
-    if (row.number == error_number) {
-      code = row.code;
-      break;
-    }
-  }
-  if (error_number == EDQUOT) code = Errc::no_space;
+  Errc code = code_of_errno(error_number);
+  if (error_number == EDQUOT) code = Errc::no_space;  // of the disk: not a quota of the store
   if (error_number == ENFILE) code = Errc::too_many_files;
   return Error{code, std::string(doing) + ": " + std::strerror(error_number)};
 }

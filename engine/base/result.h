@@ -47,6 +47,7 @@ enum class Errc : std::uint8_t {
   no_memory,         // ENOMEM
   too_many_files,    // EMFILE
   unknown_command,   // ENOTTY: an ioctl that is not one of ours
+  over_quota,        // EDQUOT: a directory has reached the limits that an operator gave it
 };
 
 struct Error {
@@ -64,6 +65,8 @@ inline tl::unexpected<Error> fail(Errc code, std::string message = {}) {
 inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
 
 int errno_of(Errc code);
+// The reverse, for a number that errno_of() gave; Errc::io for another one.
+Errc code_of_errno(int error_number);
 std::string_view name_of(Errc code);
 // `doing` names the action and its object, for example "open /srv/store/lock".
 Error error_from_errno(int error_number, std::string_view doing);
