@@ -256,7 +256,15 @@ Status BlockStore::each_without_data(BlockIndex first, BlockIndex end, const Vis
   return {};
 }
 
-// The space that the home slots in the range still lack.
+Result<std::uint64_t> BlockStore::bytes_without_data(BlockIndex first, BlockIndex end) {
+  std::uint64_t bytes = 0;
+  RK_TRY(each_without_data(first, end, [&](const SlotRun& homes) -> Status {
+    bytes += homes.count * grid_.block_size();
+    return {};
+  }));
+  return bytes;
+}
+
 Result<std::uint64_t> BlockStore::bytes_to_promise(BlockIndex first, BlockIndex end) {
   std::uint64_t bytes = 0;
   RK_TRY(each_without_data(first, end, [&](const SlotRun& homes) -> Status {

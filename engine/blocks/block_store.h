@@ -78,6 +78,10 @@ class BlockStore {
   Status release(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
   // Like release(), from block `first` on, for content that ended before `end`: promised blocks may lie beyond it.
   Status release_tail(BlockIndex first, BlockIndex end) EXCLUDES(space_, mutex_);
+  // Bytes that storing all blocks of the range would add to stored(): those of blocks without data.
+  Result<std::uint64_t> bytes_without_data(BlockIndex first, BlockIndex end);
+  // The same without space that is allocated already, as after promise().
+  Result<std::uint64_t> bytes_to_promise(BlockIndex first, BlockIndex end);
   // The layer was deleted: further changes fail with Errc::stale.
   void retire() { retired_.store(true); }
 
@@ -112,7 +116,6 @@ class BlockStore {
   // Visits the home slots of all blocks of the range that have no data.
   using VisitHomes = std::function<Status(const SlotRun& homes)>;
   Status each_without_data(BlockIndex first, BlockIndex end, const VisitHomes& visit);
-  Result<std::uint64_t> bytes_to_promise(BlockIndex first, BlockIndex end);
   Status release_homes(BlockIndex first, BlockIndex end) REQUIRES(space_);
   Status choose_slots(BlockIndex first, std::vector<BlockEntry>& entries);
   Status write_slots(const std::vector<BlockEntry>& entries, ByteView sealed);

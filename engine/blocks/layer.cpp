@@ -312,6 +312,11 @@ Status Layer::release(std::uint64_t offset, std::uint64_t count) {
   return blocks_.release(first, end);
 }
 
+Result<std::uint64_t> Layer::growth_by(std::uint64_t offset, std::uint64_t count, bool beyond_promised) {
+  const BlockIndex first = block_of(offset), end = end_block(offset + count);
+  return beyond_promised ? blocks_.bytes_to_promise(first, end) : blocks_.bytes_without_data(first, end);
+}
+
 Status Layer::zero(std::uint64_t offset, std::uint64_t count, const Touch& touch) {
   if (count == 0) return {};
   const std::uint64_t wanted = offset + std::min(count, ~std::uint64_t{0} - offset);

@@ -82,6 +82,9 @@ class Layer final : public formats::Content, public std::enable_shared_from_this
   // is not enough.
   Status promise(std::uint64_t offset, std::uint64_t size);
   Status release(std::uint64_t offset, std::uint64_t size);
+  // Upper bound of what writing the range adds to stored(). With `beyond_promised`, space that is allocated already is
+  // left out, which asks the file system.
+  Result<std::uint64_t> growth_by(std::uint64_t offset, std::uint64_t size, bool beyond_promised);
   // Grows the content to `size` bytes; the new part reads as the base. Neither the old nor the new size needs block
   // alignment.
   Status extend_over_base(std::uint64_t size, const Touch& touch);

@@ -4,6 +4,13 @@
 
 namespace rekeyfs::blocks {
 
+namespace {
+
+// A field that version 1 of the record has not; absent if it has its usual value. Numbers on disk, never reused.
+constexpr std::uint8_t kPromised = 1;  // ""
+
+}  // namespace
+
 LayerId LayerRecord::take_base() {
   base_format = formats::Format::raw;
   disk_size = 0;
@@ -18,6 +25,7 @@ std::string LayerRecord::encode() const {
   out.put(owner.value());
   out.put(static_cast<std::uint8_t>(key.has_value()));
   if (key) out.put_raw(*key).put(data_key.version).put_string(data_key.bytes);
+  if (promised) LaterFields::put_field(out, kPromised, "");
   later.put(out);
   return out.take();
 }
@@ -39,6 +47,7 @@ Result<LayerRecord> LayerRecord::decode(std::string_view bytes) {
     record.data_key.bytes = in.get_string();
   }
   record.later.get(in);
+  record.promised = record.later.take(kPromised).has_value();
   const bool sane = crypto::is_known_suite(suite) && record.block_shift >= 12 && record.block_shift <= 16 &&
                     (record.base || record.base_format == formats::Format::raw) && record.disk_size <= formats::kLargestDisk;
   if (!in.finished() || !sane) return fail(Errc::corrupt, "a layer's record is malformed");

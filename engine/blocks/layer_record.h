@@ -23,6 +23,7 @@ struct LayerRecord {
   formats::Format base_format = formats::Format::raw;
   std::uint64_t disk_size = 0;
   Ino owner;                      // image whose top layer this is; 0: kept only for the layers above it
+  bool promised = false;          // space was promised to blocks: the layer can occupy more than it stores
   LaterFields later;
 
   // Whether blocks of the base must be transformed (re-encrypted or converted). If so, this layer is a replica in the

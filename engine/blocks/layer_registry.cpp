@@ -244,9 +244,10 @@ Result<std::vector<LayerRegistry::Released>> LayerRegistry::release(catalog::Wri
   return out;
 }
 
-Status LayerRegistry::disown(catalog::WriteTxn& txn, LayerId id) const {
+Status LayerRegistry::disown(catalog::WriteTxn& txn, LayerId id) {
   RK_TRY_ASSIGN(LayerRecord record, record_of(id));
   record.owner = Ino{};
+  disowned_.fetch_add(1);
   txn.put(make_key(Table::layer, id.value()), record.encode());
   return {};
 }
@@ -306,6 +307,32 @@ Result<LayerRegistry::Sizes> LayerRegistry::sizes_of(LayerId id) {
   if (!bytes) return fail(Errc::corrupt, "layer " + std::to_string(id.value()) + " has no table record");
   RK_TRY_ASSIGN(const LayerTableRecord table, LayerTableRecord::decode(*bytes));
   return Sizes{table.size, table.stored};
+}
+
+Status LayerRegistry::note_promised(LayerId id) {
+  RK_TRY_ASSIGN(const LayerRecord seen, record_of(id));
+  if (seen.promised) return {};
+  catalog::WriteTxn txn(catalog_);
+  RK_TRY_ASSIGN(LayerRecord record, record_of(id));
+  record.promised = true;
+  txn.put(make_key(Table::layer, id.value()), record.encode());
+  RK_TRY(txn.commit());
+  return {};
+}
+
+Result<std::uint64_t> LayerRegistry::occupied_by(LayerId id) const {
+  std::uint64_t bytes = 0;
+  for (const std::string_view kind : {".data", ".spill"}) {
+    for (int number = 0;; ++number) {
+      const auto file = storage_.open(layer_path(id) + std::string(kind) + std::to_string(number), io::OpenMode::read);
+      if (!file && file.error().code == Errc::not_found) break;
+      if (!file) return fail(file.error());
+      RK_TRY_ASSIGN(const std::uint64_t size, (*file)->size());
+      RK_TRY_ASSIGN(const std::uint64_t held, (*file)->reserved(0, size));
+      bytes += held;
+    }
+  }
+  return bytes;
 }
 
 void LayerRegistry::layer_changed(LayerId layer) {

@@ -52,7 +52,9 @@ class LayerRegistry final : public LayerObserver {
   };
   Result<std::vector<Released>> release(catalog::WriteTxn& txn, LayerId id);
   // Removes the layer's owner: a younger layer above it takes its place.
-  Status disown(catalog::WriteTxn& txn, LayerId id) const;
+  Status disown(catalog::WriteTxn& txn, LayerId id);
+  // How many layers have lost their owner since the store was opened. Never decreases.
+  std::uint64_t disowned() const { return disowned_.load(); }
   // The layer stores all of its content: adds records without a base to the transaction. The base may become garbage.
   Result<std::vector<Released>> detach(catalog::WriteTxn& txn, LayerId id);
   // Called after the commit. Deleted layers are no longer flushed, and their bases may change. The next checkpoint
@@ -71,6 +73,11 @@ class LayerRegistry final : public LayerObserver {
     std::uint64_t content, stored;
   };
   Result<Sizes> sizes_of(LayerId id);
+  // Records that space is promised to blocks of the layer. Call before Layer::promise(); not in a transaction.
+  Status note_promised(LayerId id);
+  // Bytes that the layer's data files occupy on the disk: stored blocks, promised space, slots that are not freed yet. 0
+  // if the file system cannot tell.
+  Result<std::uint64_t> occupied_by(LayerId id) const;
 
   using Changed = std::map<LayerId, std::shared_ptr<Layer>>;
   Changed take_changed();           // layers changed since the last call
@@ -133,6 +140,7 @@ class LayerRegistry final : public LayerObserver {
   const crypto::Mac table_mac_;
   PageBudget budget_;
   formats::FormatReaders format_readers_;
+  std::atomic<std::uint64_t> disowned_{0};
   Inodes* inodes_ = nullptr;
 
   Mutex loading_;  // held while a layer is opened; taken before mutex_
