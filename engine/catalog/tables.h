@@ -27,6 +27,7 @@ enum class Table : char {  // letters on disk, never reused
   audit = 'A',        // number of an event -> its record, of before the audit log had a chain; no longer made
   event = 'V',        // number of an event -> its record in the chain
   event_head = 'H',   // "" -> the head of that chain
+  quota = 'Q',        // ino of a directory that has a quota -> ""
 };
 
 inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }

@@ -441,6 +441,23 @@ void RecordCheck::check_dependents() {
     findings_.add_record(text_of(ino), "a rotation of a directory that is missing", "its record is removed");
     records_.erase_rotation(ino);
   }
+  check_quotas();
+}
+
+// The directories that have a quota are listed, so that a mount finds them without reading all inodes.
+void RecordCheck::check_quotas() {
+  const std::set<Ino> listed = records_.quotas;
+  for (Ino ino : listed) {
+    const auto inode = records_.inodes.find(ino);
+    if (inode != records_.inodes.end() && inode->second.quota.is_set()) continue;
+    findings_.add_record(text_of(ino), "a quota is listed that the directory does not have", "the entry is removed");
+    records_.erase_quota(ino);
+  }
+  for (const auto& [ino, inode] : records_.inodes) {
+    if (!inode.quota.is_set() || listed.contains(ino)) continue;
+    findings_.add_record(text_of(ino), "the directory's quota is not listed", "it is listed");
+    records_.put_quota(ino);
+  }
 }
 
 void RecordCheck::check_links() {

@@ -36,6 +36,7 @@ class RecordCheck {
   Ino lost_and_found();
   void check_replications();
   void check_dependents();
+  void check_quotas();
   void check_links();
   std::set<Ino> reached() const;
   std::multimap<Ino, const Entry*> names() const;

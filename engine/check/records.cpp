@@ -32,7 +32,7 @@ std::size_t key_size_of(Table table) {
   }
 }
 
-bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWAVH").find(letter) != std::string_view::npos; }
+bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWAVHQ").find(letter) != std::string_view::npos; }
 
 std::string name_of_record(std::string_view key) {
   std::string text = "record " + std::string(key.substr(0, 1));
@@ -123,6 +123,7 @@ Status Records::decode(std::string_view key, std::string_view value) {
     case Table::child: children.emplace(layer, LayerId{second_of(key)}); break;
     case Table::garbage: garbage.insert(layer); break;
     case Table::orphan: orphans.insert(ino); break;
+    case Table::quota: quotas.insert(ino); break;
     case Table::epoch:
     case Table::super:
     case Table::master_key: break;  // verified when the catalog and the key directory are opened
@@ -169,6 +170,7 @@ void Records::erase(Ino ino) {
   }
   if (orphans.contains(ino)) erase_orphan(ino);
   if (rotations.contains(ino)) erase_rotation(ino);
+  if (quotas.contains(ino)) erase_quota(ino);
   if (replications.contains(ino)) erase_replication(ino);
   change(make_key(Table::inode, ino.value()), std::nullopt);
   inodes.erase(ino);
@@ -219,6 +221,15 @@ void Records::erase_orphan(Ino ino) {
 void Records::erase_rotation(Ino ino) {
   change(make_key(Table::rotation, ino.value()), std::nullopt);
   rotations.erase(ino);
+}
+
+void Records::put_quota(Ino directory) {
+  change(make_key(Table::quota, directory.value()), "");
+  quotas.insert(directory);
+}
+void Records::erase_quota(Ino directory) {
+  change(make_key(Table::quota, directory.value()), std::nullopt);
+  quotas.erase(directory);
 }
 
 Ino Records::new_ino() {

@@ -38,7 +38,7 @@ class Records {
   std::set<std::pair<LayerId, LayerId>> children;  // base, layer
   std::set<LayerId> garbage, profiles;
   std::map<Ino, replication::ReplicationRecord> replications;
-  std::set<Ino> orphans, rotations;
+  std::set<Ino> orphans, rotations, quotas;
   std::uint64_t unknown = 0;  // records in tables that this program does not know; they are kept
 
   void put(Ino ino, const names::InodeRecord& inode);
@@ -56,6 +56,8 @@ class Records {
   void erase_replication(Ino ino);
   void erase_orphan(Ino ino);
   void erase_rotation(Ino ino);
+  void put_quota(Ino directory);
+  void erase_quota(Ino directory);
 
   // Begins a new chain of the audit log behind the event `newest`.
   void restart_log(std::uint64_t newest);

@@ -33,6 +33,7 @@ struct Quota {
   std::uint64_t bytes = 0;
   std::uint64_t images = 0;
   bool is_set() const { return bytes > 0 || images > 0; }
+  friend bool operator==(const Quota&, const Quota&) = default;
 };
 
 // The policy of a directory for images created in it. "Plain" is a choice and stored like any other.

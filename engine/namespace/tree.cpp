@@ -265,6 +265,7 @@ Status Tree::try_unlinking(const UnlinkingChange& change, Unlinking& unlinking) 
     return {};
   });
   reaper_->unlink_committed(status.has_value());
+  if (status && unlinking.moved) moves_->fetch_add(1);
   return status;
 }
 
@@ -282,6 +283,7 @@ Status Tree::drop_name(WriteTxn& txn, Ino parent, const Entry& entry, Unlinking&
   removed_->add({attributes_of_removed(entry.ino, inode), inode.parent});
   if (entry.kind == NodeKind::image) return reaper_->image_unlinked(txn, entry.ino, inode);
   RK_TRY(erase_xattrs(txn, entry.ino));
+  if (inode.quota.is_set()) txn.erase(make_key(Table::quota, entry.ino.value()));
   txn.erase(make_key(Table::inode, entry.ino.value()));
   return {};
 }
@@ -300,6 +302,7 @@ Status Tree::rename_record(const WriteTxn& txn, const Named& gone, InodeRecord& 
     RK_TRY_ASSIGN(other, other_name(gone));
   }
   if (!other) return {};
+  unlinking.moved = unlinking.moved || inode.parent != other->parent;
   inode.parent = other->parent;
   inode.name = other->entry.name;
   return {};
@@ -423,6 +426,7 @@ Result<std::optional<Tree::Exposure>> Tree::rename(Ino parent, std::string_view 
       if (!back && back.error().code == Errc::not_permitted) return back;
     }
     RK_TRY(movable);
+    unlinking.moved = unlinking.moved || parent != new_parent;
 
     if (how == RenameMode::exchange) {
       if (target->kind == NodeKind::directory) {

@@ -3,6 +3,7 @@
 // It does not handle content; the ImageReaper deletes images. Thread-safe: every change is one catalog transaction.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <type_traits>
 
@@ -61,6 +62,8 @@ class Tree {
   RemovedNodes& removed() const { return *removed_; }
   std::string path_of(Ino ino) const;  // for messages; "?" if a record is missing
   Placement placement() const { return Placement(*this, *catalog_); }
+  // How often a node came to be in another directory since the store was opened. Never decreases.
+  std::uint64_t moves() const { return moves_->load(); }
 
   // Adds a node to a directory in the caller's transaction; fills parent, name, links, times.
   Result<Ino> add(catalog::WriteTxn& txn, Ino parent, std::string_view name, InodeRecord& inode) const;
@@ -90,7 +93,8 @@ class Tree {
  private:
   using Entry = EntryRecord;
   Tree(catalog::Catalog& catalog, crypto::Mac name_hash)
-      : catalog_(&catalog), name_hash_(std::move(name_hash)), removed_(std::make_unique<RemovedNodes>()) {}
+      : catalog_(&catalog), name_hash_(std::move(name_hash)), removed_(std::make_unique<RemovedNodes>()),
+        moves_(std::make_unique<std::atomic<std::uint64_t>>(0)) {}
 
   Result<std::optional<Entry>> find(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
   Result<Entry> require(const catalog::WriteTxn& txn, Ino parent, std::string_view name) const;
@@ -110,6 +114,7 @@ class Tree {
     std::optional<Named> lost;   // this attempt needs another name of this node
     std::optional<Named> found;  // search result for the next attempt
     bool searched = false;
+    bool moved = false;  // a node is in another directory now
   };
   Status drop_name(catalog::WriteTxn& txn, Ino parent, const Entry& entry, Unlinking& unlinking);
   Status rename_record(const catalog::WriteTxn& txn, const Named& gone, InodeRecord& inode, Unlinking& unlinking) const;
@@ -126,6 +131,7 @@ class Tree {
   catalog::Catalog* catalog_;
   crypto::Mac name_hash_;
   std::unique_ptr<RemovedNodes> removed_;
+  std::unique_ptr<std::atomic<std::uint64_t>> moves_;
   ImageReaper* reaper_ = nullptr;
 };
 
