@@ -12,6 +12,7 @@
 #include "engine/images/replacements.h"
 #include "engine/images/rotator.h"
 #include "engine/keys/key_life.h"
+#include "engine/quota/quota_book.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/filler.h"
 #include "engine/services/file_service.h"
@@ -32,6 +33,7 @@ class LocalEngine final : public Engine {
       : path_(std::move(path)),
         store_(std::move(store)),
         tree_(std::move(tree)),
+        quotas_(*store_, tree_),
         audit_(store_->catalog()),
         profiles_(*store_),
         filler_(*store_, tree_, readers_, profiles_, audit_),
@@ -41,21 +43,21 @@ class LocalEngine final : public Engine {
         key_uses_(*store_, tree_, filler_),
         key_life_(*store_, key_uses_, filler_, audit_, observer_),
         refusals_(*store_, audit_),
-        open_images_(*store_, tree_, filler_, initializer_),
+        open_images_(*store_, tree_, filler_, initializer_, quotas_),
         status_(*store_, tree_, open_images_, filler_, initializer_),
         boots_(*store_, profiles_, prefetcher_),
-        content_(swaps(), copy_on_read_, readers_, observer_),
+        content_(swaps(), copy_on_read_, readers_, quotas_, observer_),
         fast_create_(swaps(), open_images_, refusals_, observer_),
-        copies_(swaps(), content_, status_, refusals_, observer_),
-        planner_(*store_, tree_, status_, copies_, audit_),
+        copies_(swaps(), content_, status_, refusals_, quotas_, observer_),
+        planner_(*store_, tree_, status_, copies_, quotas_, audit_),
         rotator_(swaps(), open_images_, observer_),
         replacements_(swaps(), open_images_, refusals_, observer_),
-        xattrs_(*store_, tree_, status_, filler_, audit_),
-        files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, status_,
+        xattrs_(*store_, tree_, status_, filler_, quotas_, audit_),
+        files_({*store_, tree_, swaps(), open_images_, content_, copies_, fast_create_, boots_, initializer_, refusals_, quotas_, status_,
                 planner_, profiles_, observer_}),
-        names_(*store_, tree_, status_, xattrs_, replacements_, refusals_, files_),
+        names_(*store_, tree_, status_, xattrs_, replacements_, refusals_, quotas_, files_),
         keys_(*store_, key_life_, key_uses_, rotator_, refusals_),
-        reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, names_) {
+        reports_(*store_, tree_, filler_, audit_, key_uses_, xattrs_, quotas_, names_) {
     store_->layers().set_inodes(&content_touch_);
     tree_.set_reaper(&open_images_);
     // A replica without a digest, because its source had none or it was written to, is examined now.
@@ -68,6 +70,7 @@ class LocalEngine final : public Engine {
   Status start(const OpenOptions& options) {
     RK_TRY(audit_.load(store_->root(), store_->id()));
     RK_TRY(refusals_.start());
+    RK_TRY(quotas_.start());
     if (options.read_only) return filler_.resume();  // status shows the replications, but they do not run
     RK_TRY(audit_.take_over());
     RK_TRY(open_images_.reap_orphans());
@@ -97,6 +100,7 @@ class LocalEngine final : public Engine {
 
  private:
   void stop_all() {
+    quotas_.stop();
     rotator_.stop();
     key_life_.stop();
     initializer_.stop();
@@ -113,6 +117,7 @@ class LocalEngine final : public Engine {
   ObserverRelay observer_;
   std::unique_ptr<store::Store> store_;
   Tree tree_;
+  quota::QuotaBook quotas_;
   audit::AuditLog audit_;
   const boot::BootProfiles profiles_;
   replication::Readers readers_;

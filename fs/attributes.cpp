@@ -112,7 +112,7 @@ void remove_attribute(fuse_req_t req, fuse_ino_t ino, const char* name) {
 }
 
 void stat_file_system(fuse_req_t req, fuse_ino_t ino) {
-  answer(req, "statfs", ino, [&](Context& context) { return context.engine.reports().space().map(to_statvfs); });
+  answer(req, "statfs", ino, [&](Context& context) { return context.engine.reports().space_at(Ino{ino}).map(to_statvfs); });
 }
 
 // The descriptor that a command came through: a directory or an open image.

@@ -1,5 +1,6 @@
 #include "fs/translate.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace rekeyfs::fs {
@@ -104,8 +105,8 @@ struct statvfs to_statvfs(const Space& space) {
   out.f_bsize = out.f_frsize = kBlock;
   out.f_blocks = space.total / kBlock;
   out.f_bfree = out.f_bavail = space.available / kBlock;
-  // Nodes are records in the catalog, so their number is limited by bytes only.
-  out.f_ffree = out.f_favail = out.f_bavail;
+  // Nodes are records in the catalog, so their number is limited by bytes, and by a quota.
+  out.f_ffree = out.f_favail = std::min<std::uint64_t>(out.f_bavail, space.nodes_left);
   out.f_files = space.nodes + out.f_ffree;
   out.f_namemax = 255;
   return out;

@@ -26,7 +26,8 @@ RIGHT_BELOW = {
     "engine/namespace": ["engine/store", "engine/types"],
     "engine/replication": ["engine/audit", "engine/boot", "engine/namespace"],
     "engine/keys": ["engine/replication"],
-    "engine/images": ["engine/keys"],
+    "engine/quota": ["engine/replication"],
+    "engine/images": ["engine/keys", "engine/quota"],
     "engine/check": ["engine/replication"],
     "engine/services": ["engine/contract", "engine/images"],
     "engine": ["engine/check", "engine/services"],  # engine.h, engine.cpp

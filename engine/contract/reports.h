@@ -1,6 +1,7 @@
 // Reports: facts about an open store, for commands. Thread-safe; changes nothing; no function throws.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "engine/base/result.h"
 #include "engine/types/event.h"
 #include "engine/types/node_info.h"
+#include "engine/types/quota_state.h"
 #include "engine/types/refusal.h"
 #include "engine/types/replication.h"
 #include "engine/types/space.h"
@@ -25,6 +27,10 @@ class Reports {
   // Errc::read_only, with the reason, if background work does not run: no replication, no examination of images.
   virtual Status background() = 0;
   virtual Result<Space> space() = 0;
+  // The same at a node: not more than the quotas above it leave.
+  virtual Result<Space> space_at(Ino node) = 0;
+  // nullopt if the node has no quota of its own.
+  virtual Result<std::optional<QuotaState>> quota(Ino node) = 0;
   virtual Result<NodeInfo> info(Ino ino) = 0;
   virtual Result<std::vector<Replication>> replications(Ino under) = 0;  // at or below `under`, ordered by path
   virtual std::vector<Refusal> refusals() = 0;                            // the latest ones, newest first

@@ -54,7 +54,22 @@ Result<std::uint64_t> Content::seek(Image& image, std::uint64_t offset, Seek wha
 Status Content::write(Image& image, std::uint64_t offset, ByteView bytes) {
   RK_TRY(check_range(offset, bytes.size()));
   if (bytes.empty()) return {};
-  return with_writable(image, [&](const auto& layer) { return layer->write(offset, bytes, touch(image)); });
+  return with_writable(image, [&](const auto& layer) -> Status {
+    RK_TRY_ASSIGN(const quota::Charge charged, charge(image, *layer, offset, bytes.size()));
+    return layer->write(offset, bytes, touch(image));
+  });
+}
+
+// A block that is overwritten, or to which space was promised, adds nothing.
+Result<quota::Charge> Content::charge(Image& image, blocks::Layer& layer, std::uint64_t offset, std::uint64_t size) {
+  if (!quotas_.is_used()) return quota::Charge();
+  RK_TRY_ASSIGN(std::uint64_t growth, layer.growth_by(offset, size, false));
+  if (growth == 0) return quota::Charge();
+  RK_TRY_ASSIGN(const blocks::LayerRecord record, swaps_.store.layers().record_of(layer.id()));
+  if (record.promised) {
+    RK_TRY_ASSIGN(growth, layer.growth_by(offset, size, true));
+  }
+  return quotas_.charge_image(image.quotas, image.ino, {growth, 0});
 }
 
 // Truncation to 0 replaces the content, whose cost is independent of its size.
@@ -89,11 +104,19 @@ Status Content::allocate(Image& image, Allocate what, bool keep_size, std::uint6
   RK_TRY(check_range(offset, size));
   return with_writable(image, [&](const auto& layer) -> Status {
     const auto touched = touch(image);
-    if (what == Allocate::reserve) RK_TRY(layer->promise(offset, size));
+    if (what == Allocate::reserve) RK_TRY(promise(image, *layer, offset, size));
     else RK_TRY(layer->zero(offset, size, touched));
     if (what == Allocate::punch) RK_TRY(layer->release(offset, size));
     return keep_size ? Status{} : layer->grow(offset + size, touched);
   });
+}
+
+Status Content::promise(Image& image, blocks::Layer& layer, std::uint64_t offset, std::uint64_t size) {
+  RK_TRY(swaps_.store.layers().note_promised(layer.id()));
+  RK_TRY_ASSIGN(quota::Charge charged, charge(image, layer, offset, size));
+  const Status promised = layer.promise(offset, size);
+  if (!promised) charged.withdraw();
+  return promised;
 }
 
 blocks::Touch Content::touch(Image& image) {

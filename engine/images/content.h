@@ -6,6 +6,7 @@
 #include "engine/base/bytes.h"
 #include "engine/images/boots.h"
 #include "engine/images/layer_swap.h"
+#include "engine/quota/quota_book.h"
 #include "engine/replication/copy_on_read.h"
 #include "engine/replication/readers.h"
 #include "engine/types/content.h"
@@ -15,8 +16,9 @@ namespace rekeyfs::images {
 class Content {
  public:
   // All arguments must outlive it.
-  Content(const LayerSwap::Parts& swaps, replication::CopyOnRead& copy_on_read, replication::Readers& readers, Observer& observer)
-      : swaps_(swaps), copy_on_read_(copy_on_read), readers_(readers), observer_(observer) {}
+  Content(const LayerSwap::Parts& swaps, replication::CopyOnRead& copy_on_read, replication::Readers& readers,
+          quota::QuotaBook& quotas, Observer& observer)
+      : swaps_(swaps), copy_on_read_(copy_on_read), readers_(readers), quotas_(quotas), observer_(observer) {}
 
   // Reports the read to `boot` if not null.
   Result<std::size_t> read(Image& image, std::uint64_t offset, ByteSpan out, Boots::Part* boot = nullptr);
@@ -43,6 +45,9 @@ class Content {
     enum class Kind { none, truncation, sharing } kind = Kind::none;
     names::Policy policy;  // policy of the new content; its key is the new layer's key
   };
+  // Charges what a change of the range adds to the layer. Errc::over_quota.
+  Result<quota::Charge> charge(Image& image, blocks::Layer& layer, std::uint64_t offset, std::uint64_t size);
+  Status promise(Image& image, blocks::Layer& layer, std::uint64_t offset, std::uint64_t size);
   Result<bool> empty(Image& image) EXCLUDES(image.mutex);
   Result<Obstacle> obstacle_of(const Image& image) const REQUIRES_SHARED(image.mutex);
   // Does nothing if the obstacle has changed in the meantime; the caller checks again.
@@ -54,6 +59,7 @@ class Content {
   const LayerSwap::Parts swaps_;
   replication::CopyOnRead& copy_on_read_;
   replication::Readers& readers_;
+  quota::QuotaBook& quotas_;
   Observer& observer_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "engine/base/exceptions.h"
 #include "engine/keys/key_access.h"
+#include "engine/replication/space_need.h"
 
 namespace rekeyfs::images {
 
@@ -225,7 +226,28 @@ Result<bool> Copies::start_once(Copy& copy, const InodeRecord& from) {
     if (!inside && inside.error().code == Errc::wrong_medium) return fail(enforce(copy, fail(inside.error())).error());
     RK_TRY_ASSIGN(stitch.inside, inside);
   }
+  RK_TRY(charge(copy, stitch));
   return attach(copy, from, stitch);
+}
+
+// A replica counts as what it is going to store, from the start, so that it is refused at once or not at all. The kernel
+// cuts a copy of a whole image: after a piece of its largest size, more is coming.
+Status Copies::charge(const Copy& copy, Stitch& stitch) {
+  constexpr std::uint64_t kLargestPiece = (std::uint64_t{4} << 30) - 4096;
+  const std::shared_ptr<blocks::Layer>& base = stitch.base->layer();
+  const bool clones = base->made_as().key == copy.key && !stitch.inside.is_wrapped();
+  if (!quotas_.is_used() || clones) return {};
+  stitch.charged_to = stitch.inside.is_wrapped() ? stitch.inside.size
+                      : copy.size < kLargestPiece ? copy.offset_out + copy.size
+                                                  : std::max(base->size(), copy.offset_out + copy.size);
+  RK_TRY_ASSIGN(const auto need, replication::space_needed_over(swaps_.store.layers(), base->id(), stitch.charged_to, stitch.inside.format));
+  // The target's old content goes.
+  RK_TRY_ASSIGN(const std::uint64_t freed, quotas_.bytes_of(copy.out.ino()));
+  auto charged = quotas_.charge_image(copy.out.image().quotas, copy.out.ino(), {need.most - std::min(need.most, freed), 0});
+  if (!charged && charged.error().code == Errc::over_quota) return enforce(copy, fail(charged.error()));
+  if (!charged) return fail(charged.error());
+  stitch.charged = std::make_shared<const quota::Charge>(std::move(*charged));
+  return {};
 }
 
 // Gives the target a layer over the source's layer, with the piece's range taken from it.
@@ -294,6 +316,9 @@ Result<bool> Copies::put_over(Image& image, Copy& copy, const InodeRecord& from,
 // The part within the target's size becomes "base"; the part beyond extends the target.
 Status Copies::go_on(Copy& copy, const Stitch& stitch) {
   if (stitch.inside.is_wrapped()) return {};
+  const std::uint64_t end = copy.offset_out + copy.size;
+  const std::uint64_t uncharged = stitch.charged && end > stitch.charged_to ? std::min(copy.size, end - stitch.charged_to) : 0;
+  RK_TRY_ASSIGN(const quota::Charge charged, quotas_.charge_image(copy.out.image().quotas, copy.out.ino(), {uncharged, 0}));
   return content_.with_writable(copy.out.image(), [&](const std::shared_ptr<blocks::Layer>& layer) -> Status {
     blocks::Layer& base = *stitch.base->layer();
     const blocks::Touch touched{blocks::Touch::Kind::copied, copy.out.ino()};

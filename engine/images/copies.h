@@ -20,8 +20,9 @@ namespace rekeyfs::images {
 class Copies {
  public:
   // All arguments must outlive it.
-  Copies(const LayerSwap::Parts& swaps, Content& content, const ImageStatus& status, Refusals& refusals, Observer& observer)
-      : swaps_(swaps), content_(content), status_(status), refusals_(refusals), observer_(observer) {}
+  Copies(const LayerSwap::Parts& swaps, Content& content, const ImageStatus& status, Refusals& refusals,
+         quota::QuotaBook& quotas, Observer& observer)
+      : swaps_(swaps), content_(content), status_(status), refusals_(refusals), quotas_(quotas), observer_(observer) {}
 
   // Returns the number of bytes copied.
   Result<std::uint64_t> copy_range(OpenFile& in, std::uint64_t offset_in, OpenFile& out, std::uint64_t offset_out,
@@ -49,6 +50,8 @@ class Copies {
   Status settle_terms(Copy& copy);
   Result<bool> start(Copy& copy);
   Result<bool> start_once(Copy& copy, const names::InodeRecord& from);
+  // Charges what the replica is going to store. Quotas that it would exceed refuse the copy.
+  Status charge(const Copy& copy, Stitch& stitch);
   Result<bool> attach(Copy& copy, const names::InodeRecord& from, Stitch& stitch);
   Result<bool> put_over(Image& image, Copy& copy, const names::InodeRecord& from, Stitch& stitch, LayerSwap& swap)
       REQUIRES(image.mutex);
@@ -60,6 +63,7 @@ class Copies {
   Content& content_;
   const ImageStatus& status_;
   Refusals& refusals_;
+  quota::QuotaBook& quotas_;
   Observer& observer_;
 };
 

@@ -66,6 +66,7 @@ Result<ReplicationPlan> CopyPlanner::plan(Ino source, Ino directory, const Targe
   }
   RK_TRY_ASSIGN(const io::Space space, store_.storage().space());
   plan.space_available = space.available;
+  rule(quotas_.check_below(directory, {plan.space_needed, 1}));
   return plan;
 }
 

@@ -11,8 +11,8 @@ namespace rekeyfs::images {
 class CopyPlanner {
  public:
   // All arguments must outlive it.
-  CopyPlanner(store::Store& store, const names::Tree& tree, const ImageStatus& status, const Copies& copies, audit::AuditLog& audit)
-      : store_(store), tree_(tree), status_(status), copies_(copies), audit_(audit) {}
+  CopyPlanner(store::Store& store, const names::Tree& tree, const ImageStatus& status, const Copies& copies, quota::QuotaBook& quotas, audit::AuditLog& audit)
+      : store_(store), tree_(tree), status_(status), copies_(copies), quotas_(quotas), audit_(audit) {}
 
   // The key of an image that is created in the directory. Errc::no_key if it does not exist.
   Result<std::optional<kms::KeyId>> key_of(const TargetChoice& choice, Ino directory) const;
@@ -30,6 +30,7 @@ class CopyPlanner {
   const names::Tree& tree_;
   const ImageStatus& status_;
   const Copies& copies_;
+  quota::QuotaBook& quotas_;
   audit::AuditLog& audit_;
 };
 

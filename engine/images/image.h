@@ -8,6 +8,7 @@
 #include "engine/blocks/layer.h"
 #include "engine/formats/format.h"
 #include "engine/images/truncations.h"
+#include "engine/quota/account.h"
 #include "engine/types/observer.h"
 
 namespace rekeyfs::images {
@@ -33,6 +34,7 @@ struct Image {
   std::atomic<int> creators{0};  // number of open handles that created the image
   // Number of handles through which the kernel may delay changes. See HeldBack.
   std::atomic<int> holding_back{0};
+  quota::Membership quotas;  // what its content counts in
 };
 
 // Tells the kernel about permissions that a change removed. Called without locks.

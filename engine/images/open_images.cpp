@@ -54,7 +54,10 @@ void OpenImages::release(Ino ino) noexcept {
   Lock opening(opening_);
   const auto found = open_.find(ino);
   if (--found->second.holds > 0) return;
-  if (found->second.unlinked) reap_now(ino);
+  if (found->second.unlinked) {
+    reap_now(ino);
+    quotas_.forget(ino);
+  }
   open_.erase(found);
 }
 
@@ -88,6 +91,7 @@ Status OpenImages::image_unlinked(WriteTxn& txn, Ino ino, InodeRecord& inode) NO
   Tree::put(txn, ino, inode);
   unlinking_ = ino;
   if (!open_.contains(ino)) return reap(txn, ino, released_);
+  quotas_.keep(ino, inode.parent);
   txn.put(make_key(Table::orphan, ino.value()), "");
   return {};
 }
@@ -95,7 +99,8 @@ Status OpenImages::image_unlinked(WriteTxn& txn, Ino ino, InodeRecord& inode) NO
 void OpenImages::unlink_committed(bool committed) NO_THREAD_SAFETY_ANALYSIS {
   const Released released = std::exchange(released_, {});
   const Ino unlinked = std::exchange(unlinking_, Ino{});
-  if (!committed || !unlinked) return;
+  if (!unlinked) return;
+  if (!committed) return quotas_.forget(unlinked);
   if (const auto found = open_.find(unlinked); found != open_.end()) found->second.unlinked = true;
   else forget(unlinked, released);
 }

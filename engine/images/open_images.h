@@ -12,6 +12,7 @@
 #include "engine/images/image.h"
 #include "engine/images/initializer.h"
 #include "engine/namespace/tree.h"
+#include "engine/quota/quota_book.h"
 #include "engine/replication/filler.h"
 #include "engine/store/store.h"
 
@@ -40,8 +41,8 @@ class ImageHold {
 class OpenImages final : public names::ImageReaper {
  public:
   // All arguments must outlive it.
-  OpenImages(store::Store& store, names::Tree& tree, replication::Filler& filler, Initializer& initializer)
-      : store_(store), tree_(tree), filler_(filler), initializer_(initializer) {}
+  OpenImages(store::Store& store, names::Tree& tree, replication::Filler& filler, Initializer& initializer, quota::QuotaBook& quotas)
+      : store_(store), tree_(tree), filler_(filler), initializer_(initializer), quotas_(quotas) {}
 
   // Deletes images that were unlinked but still open when the previous process ended. Call before serving requests.
   Status reap_orphans();
@@ -73,6 +74,7 @@ class OpenImages final : public names::ImageReaper {
   names::Tree& tree_;
   replication::Filler& filler_;
   Initializer& initializer_;
+  quota::QuotaBook& quotas_;
 
   mutable Mutex opening_;
   std::unordered_map<Ino, Entry> open_ GUARDED_BY(opening_);

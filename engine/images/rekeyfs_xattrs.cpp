@@ -8,6 +8,7 @@
 #include "engine/base/utf8.h"
 #include "engine/formats/format.h"
 #include "engine/keys/key_access.h"
+#include "engine/quota/quota_text.h"
 #include "engine/types/attributes.h"
 #include "engine/types/image_state.h"
 
@@ -27,9 +28,12 @@ const RekeyfsXattrs::Row RekeyfsXattrs::kOnDirectory[] = {
     {"key", &RekeyfsXattrs::policy_key, &RekeyfsXattrs::parse_policy_key,
      [](const InodeRecord& inode) { return inode.policy.key.has_value(); }, [](InodeRecord& inode) { inode.policy.key.reset(); }},
     {"key_id", &RekeyfsXattrs::policy_key_id},
+    {"quota", &RekeyfsXattrs::quota, &RekeyfsXattrs::parse_quota, [](const InodeRecord& inode) { return inode.quota.is_set(); },
+     [](InodeRecord& inode) { inode.quota = {}; }, true, &RekeyfsXattrs::prepare_quota},
     {"type", &RekeyfsXattrs::policy_type, &RekeyfsXattrs::parse_policy_type,
      [](const InodeRecord& inode) { return inode.policy.type != names::ImageType::none; },
      [](InodeRecord& inode) { inode.policy.type = names::ImageType::none; }},
+    {"usage", &RekeyfsXattrs::usage},
 };
 
 const RekeyfsXattrs::Row RekeyfsXattrs::kOnImage[] = {
@@ -150,25 +154,29 @@ Status RekeyfsXattrs::remove(Ino ino, std::string_view name, const Caller& calle
 
 Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(InodeRecord&)>& edit) {
   RK_TRY(store_.may_write());
+  if (row.by_operators && !caller.is_operator)
+    return fail(Errc::not_permitted, "user.rekeyfs." + std::string(row.name) + " is set and removed by operators of the store only");
+  if (row.prepare) RK_TRY((this->*row.prepare)());
   Event event;
   event.kind = EventKind::policy_changed;
   event.uid = caller.uid;
   event.path = tree_.path_of(ino);
   catalog::WriteTxn txn(store_.catalog());
   RK_TRY_ASSIGN(InodeRecord inode, names::Tree::get(txn, ino));
-  if (row.by_operators && !caller.is_operator)
-    return fail(Errc::not_permitted, "user.rekeyfs." + std::string(row.name) + " is set and removed by operators of the store only");
   if (!caller.is_operator && caller.uid != inode.uid)
     return fail(Errc::not_permitted, "only the owner or an operator may set the user.rekeyfs attributes of a file or directory");
   const std::optional<kms::KeyId> key_before = inode.policy.key;
   const auto value = [&] { return row.is_set(inode) ? (this->*row.get)(Node{ino, inode}).value_or("") : ""; };
   const std::string value_before = value();
+  const names::Quota quota_before = inode.quota;
   RK_TRY(edit(inode));
   if (inode.policy.key != key_before) {
     RK_TRY(keys::may_release(store_.keys(), key_before, caller));
     RK_TRY(keys::may_use(store_.keys(), inode.policy.key, caller));
   }
   if (key_before && !inode.policy.key) RK_TRY(tree_.placement().may_hold_plain(ino));
+  const bool changes_quota = inode.quota != quota_before;
+  if (changes_quota) put_quota_index(txn, ino, inode);
   // A key that is set by hand ends a rotation under way, which would change it back.
   if (inode.policy.key != key_before) txn.erase(catalog::make_key(catalog::Table::rotation, ino.value()));
   inode.changed = now();
@@ -180,6 +188,7 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
     RK_TRY(audit_.add(txn, std::move(event)));
   }
   RK_TRY(txn.commit());
+  if (changes_quota) quotas_.limits_changed();
   return {};
 }
 
@@ -236,6 +245,24 @@ Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_encrypted_only(std::stri
 Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_type(std::string_view value) const {
   RK_TRY_ASSIGN(const names::ImageType type, type_named(value));
   return [type](InodeRecord& inode) { inode.policy.type = type; };
+}
+
+Result<std::string> RekeyfsXattrs::quota(const Node& node) const { return or_absent(quota::text_of(node.inode.quota)); }
+
+Result<std::string> RekeyfsXattrs::usage(const Node& node) const {
+  RK_TRY_ASSIGN(const auto standing, quotas_.standing_of(node.ino));
+  return or_absent(standing ? quota::text_of(standing->used) : "");
+}
+
+Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_quota(std::string_view value) const {
+  RK_TRY_ASSIGN(const names::Quota quota, quota::parse(value));
+  return [quota](InodeRecord& inode) { inode.quota = quota; };
+}
+
+void RekeyfsXattrs::put_quota_index(catalog::WriteTxn& txn, Ino ino, const InodeRecord& inode) const {
+  const std::string key = catalog::make_key(catalog::Table::quota, ino.value());
+  if (inode.quota.is_set()) txn.put(key, "");
+  else txn.erase(key);
 }
 
 // --- images ----------------------------------------------------------------------------------------------------

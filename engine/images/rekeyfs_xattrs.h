@@ -21,8 +21,8 @@ class RekeyfsXattrs {
  public:
   // All outlive it.
   RekeyfsXattrs(store::Store& store, names::Tree& tree, const ImageStatus& status, const replication::Filler& filler,
-                audit::AuditLog& audit)
-      : store_(store), tree_(tree), status_(status), filler_(filler), audit_(audit) {}
+                quota::QuotaBook& quotas, audit::AuditLog& audit)
+      : store_(store), tree_(tree), status_(status), filler_(filler), quotas_(quotas), audit_(audit) {}
 
   // `name` without the prefix. Errc::no_attribute if the node has no such value.
   Result<std::string> get(Ino ino, std::string_view name) const;
@@ -50,6 +50,8 @@ class RekeyfsXattrs {
     bool (*is_set)(const names::InodeRecord&) = nullptr;
     void (*clear)(names::InodeRecord&) = nullptr;
     bool by_operators = false;  // set and cleared by operators only
+    // Null, or called before the transaction of a change that the caller may make.
+    Status (RekeyfsXattrs::*prepare)() = nullptr;
   };
   static const Row kOnDirectory[], kOnImage[];
   static std::span<const Row> rows_of(const names::InodeRecord& inode);
@@ -68,6 +70,13 @@ class RekeyfsXattrs {
   Result<Edit> parse_policy_encrypted_only(std::string_view value) const;
   Result<Edit> parse_policy_fast_create(std::string_view value) const;
   Result<Edit> parse_policy_type(std::string_view value) const;
+
+  // On directories: the quota.
+  Result<std::string> quota(const Node& node) const;
+  Result<std::string> usage(const Node& node) const;
+  Result<Edit> parse_quota(std::string_view value) const;
+  Status prepare_quota() { return quotas_.begin_use(); }
+  void put_quota_index(catalog::WriteTxn& txn, Ino ino, const names::InodeRecord& inode) const;
 
   // On images.
   Result<std::string> id(const Node& node) const { return to_uuid_text(node.image().id); }
@@ -95,6 +104,7 @@ class RekeyfsXattrs {
   names::Tree& tree_;
   const ImageStatus& status_;
   const replication::Filler& filler_;
+  quota::QuotaBook& quotas_;
   audit::AuditLog& audit_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "engine/images/image.h"
 #include "engine/namespace/inode_record.h"
+#include "engine/quota/account.h"
 #include "engine/replication/filler.h"
 
 namespace rekeyfs::images {
@@ -31,6 +32,8 @@ struct Stitch {
   std::optional<names::Findings> findings;  // about the content of `base`
   std::uint64_t changes = 0;                // the target's Image::changes when the copy began
   std::uint64_t copied = 0;                 // contiguous bytes from the start
+  std::shared_ptr<const quota::Charge> charged;  // null: a clone, which stores nothing
+  std::uint64_t charged_to = 0;                  // the end of what it was charged for, in bytes of content
 };
 
 }  // namespace rekeyfs::images

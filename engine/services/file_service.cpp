@@ -20,6 +20,7 @@ Result<Files::Created> FileService::create(Ino parent, std::string_view name, mo
   const names::Policy& policy = directory.policy;
   const auto path = [&] { return parts_.tree.path_of(parent) + "/" + std::string(name); };
   RK_TRY(policy.key ? parts_.refusals.check_key(policy.key, caller, path) : check_plain(parent, caller, path));
+  RK_TRY_ASSIGN(const quota::Charge charged, parts_.quotas.charge_below(parent, {0, 1}));
   RK_TRY_ASSIGN(LayerSwap swap, LayerSwap::prepare(parts_.swaps, policy.key));
   InodeRecord inode;
   inode.kind = NodeKind::image;

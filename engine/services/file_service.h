@@ -22,6 +22,7 @@ class FileService final : public Files {
     images::Boots& boots;
     images::Initializer& initializer;
     images::Refusals& refusals;
+    quota::QuotaBook& quotas;
     const images::ImageStatus& status;
     const images::CopyPlanner& planner;
     const boot::BootProfiles& profiles;

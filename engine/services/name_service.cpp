@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kMaxXattrName = 255;
 constexpr std::size_t kMaxXattrValue = 65536;
 constexpr std::size_t kSmallValue = 1024;  // maximum bytes of a value that may be set on a full disk
-constexpr std::size_t kGrowingValue = 32;  // bytes reported by a size query for values that change by themselves
+constexpr std::size_t kGrowingValue = 64;  // bytes reported by a size query for values that change by themselves
 
 bool is_ours(std::string_view name) { return name.substr(0, kRekeyfsPrefix.size()) == kRekeyfsPrefix; }
 
@@ -84,12 +84,14 @@ Status NameService::change(Ino ino, const AttributeChange& change, const Caller&
 
 Result<Attributes> NameService::make_directory(Ino parent, std::string_view name, mode_t mode, const Caller& caller) {
   RK_TRY(store_.may_add());
+  RK_TRY_ASSIGN(const quota::Charge charged, quotas_.charge_below(parent, {0, 1}));
   RK_TRY_ASSIGN(const Ino ino, tree_.make_directory(parent, name, mode, caller));
   return getattr(ino);
 }
 
 Result<Attributes> NameService::make_symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
   RK_TRY(store_.may_add());
+  RK_TRY_ASSIGN(const quota::Charge charged, quotas_.charge_below(parent, {0, 1}));
   RK_TRY_ASSIGN(const Ino ino, tree_.make_symlink(parent, name, target, caller));
   return getattr(ino);
 }
@@ -102,6 +104,7 @@ Result<std::string> NameService::read_symlink(Ino ino) {
 
 Result<Attributes> NameService::link(Ino ino, Ino parent, std::string_view name) {
   RK_TRY(store_.may_add());
+  RK_TRY_ASSIGN(const quota::Charge charged, quotas_.charge_link(ino, parent));
   RK_TRY(tree_.link(ino, parent, name));
   return getattr(ino);
 }
@@ -119,7 +122,23 @@ Status NameService::remove_directory(Ino parent, std::string_view name) {
 Status NameService::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name, RenameMode how,
                            const Caller& caller) {
   RK_TRY(store_.may_change());
-  return replacements_.rename(parent, name, new_parent, new_name, how, caller);
+  RK_TRY_ASSIGN(quota::Charge there, charge_move(parent, name, new_parent));
+  RK_TRY_ASSIGN(quota::Charge back, how == RenameMode::exchange ? charge_move(new_parent, new_name, parent) : quota::Charge());
+  const Status renamed = replacements_.rename(parent, name, new_parent, new_name, how, caller);
+  if (!renamed) {
+    there.withdraw();
+    back.withdraw();
+  }
+  return renamed;
+}
+
+// Whether the rename is allowed at all is the tree's question, so a missing name is not refused here.
+Result<quota::Charge> NameService::charge_move(Ino parent, std::string_view name, Ino new_parent) {
+  if (!quotas_.is_used() || parent == new_parent) return quota::Charge();
+  const auto node = tree_.lookup(parent, name);
+  if (!node && node.error().code == Errc::not_found) return quota::Charge();
+  if (!node) return fail(node.error());
+  return quotas_.charge_move(*node, parent, new_parent);
 }
 
 Status NameService::apply(const AttributeChange& change, bool settled, InodeRecord& inode) {
@@ -173,6 +192,7 @@ Status NameService::setxattr(Ino ino, std::string_view name, std::string_view va
   if (is_ours(name)) return recorded(ino, xattrs_.set(ino, name.substr(kRekeyfsPrefix.size()), value, how, caller), caller);
   if (value.size() > kMaxXattrValue) return fail(Errc::small_buffer, "an attribute's value has at most 64 KiB");
   if (value.size() > kSmallValue) RK_TRY(store_.storage().room_to_add(value.size()));
+  RK_TRY_ASSIGN(const quota::Charge charged, quotas_.charge_attribute(ino, name.size() + value.size()));
   return tree_.setxattr(ino, name, value, how);
 }
 

@@ -20,8 +20,8 @@ class NameService final : public Names {
  public:
   // All outlive it.
   NameService(store::Store& store, names::Tree& tree, const images::ImageStatus& status, images::RekeyfsXattrs& xattrs,
-              images::Replacements& replacements, images::Refusals& refusals, FileService& files)
-      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), replacements_(replacements), refusals_(refusals), files_(files) {}
+              images::Replacements& replacements, images::Refusals& refusals, quota::QuotaBook& quotas, FileService& files)
+      : store_(store), tree_(tree), status_(status), xattrs_(xattrs), replacements_(replacements), refusals_(refusals), quotas_(quotas), files_(files) {}
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   Result<Ino> resolve(std::string_view path) override;
@@ -53,6 +53,7 @@ class NameService final : public Names {
   Status recorded(Ino ino, Status outcome, const Caller& caller);
   Status change(Ino ino, const AttributeChange& change, const Caller& caller, OpenFile* file);
   Status apply(const AttributeChange& change, bool settled, names::InodeRecord& inode);
+  Result<quota::Charge> charge_move(Ino parent, std::string_view name, Ino new_parent);
   Status change_permissions(mode_t wanted, bool settled, names::InodeRecord& inode);
 
   store::Store& store_;
@@ -61,6 +62,7 @@ class NameService final : public Names {
   images::RekeyfsXattrs& xattrs_;
   images::Replacements& replacements_;
   images::Refusals& refusals_;
+  quota::QuotaBook& quotas_;
   FileService& files_;
 };
 

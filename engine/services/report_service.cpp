@@ -42,6 +42,26 @@ Result<Space> ReportService::space() {
   return Space{space.total, space.available, store_.catalog().nodes()};
 }
 
+Result<Space> ReportService::space_at(Ino node) {
+  RK_TRY_ASSIGN(Space space, this->space());
+  RK_TRY_ASSIGN(const quota::QuotaBook::Room room, quotas_.room_at(node));
+  if (room.bytes) {
+    space.total = room.bytes->limit;
+    space.available = std::min(space.available, room.bytes->left);
+  }
+  if (room.images) {
+    space.nodes = room.images->limit - room.images->left;
+    space.nodes_left = room.images->left;
+  }
+  return space;
+}
+
+Result<std::optional<QuotaState>> ReportService::quota(Ino node) {
+  RK_TRY_ASSIGN(const auto standing, quotas_.standing_of(node));
+  if (!standing) return std::optional<QuotaState>{};
+  return std::optional(QuotaState{standing->limits.bytes, standing->limits.images, standing->used.bytes, standing->used.images});
+}
+
 Result<NodeInfo> ReportService::info(Ino ino) {
   NodeInfo info;
   RK_TRY_ASSIGN(info.attributes, names_.getattr(ino));

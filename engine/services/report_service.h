@@ -19,13 +19,16 @@ class ReportService final : public Reports {
  public:
   // All arguments must outlive the service.
   ReportService(store::Store& store, const names::Tree& tree, const replication::Filler& filler, audit::AuditLog& audit,
-                const keys::KeyUses& key_uses, const images::RekeyfsXattrs& xattrs, Names& names)
-      : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), xattrs_(xattrs), names_(names) {}
+                const keys::KeyUses& key_uses, const images::RekeyfsXattrs& xattrs,
+                quota::QuotaBook& quotas, Names& names)
+      : store_(store), tree_(tree), filler_(filler), audit_(audit), key_uses_(key_uses), xattrs_(xattrs), quotas_(quotas), names_(names) {}
 
   Status health() override { return store_.health().is_sound(); }
   std::vector<std::string> unknown_features() override { return store::unknown_flags(store_.features()); }
   Status background() override { return store_.may_write(); }
   Result<Space> space() override;
+  Result<Space> space_at(Ino node) override;
+  Result<std::optional<QuotaState>> quota(Ino node) override;
   Result<NodeInfo> info(Ino ino) override;
   Result<std::vector<Replication>> replications(Ino under) override;
   std::vector<Refusal> refusals() override;
@@ -44,6 +47,7 @@ class ReportService final : public Reports {
   audit::AuditLog& audit_;
   const keys::KeyUses& key_uses_;
   const images::RekeyfsXattrs& xattrs_;
+  quota::QuotaBook& quotas_;
   Names& names_;
 };
 
