@@ -148,6 +148,14 @@ json stat_facts_of(const NodeInfo& info) {
           {"changed", time_text(attributes.changed)}};
 }
 
+json facts_of(const QuotaState& quota) {
+  const auto limit = [](std::uint64_t most) { return most == 0 ? json(nullptr) : json(most); };
+  return {{"bytes", quota.bytes},
+          {"images", quota.images},
+          {"most_bytes", limit(quota.most_bytes)},
+          {"most_images", limit(quota.most_images)}};
+}
+
 json content_facts_of(const NodeInfo& info) {
   json keys = json::array();
   for (const KeyNeed& need : info.keys_needed) keys.push_back({{"key", text(need.key)}, {"until", need.until}});

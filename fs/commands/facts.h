@@ -20,6 +20,7 @@ nlohmann::json facts_of(const Error& error);
 nlohmann::json facts_of(const Event& event);
 nlohmann::json facts_of(const KeyFacts& key);
 nlohmann::json facts_of(const LayerInfo& layer);
+nlohmann::json facts_of(const QuotaState& quota);
 nlohmann::json facts_of(const BootReads& boot);
 nlohmann::json summary_of(const BootReads& boot);
 // What stat(2) tells of a node, and what takes permission to read it.

@@ -48,6 +48,13 @@ Result<json> progress_of(const Call& call, const Attributes& node) {
   return answer;
 }
 
+// Null for whoever may not read the directory, and if it has no quota of its own.
+Result<json> quota_of(const Call& call, const Attributes& node) {
+  if (node.kind != NodeKind::directory || !readable_node(call)) return json(nullptr);
+  RK_TRY_ASSIGN(const std::optional<QuotaState> quota, call.engine.reports().quota(node.ino));
+  return quota ? facts_of(*quota) : json(nullptr);
+}
+
 // Other users than operators see only what was refused to themselves.
 json refusals_below(const Call& call, const Attributes& node) {
   const View below(call.engine, Requester{kOperator, {}, node.ino});
@@ -79,6 +86,7 @@ Result<json> status(const Call& call) {
   answer["path"] = text(call.view.path_of(node.ino));
   answer["refusals"] = refusals_below(call, node);
   answer["read_only"] = read_only_of(call);
+  RK_TRY_ASSIGN(answer["quota"], quota_of(call, node));
   return answer;
 }
 
@@ -96,6 +104,7 @@ Result<json> info(const Call& call) {
   const bool reads = readable_node(call).has_value();
   const json content = content_facts_of(facts);
   for (const auto& [member, value] : content.items()) answer[member] = reads ? value : json(nullptr);
+  RK_TRY_ASSIGN(answer["quota"], quota_of(call, node));
   answer["boot"] = nullptr;
   if (reads && node.kind == NodeKind::image) {
     RK_TRY_ASSIGN(const std::optional<BootReads> boot, call.engine.files().boot_reads(node.ino));

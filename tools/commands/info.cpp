@@ -6,6 +6,7 @@
 #include "tools/columns.h"
 #include "tools/commands/command.h"
 #include "tools/human.h"
+#include "tools/quota_text.h"
 #include "tools/table.h"
 #include "tools/target.h"
 
@@ -106,6 +107,7 @@ void print_content(const json& info) {
 void print_info(const json& info) {
   print_facts(info);
   if (info.contains("space")) print_store(info);
+  if (!info.at("quota").is_null()) print_fact("quota", quota_text(info.at("quota")));
   if (info.at("attributes").is_null()) std::puts("\nthe rest is told to those who may read it");
   else print_content(info);
 }

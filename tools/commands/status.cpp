@@ -7,6 +7,7 @@
 #include "tools/human.h"
 #include "tools/pages.h"
 #include "tools/progress_bar.h"
+#include "tools/quota_text.h"
 #include "tools/table.h"
 #include "tools/target.h"
 #include "tools/watch.h"
@@ -60,6 +61,7 @@ void print_status(const json& status) {
     std::printf("%s\n", status.at("read_only").get<std::string>().c_str());
   if (status.contains("status"))
     std::printf("%s is %s\n", printable(status.value("path", "")).c_str(), status.value("status", "").c_str());
+  if (!status.at("quota").is_null()) std::printf("quota: %s\n", quota_text(status.at("quota")).c_str());
   print_replications(status.at("replications"));
   print_refusals(status.at("refusals"));
 }
