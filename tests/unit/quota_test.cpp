@@ -121,7 +121,7 @@ class QuotaTest : public test::TempDirectory {
     return found ? found->ino : Ino{};
   }
   Status move(Ino from, const std::string& name, Ino to, RenameMode how = RenameMode::replace) {
-    return engine_->names().rename(from, name, to, name, how);
+    return engine_->names().rename(from, name, to, name, how, kOwner);
   }
   Status remove(Ino folder, const std::string& name) { return engine_->names().unlink(folder, name); }
 
@@ -384,17 +384,17 @@ TEST_F(QuotaTest, WhatMovesInMustFit) {
   expect_done(move(tenant_, "image", public_));
   expect_done(move(public_, "folder", tenant_));
   EXPECT_EQ(images_used(tenant_), 3u);
-  expect_done(engine_->names().rename(tenant_, "folder", tenant_, "renamed", RenameMode::no_replace));  // stays below
+  expect_done(engine_->names().rename(tenant_, "folder", tenant_, "renamed", RenameMode::no_replace, kOwner));  // stays below
   expect_refused(move(public_, "image", tenant_));
   // An open image counts where it is now.
   const Ino moved = find(find(find(tenant_, "renamed") ? find(tenant_, "renamed") : Ino{}, "below"), "image");
   const auto file = engine_->files().open(moved, O_RDWR, kOwner);
   ASSERT_TRUE(file);
   expect_refused(write(**file, kMiB, kBlock));
-  expect_done(engine_->names().rename(tenant_, "renamed", public_, "folder", RenameMode::no_replace));
+  expect_done(engine_->names().rename(tenant_, "renamed", public_, "folder", RenameMode::no_replace, kOwner));
   expect_done(write(**file, kMiB, kBlock));
-  expect_done(engine_->names().rename(public_, "folder", public_, "again", RenameMode::no_replace));
-  expect_refused(engine_->names().rename(public_, "again", tenant_, "again", RenameMode::no_replace));
+  expect_done(engine_->names().rename(public_, "folder", public_, "again", RenameMode::no_replace, kOwner));
+  expect_refused(engine_->names().rename(public_, "again", tenant_, "again", RenameMode::no_replace, kOwner));
 }
 
 TEST_F(QuotaTest, AnExchangeMustFitOnBothSides) {
