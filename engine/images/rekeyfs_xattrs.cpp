@@ -182,6 +182,7 @@ Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, cons
   inode.changed = now();
   names::Tree::put(txn, ino, inode);
   if (const std::string value_now = value(); value_now != value_before) {
+    if (changes_quota) event.kind = EventKind::quota_changed;
     event.text = change_text(row.name, value_before, value_now);
     event.key_before = audit::key_named(store_.keys(), key_before);
     event.key = audit::key_named(store_.keys(), inode.policy.key);

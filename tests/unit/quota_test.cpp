@@ -169,6 +169,20 @@ TEST_F(QuotaTest, OnlyOperatorsSetIt) {
   EXPECT_EQ(*engine_->names().getxattr(tenant_, kQuota), "images=1");
 }
 
+TEST_F(QuotaTest, TheAuditLogHasEachChange) {
+  set_quota(tenant_, "bytes=1G");
+  set_quota(tenant_, "bytes=1G");  // no change
+  set_quota(tenant_, "images=5");
+  ASSERT_TRUE(engine_->names().removexattr(tenant_, kQuota, kOwner));
+  EventQuery query;
+  query.kind = EventKind::quota_changed;
+  const auto events = engine_->reports().events(query);
+  ASSERT_TRUE(events);
+  ASSERT_EQ(events->size(), 3u);
+  EXPECT_EQ((*events)[1].path, "/tenant");
+  EXPECT_THAT((*events)[1].text, testing::AllOf(HasSubstr("bytes=1G"), HasSubstr("images=5")));
+}
+
 TEST_F(QuotaTest, ASubdirectoryDoesNotInheritIt) {
   set_quota(tenant_, "images=5");
   EXPECT_FALSE(*engine_->reports().quota(make_folder(tenant_, "below")));
