@@ -17,6 +17,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::chrono::steady_clock::duration kFirstUse = std::chrono::seconds(1);
 constexpr int kConnections = 4;  // maximum number of concurrent reads
 
 struct ExportSockets {
@@ -112,6 +113,8 @@ Status FormatReader::launch(std::shared_ptr<Content> image, Format format) {
     idle_.push_back(std::move(*connection));
   }
   process_->extend_lease(Clock::now() + patience_.idle);
+  Lock lock(mutex_);
+  last_used_ = Clock::now();
   return {};
 }
 
@@ -159,6 +162,7 @@ Result<FormatReader::Connection> FormatReader::borrow(Clock::time_point deadline
   Connection connection = std::move(idle_.back());
   idle_.pop_back();
   ++borrowed_;
+  was_used_ = true;
   return connection;
 }
 
@@ -199,7 +203,7 @@ FormatReader::Clock::time_point FormatReader::last_used() const {
 void FormatReader::end_if_idle_for(Clock::duration least) {
   {
     Lock lock(mutex_);
-    const bool is_idle = borrowed_ == 0 && Clock::now() - last_used_ >= least;
+    const bool is_idle = borrowed_ == 0 && Clock::now() - last_used_ >= (was_used_ ? least : std::max(least, kFirstUse));
     if (!is_idle || state_ != State::running) return;
     state_ = State::retired;
     idle_.clear();

@@ -50,7 +50,8 @@ class FormatReader {
   std::chrono::steady_clock::time_point last_used() const EXCLUDES(mutex_);
   // Whether the process takes no place any more.
   bool is_over() const EXCLUDES(mutex_);
-  // Ends the process unless a read is in progress or was less than `least` ago.
+  // Ends the process unless a read is in progress or was less than `least` ago. The first read has a second to come, so
+  // that two images whose processes need the same place do not end each other's before they were of use.
   void end_if_idle_for(std::chrono::steady_clock::duration least) EXCLUDES(mutex_);
   // Ends the process after the reads in progress.
   void retire() EXCLUDES(mutex_);
@@ -81,7 +82,8 @@ class FormatReader {
   CondVar returned_;
   std::vector<Connection> idle_ GUARDED_BY(mutex_);
   std::size_t borrowed_ GUARDED_BY(mutex_) = 0;  // connections
-  Clock::time_point last_used_ GUARDED_BY(mutex_) = Clock::now();
+  Clock::time_point last_used_ GUARDED_BY(mutex_) = Clock::now();  // without a read: when the process had started
+  bool was_used_ GUARDED_BY(mutex_) = false;
   State state_ GUARDED_BY(mutex_) = State::running;
 };
 
