@@ -13,9 +13,10 @@ import unittest
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import REKEYFS, TestCase, attribute_or_none, needs_root, rekeyfs, run, wait_until
+from harness import REKEYFS, ROOT, MountedStore, TestCase, attribute_or_none, needs_root, rekeyfs, run, wait_until
 from images import MIB, copy_of
 
+SLOW_DISK = os.environ.get("REKEYFS_TEST_SLOW_DISK") or str(ROOT / "build/release/tests/slow_disk.so")
 ALICE, BOB = 10001, 10002
 FLOOR = 1.0  # seconds: below this a user does not mind
 
@@ -52,13 +53,12 @@ def format_readers(daemon):
 
 @needs_root
 class FairnessCase(TestCase):
-    mount_arguments = ("-o", "allow_other")
+    environment = None
 
     def setUp(self):
-        super().setUp()
-        self.work = self.store.folder / "work"  # both users' originals
-        self.work.mkdir(mode=0o777)
-        self.work.chmod(0o777)
+        self.store = MountedStore("-o", "allow_other", environment=self.environment)
+        self.addCleanup(self.store.close)
+        self.mnt = self.store.mnt
         self.store.key("alice")
         self.store.key("bob")
         self.store.key("bob2")
@@ -211,6 +211,21 @@ class BusyFormatReaders(FormatReaders):
         self.assertLessEqual(len(format_readers(self.store.process.pid)), 32)
         os.removexattr(self.bob, "user.rekeyfs.fast_create")
         (self.bob / "disk").unlink()  # his own older replications would go first
+        self.assertBobUndisturbed()
+
+
+class SlowDisk(FairnessCase):
+    """Writes that wait for a slow disk do not use up the threads that others need."""
+    environment = {"LD_PRELOAD": SLOW_DISK, "REKEYFS_TEST_SLOW_DISK_MS": "300"}
+
+    def test_writes_leave_names_alone(self):
+        for number in range(32):
+            self.as_user(ALICE, "dd", "if=/dev/zero", f"of={self.alice / f'file{number}'}", "bs=1M", "count=1000", "oflag=direct")
+        time.sleep(2)
+        commands = [["ls", "-la", self.bob], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"]]
+        for command in commands:
+            shortest = min(seconds(run, *command) for _ in range(3))
+            self.assertLess(shortest, FLOOR, f"{command} while writes wait")
         self.assertBobUndisturbed()
 
 
