@@ -33,8 +33,8 @@ Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId
 Status may_declassify(const kms::KeyDirectory& keys, const kms::KeyId& key, const Caller& caller) {
   RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(key));
   if (caller.is_operator || caller.uid == info.owner) return {};
-  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " may not copy content from key \"" + info.alias +
-                                       "\" to a plain image: copy it to a directory with a key, or ask the owner of the key");
+  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " may not declassify content of key \"" + info.alias +
+                                       "\", that is, copy it to where it is not encrypted: the owner of the key and operators may");
 }
 
 Status may_manage(const kms::KeyInfo& key, const Caller& caller) {

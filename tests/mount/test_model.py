@@ -474,6 +474,7 @@ class Model(TestCase):
             # The copy takes its source's place.
             os.rename(self.path(to, target), self.path(folder, name))
             folder.files[name] = to.files.pop(target)
+            self.replaced(folder, file, folder.files[name])
 
     def copy_in_pieces(self):
         """As tools that ask extent by extent; the source may change meanwhile, which the copy does not see."""
@@ -574,8 +575,12 @@ class Model(TestCase):
             return
         del folder.files[name]
         to.files[target] = file
-        if there and there.key and not file.key:  # what replaces encrypted content is encrypted
-            file.key, file.may_be_busy = to.key or there.key, True
+        self.replaced(to, there, file)
+
+    def replaced(self, folder, before, file):
+        """What replaces encrypted content is encrypted."""
+        if before and before.key and not file.key:
+            file.key, file.may_be_busy = folder.key or before.key, True
 
     def link(self):
         folder, name, file = self.any_file()
