@@ -162,6 +162,19 @@ Status Store::may_add() {
   return storage_->room_to_add(kMaxAdded);
 }
 
+// A failed sync does not make the store read-only: nothing relies on the flag yet, and the next attempt writes a new
+// file.
+Status Store::require(Feature feature) {
+  Lock lock(features_mutex_);
+  const Features& features = unlocked_.superblock.features;
+  if (has(features, feature)) return {};
+  RK_TRY(may_change());
+  if (const Status put = put_features(*storage_, unlocked_, with(features, feature)); !put)
+    return fail(put.error().code, "the store cannot be given the feature \"" + std::string(name_of(feature)) + "\": " + describe(put.error()));
+  log::info("the store has the feature \"{}\" from now on: versions of rekeyfs that do not know it {}", name_of(feature), effect_of(feature));
+  return {};
+}
+
 Status Store::close() {
   checkpointer_->stop();
   if (read_only_) return {};

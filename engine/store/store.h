@@ -52,7 +52,13 @@ class Store {
 
   const crypto::Key& root() const { return unlocked_.root; }
   const Uuid& id() const { return unlocked_.superblock.store_id; }
-  const Features& features() const { return unlocked_.superblock.features; }
+  Features features() const EXCLUDES(features_mutex_) {
+    Lock lock(features_mutex_);
+    return unlocked_.superblock.features;
+  }
+  // Call before the first use of a feature: when it returns, the store has its flag, durably. No-op if it had it
+  // before. Errc::read_only; Errc::no_space. Syncs files, so do not call it in a transaction.
+  Status require(Feature feature) EXCLUDES(features_mutex_);
 
  private:
   Store(io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, Unlocked unlocked, bool read_only)
@@ -62,6 +68,7 @@ class Store {
 
   io::StoreLock lock_;
   std::unique_ptr<io::ReservedStorage> storage_;
+  mutable Mutex features_mutex_;  // guards the features in unlocked_; the rest of it does not change
   Unlocked unlocked_;
   const bool read_only_;
   Health health_;

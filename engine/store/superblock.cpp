@@ -145,10 +145,26 @@ Result<KeyWrap> root_wrap(const Header& header, const Credential& credential) {
   return KeyWrap::create(*key, kRootPurpose);
 }
 
+// The header as it is in version 2, and the root key wrapped for it.
+Result<std::string> head_of(Header header, const KeyWrap& wrap, const Key& root) {
+  header.superblock.version = kFeaturesVersion;
+  std::string bytes = encode(header);
+  RK_TRY_ASSIGN(const std::string wrapped, wrap.wrap(as_bytes(bytes), root));
+  return bytes + wrapped;
+}
+
 Result<Digest> mac_of(const Key& root, std::string_view bytes) {
   RK_TRY_ASSIGN(Key mac_key, crypto::derive_key(root, {}, kMacInfo));
   RK_TRY_ASSIGN(crypto::Mac mac, crypto::Mac::create(mac_key));
   return mac.digest(as_bytes(bytes));
+}
+
+// Appends the two digests that end every superblock.
+Status seal(std::string& bytes, const Key& root) {
+  bytes += as_text(sha256(bytes));
+  RK_TRY_ASSIGN(const Digest mac, mac_of(root, bytes));
+  bytes += as_text(mac);
+  return {};
 }
 
 Status write_new(io::Storage& storage, std::string_view bytes) {
@@ -200,16 +216,26 @@ Result<Unlocked> create_superblock(io::Storage& storage, const Credential& crede
   std::string bytes = encode(header);
   RK_TRY_ASSIGN(const std::string wrapped, wrap.wrap(as_bytes(bytes), root));
   bytes += wrapped;
-  bytes += as_text(sha256(bytes));
-  RK_TRY_ASSIGN(const Digest mac, mac_of(root, bytes));
-  bytes += as_text(mac);
+  RK_TRY(seal(bytes, root));
+  RK_TRY_ASSIGN(std::string head, head_of(header, wrap, root));
   RK_TRY(write_new(storage, bytes));
-  return Unlocked{header.superblock, std::move(root)};
+  return Unlocked{header.superblock, std::move(root), std::move(head), ""};
 }
 
 Status publish_superblock(io::Storage& storage) {
   RK_TRY(storage.rename(kNewSuperblockName, kSuperblockName));
   return storage.sync_directory("");
+}
+
+Status put_features(io::Storage& storage, Unlocked& unlocked, const Features& features) {
+  std::string bytes = unlocked.head + Writer().put(features.compat).put(features.ro_compat).put(features.incompat).take() + unlocked.later;
+  RK_TRY(seal(bytes, unlocked.root));
+  RK_TRY(storage.remove(kNewSuperblockName));  // left by a kill
+  RK_TRY(write_new(storage, bytes));
+  RK_TRY(publish_superblock(storage));
+  unlocked.superblock.version = kFeaturesVersion;
+  unlocked.superblock.features = features;
+  return {};
 }
 
 Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credential) {
@@ -228,7 +254,14 @@ Result<Unlocked> open_superblock(io::Storage& storage, const Credential& credent
   RK_TRY_ASSIGN(const Digest mac, mac_of(*root, all.substr(0, mac_at)));
   if (!crypto::equal_constant_time(mac, as_bytes(all.substr(mac_at))))
     return fail(damaged("does not verify"));
-  return Unlocked{header.superblock, std::move(*root)};
+  Unlocked unlocked{header.superblock, std::move(*root), "", ""};
+  if (header.superblock.version == kFormatVersion) {
+    RK_TRY_ASSIGN(unlocked.head, head_of(header, wrap, unlocked.root));
+  } else {
+    unlocked.head = all.substr(0, kFeatures);
+    unlocked.later = all.substr(kFeatures + kFeaturesSize, all.size() - kMinSizeWithFeatures);
+  }
+  return unlocked;
 }
 
 Result<Superblock> read_superblock(io::Storage& storage) {

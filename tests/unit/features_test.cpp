@@ -1,16 +1,22 @@
-// Stores written by a later version of rekeyfs: this version keeps what it does not know, or leaves the store alone.
+// Features of stores. Stores written by a later version of rekeyfs: this version keeps what it does not know, or leaves
+// the store alone. And flags that are set in a store that is in use.
 #include <gmock/gmock.h>
 
 #include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
+#include <set>
 
 #include "engine/blocks/layer_record.h"
 #include "engine/namespace/tree.h"
 #include "engine/store/store.h"
+#include "tests/support/kill_points.h"
+#include "tests/support/storage_faults.h"
 #include "tests/support/store_copies.h"
 #include "tests/support/store_features.h"
 #include "tests/support/temp_directory.h"
@@ -109,6 +115,28 @@ class FeaturesTest : public test::TempDirectory {
   std::string inode_key(Ino ino) const { return make_key(Table::inode, ino.value()); }
   std::string layer_key() { return make_key(Table::layer, names::InodeRecord::decode(record(inode_key(image_)))->image.layer.value()); }
 
+  // In a child process, which reports where it was killed; empty: it was not.
+  std::string require_and_die_at(std::uint64_t number, test::Moment moment) {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const auto opened = store::Store::open(stdfs::canonical(store()), test::test_credential(), false);
+      if (!opened) _exit(1);
+      test::arm_kill_point(stdfs::canonical(store()), number, moment, ends[1]);
+      _exit((*opened)->require(store::Feature::rules) ? 0 : 1);
+    }
+    ::close(ends[1]);
+    char point[256];
+    const ssize_t size = ::read(ends[0], point, sizeof point);
+    ::close(ends[0]);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(WIFSIGNALED(status), size > 0);
+    EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+    return size > 1 ? std::string(point, static_cast<std::size_t>(size - 1)) : "";
+  }
+
   Ino folder_, image_;
   test::FoundText found_;
 };
@@ -167,16 +195,16 @@ TEST_F(FeaturesTest, OneThatForbidsChangesForbidsRecovery) {
   }
   stdfs::remove_all(store());
   stdfs::rename(path("killed"), store());
-  test::give_features(store(), {.ro_compat = 1});
+  test::give_features(store(), {.ro_compat = 1u << 5});
   const auto before = files();
-  EXPECT_THAT(refusal(open(true)), HasSubstr("ro_compat 0"));
+  EXPECT_THAT(refusal(open(true)), HasSubstr("ro_compat 5"));
   EXPECT_EQ(files(), before);
 }
 
 TEST_F(FeaturesTest, OneThatIsIncompatibleIsRefusedByName) {
-  test::give_features(store(), {.compat = 1, .incompat = std::uint64_t{1} << 63});
+  test::give_features(store(), {.compat = 1, .incompat = 1u | std::uint64_t{1} << 63});
   const auto before = files();
-  const auto names_it = HasSubstr("incompat 63");
+  const auto names_it = HasSubstr("(incompat 63)");
   EXPECT_THAT(refusal(open()), names_it);
   EXPECT_THAT(refusal(open(true)), names_it);
   EXPECT_THAT(refusal(check()), names_it);
@@ -187,7 +215,7 @@ TEST_F(FeaturesTest, OneThatIsIncompatibleIsRefusedByName) {
 }
 
 TEST_F(FeaturesTest, FlagsAreAuthenticated) {
-  test::give_features(store(), {.ro_compat = 1});
+  test::give_features(store(), {.ro_compat = 1u << 5});
   std::fstream file(store() + "/rekeyfs.store", std::ios::binary | std::ios::in | std::ios::out);
   std::string bytes(std::istreambuf_iterator<char>(file), {});
   bytes[164] = 0;
@@ -261,6 +289,107 @@ TEST_F(FeaturesTest, ARecordOfAnotherLayoutIsNeitherReadNorRepaired) {
     EXPECT_EQ(record(key), "\x80 something else");
     change_records([&](catalog::WriteTxn& txn) { txn.put(key, before); });
   }
+}
+
+// A flag that is set while the store is in use.
+
+TEST_F(FeaturesTest, AFlagIsSetBeforeItsFirstUse) {
+  test::give_features(store(), {.compat = 1u << 3}, "what the flag adds");
+  {
+    const auto opened = store::Store::open(store(), test::test_credential(), false);
+    ASSERT_TRUE(opened) << error_text(opened);
+    ASSERT_TRUE((*opened)->require(store::Feature::rules));
+    EXPECT_TRUE(has((*opened)->features(), store::Feature::rules));
+    const auto durable = files();
+    ASSERT_TRUE((*opened)->require(store::Feature::rules));
+    EXPECT_EQ(files(), durable) << "it was set already";
+    ASSERT_TRUE((*opened)->require(store::Feature::key_rights));
+    ASSERT_TRUE((*opened)->close());
+  }
+  EXPECT_FALSE(stdfs::exists(store() + "/rekeyfs.store.new"));
+  EXPECT_EQ(stdfs::file_size(store() + "/rekeyfs.store"), 244u + std::string("what the flag adds").size());
+  {
+    const auto engine = open();
+    ASSERT_TRUE(engine) << error_text(engine);
+    EXPECT_THAT((*engine)->reports().unknown_features(), ElementsAre("compat 3"));
+    EXPECT_EQ(content(**engine), kContent);
+    ASSERT_TRUE((*engine)->close());
+  }
+  const auto opened = store::Store::open(store(), test::test_credential(), true);
+  ASSERT_TRUE(opened) << error_text(opened);
+  EXPECT_EQ((*opened)->features(), (store::Features{.compat = 1u << 3, .ro_compat = 1, .incompat = 1}));
+}
+
+TEST_F(FeaturesTest, AStoreHasFormatVersion1UntilItNeedsAFlag) {
+  EXPECT_EQ(stdfs::file_size(store() + "/rekeyfs.store"), 220u);
+  {
+    const auto opened = store::Store::open(store(), test::test_credential(), true);
+    ASSERT_TRUE(opened) << error_text(opened);
+    EXPECT_EQ((*opened)->require(store::Feature::rules).error().code, Errc::read_only);
+  }
+  EXPECT_EQ(stdfs::file_size(store() + "/rekeyfs.store"), 220u);
+}
+
+TEST_F(FeaturesTest, AFlagThatCannotBeWrittenIsNotSet) {
+  using Operation = test::FaultyStorage::Operation;
+  for (const Operation failing : {Operation::open, Operation::write, Operation::sync}) {
+    test::FaultyStorage storage(store());
+    auto opened = store::Store::open(store(), test::test_credential(), false, std::make_unique<test::BorrowedStorage>(storage));
+    ASSERT_TRUE(opened) << error_text(opened);
+    storage.set_hook([&](Operation operation, const std::string& path) -> Status {
+      return operation == failing && path == "rekeyfs.store.new" ? fail(Errc::io, "the disk fails") : Status{};
+    });
+    const Status set = (*opened)->require(store::Feature::rules);
+    ASSERT_FALSE(set);
+    EXPECT_THAT(set.error().message, testing::AllOf(HasSubstr("\"rules\""), HasSubstr("the disk fails")));
+    EXPECT_EQ((*opened)->features(), store::Features{});
+    EXPECT_EQ(stdfs::file_size(store() + "/rekeyfs.store"), 220u);
+    storage.set_hook(nullptr);
+    EXPECT_TRUE((*opened)->may_write());
+    ASSERT_TRUE((*opened)->close());
+  }
+}
+
+// The points of a file and its directory that the name of the new superblock must not precede.
+TEST_F(FeaturesTest, AFlagIsDurableWhenItIsSet) {
+  using Operation = test::FaultyStorage::Operation;
+  test::FaultyStorage storage(store());
+  store::Unlocked unlocked = std::move(*store::open_superblock(storage, test::test_credential()));
+  std::vector<std::string> synced;
+  storage.set_hook([&](Operation operation, const std::string& path) -> Status {
+    const bool renamed = !stdfs::exists(store() + "/rekeyfs.store.new");
+    if (operation == Operation::sync) synced.push_back((path.empty() ? "directory" : path) + (renamed ? ", renamed" : ""));
+    return {};
+  });
+  ASSERT_TRUE(store::put_features(storage, unlocked, {.ro_compat = 1}));
+  EXPECT_THAT(synced, ElementsAre("rekeyfs.store.new", "directory", "directory, renamed"));
+}
+
+TEST_F(FeaturesTest, AKillLeavesTheOldOrTheNewFlags) {
+  stdfs::rename(store(), path("before"));
+  std::set<std::string> points;
+  std::uint64_t with_flag = 0;
+  for (const test::Moment moment : {test::Moment::before, test::Moment::halfway, test::Moment::after}) {
+    bool killed = true;
+    for (std::uint64_t number = 1; killed; ++number) {
+      stdfs::remove_all(store());
+      stdfs::create_directory(store());
+      std::ofstream(store() + "/reserve").close();  // the space in it need not be copied
+      stdfs::copy(path("before"), store(), stdfs::copy_options::recursive | stdfs::copy_options::skip_existing);
+      const std::string point = require_and_die_at(number, moment);
+      killed = !point.empty();
+      points.insert(point);
+      const auto opened = store::Store::open(store(), test::test_credential(), false);
+      ASSERT_TRUE(opened) << point << error_text(opened);
+      const bool flag = has((*opened)->features(), store::Feature::rules);
+      with_flag += flag;
+      EXPECT_TRUE(killed || flag) << "it was acknowledged";
+      ASSERT_TRUE((*opened)->require(store::Feature::rules)) << point << ": what the kill left must not be in the way";
+      ASSERT_TRUE((*opened)->close());
+    }
+  }
+  EXPECT_THAT(points, testing::IsSupersetOf({"rekeyfs.store.new write", "rekeyfs.store.new sync", "rekeyfs.store.new rename", "store sync"}));
+  EXPECT_GT(with_flag, 3u);
 }
 
 TEST(LaterFieldsTest, AreFieldsAndNothingElse) {
