@@ -28,6 +28,8 @@ enum class Table : char {  // letters on disk, never reused
   event = 'V',        // number of an event -> its record in the chain
   event_head = 'H',   // "" -> the head of that chain
   quota = 'Q',        // ino of a directory that has a quota -> ""
+  clock = 'Y',        // "" -> store time, and the last wall-clock time seen
+  deletion = 'U',     // key id -> when its pending deletion is due
 };
 
 inline std::string make_key(Table table) { return std::string(1, static_cast<char>(table)); }

@@ -16,6 +16,7 @@ constexpr std::size_t kNumberKey = 9;         // letter, number
 constexpr std::size_t kPairKey = 17;          // letter, number, number
 constexpr std::size_t kHashKey = 9 + 16;      // letter, number, hash
 constexpr std::size_t kRotationRecord = 20;   // key id, user
+constexpr std::size_t kTwoTimes = 16;
 
 std::uint64_t first_of(std::string_view key) { return Reader(key.substr(1)).get_be64(); }
 std::uint64_t second_of(std::string_view key) { return Reader(key.substr(9)).get_be64(); }
@@ -23,16 +24,18 @@ std::uint64_t second_of(std::string_view key) { return Reader(key.substr(9)).get
 std::size_t key_size_of(Table table) {
   switch (table) {
     case Table::super:
-    case Table::event_head: return 1;
+    case Table::event_head:
+    case Table::clock: return 1;
     case Table::entry:
     case Table::attribute: return kHashKey;
     case Table::child:
-    case Table::master_key: return kPairKey;
+    case Table::master_key:
+    case Table::deletion: return kPairKey;
     default: return kNumberKey;
   }
 }
 
-bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWAVHQ").find(letter) != std::string_view::npos; }
+bool is_known(char letter) { return std::string_view("ESIDXOLTCGPRKWAVHQYU").find(letter) != std::string_view::npos; }
 
 std::string name_of_record(std::string_view key) {
   std::string text = "record " + std::string(key.substr(0, 1));
@@ -119,6 +122,10 @@ Status Records::decode(std::string_view key, std::string_view value) {
     case Table::rotation:
       if (value.size() != kRotationRecord) return fail(Errc::corrupt, "a rotation's record is malformed");
       rotations.insert(ino);
+      break;
+    case Table::clock:
+    case Table::deletion:
+      if (value.size() != kTwoTimes) return fail(Errc::corrupt, "a record of times is malformed");
       break;
     case Table::child: children.emplace(layer, LayerId{second_of(key)}); break;
     case Table::garbage: garbage.insert(layer); break;

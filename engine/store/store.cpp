@@ -103,7 +103,7 @@ Status Store::create(const std::string& directory, const Credential& credential,
 }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const Credential& credential, bool read_only,
-                                           std::unique_ptr<io::Storage> storage) {
+                                           std::unique_ptr<io::Storage> storage, StoreClock::Source clock) {
   if (!storage) {
     RK_TRY_ASSIGN(storage, io::LocalStorage::open(directory));
   }
@@ -115,11 +115,11 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const C
   RK_TRY(reserved->adopt());
   std::unique_ptr<Store> store(new Store(std::move(lock), std::move(reserved), std::move(unlocked), read_only));
   RK_TRY_ASSIGN(store->catalog_, catalog::Catalog::open(store->storage(), catalog_directory(directory), store->root(), store->id()));
-  RK_TRY(store->recover());
+  RK_TRY(store->recover(std::move(clock)));
   return store;
 }
 
-Status Store::recover() {
+Status Store::recover(StoreClock::Source clock) {
   const catalog::Journal::History history = catalog_->take_history();
   if (!history.begins)
     return fail(Errc::corrupt, history.broken + ": restore it from a backup, or run 'rekeyfs check --repair', which drops it");
@@ -129,14 +129,15 @@ Status Store::recover() {
   RK_TRY_ASSIGN(keys_, kms::KeyDirectory::open(root(), *key_records_, *master_keys_));
   RK_TRY_ASSIGN(layers_, blocks::LayerRegistry::create(*storage_, *catalog_, *keys_, root(), id()));
   checkpointer_ = std::make_unique<Checkpointer>(*storage_, *catalog_, *layers_, health_);
-  if (read_only_ && history.records.empty()) return {};
+  clock_ = std::make_unique<StoreClock>(*catalog_, std::move(clock));
+  if (read_only_ && history.records.empty()) return clock_->load();
   RK_TRY(can_write(unlocked_.superblock.features));  // the journal is not empty, so the store has to be changed
   RK_TRY(replay(*catalog_, *layers_, history));
   RK_TRY(make_recovery_durable(history));
   if (read_only_) catalog_->stop();
   // These layers were opened while their records were still being replayed.
   layers_->close_all();
-  return {};
+  return clock_->load();
 }
 
 Status Store::make_recovery_durable(const catalog::Journal::History& history) {
@@ -178,6 +179,7 @@ Status Store::require(Feature feature) {
 Status Store::close() {
   checkpointer_->stop();
   if (read_only_) return {};
+  if (const Status saved = may_write() ? clock_->save() : Status{}; !saved) log::warn("the time of the store is not saved: {}", describe(saved.error()));
   // The first checkpoint makes the changes durable and releases what they superseded; the second removes it.
   RK_TRY(checkpointer_->sync_all());
   const Status removed = checkpointer_->run();

@@ -14,6 +14,7 @@
 #include "engine/store/catalog_key_records.h"
 #include "engine/store/checkpointer.h"
 #include "engine/store/health.h"
+#include "engine/store/store_clock.h"
 #include "engine/store/superblock.h"
 
 namespace rekeyfs::store {
@@ -32,7 +33,8 @@ class Store {
   // With `read_only`, a journal that is not empty is recovered as usual, with one checkpoint; with an empty journal
   // only the lock file is changed. Afterwards nothing is written, and every transaction fails.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, const Credential& credential, bool read_only,
-                                             std::unique_ptr<io::Storage> storage = nullptr);
+                                             std::unique_ptr<io::Storage> storage = nullptr,
+                                             StoreClock::Source clock = StoreClock::read_system);
   // Makes everything durable and stops background work; the destructor releases the lock. If the disk is too full for a
   // checkpoint, the next mount makes it.
   Status close();
@@ -43,6 +45,7 @@ class Store {
   blocks::LayerRegistry& layers() { return *layers_; }
   Checkpointer& checkpointer() { return *checkpointer_; }
   Health& health() { return health_; }
+  StoreClock& clock() { return *clock_; }
 
   // Checked by callers before a change: Errc::read_only or Errc::no_space. On a full disk, changes of existing records
   // work longer than additions; deletions, which check may_write() only, always work.
@@ -63,7 +66,7 @@ class Store {
  private:
   Store(io::StoreLock lock, std::unique_ptr<io::ReservedStorage> storage, Unlocked unlocked, bool read_only)
       : lock_(std::move(lock)), storage_(std::move(storage)), unlocked_(std::move(unlocked)), read_only_(read_only), health_(read_only) {}
-  Status recover();
+  Status recover(StoreClock::Source clock);
   Status make_recovery_durable(const catalog::Journal::History& history);
 
   io::StoreLock lock_;
@@ -78,6 +81,7 @@ class Store {
   std::unique_ptr<kms::KeyDirectory> keys_;
   std::unique_ptr<blocks::LayerRegistry> layers_;
   std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<StoreClock> clock_;
 };
 
 }  // namespace rekeyfs::store
