@@ -1,5 +1,6 @@
 // Operations on attributes: getattr and setattr, extended attributes, statfs, and the commands' ioctl.
 
+#include <chrono>
 #include <cstring>
 #include <string_view>
 
@@ -13,6 +14,8 @@
 
 namespace rekeyfs::fs {
 namespace {
+
+constexpr std::chrono::milliseconds kLongestSettling{25};
 
 void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   answer(req, "getattr", ino, [&](Context& context) -> Result<Stat> {
@@ -151,7 +154,8 @@ Result<IoctlAnswer> call(Context& context, fuse_req_t req, const Through& handle
   const auto parsed = nlohmann::json::parse(request.text, request.text + request.size, nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::invalid, "the request is not valid JSON");
   const nlohmann::json result = serve_command(context.engine, requester_of(context, req, handle), parsed);
-  context.notifier.settle();  // for a disabled key: pages of its images must be dropped before the answer
+  // For a key that was taken away: in the usual case, no pages of its images are left when the command ends.
+  context.notifier.settle(kLongestSettling);
   context.answers.keep(handle.answer, fuse_req_ctx(req)->uid, result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return IoctlAnswer{};
 }

@@ -8,7 +8,6 @@
 
 namespace rekeyfs::fs {
 namespace {
-constexpr std::chrono::seconds kLongestWait{1};
 constexpr off_t kAttributesOnly = -1;  // offset value: keeps the pages
 }
 
@@ -78,8 +77,8 @@ void Notifier::forgotten(Ino ino) {
   work_.notify_one();
 }
 
-void Notifier::settle() {
-  const auto deadline = std::chrono::steady_clock::now() + kLongestWait;
+void Notifier::settle(std::chrono::milliseconds longest) {
+  const auto deadline = std::chrono::steady_clock::now() + longest;
   Lock lock(mutex_);
   const std::uint64_t awaited = batches_taken_ + (queued_.empty() ? 0 : 1);
   while (batches_delivered_ < awaited && !stopping_) {

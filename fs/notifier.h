@@ -4,10 +4,11 @@
 // A notification takes kernel locks that the request being served may hold (its parent directory, its pages). A thread
 // that serves requests could therefore deadlock with itself if it sent one. Here notifications are queued. A request
 // that must not be answered before the kernel was told (a close, a command) waits in settle() for a bounded time: if
-// all serving threads wait for each other, they continue after a second. Alternatively a request leaves its answer to
+// all serving threads wait for each other, they continue after it. Alternatively a request leaves its answer to
 // drop_pages(), and no thread waits.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <set>
@@ -50,8 +51,8 @@ class Notifier final : public Observer {
   // The kernel has dropped a reference to a node. If it was the last one and the node has no name, the engine is told.
   void forgotten(Ino ino) EXCLUDES(mutex_);
 
-  // Returns when everything queued so far has reached the kernel, but after one second at the latest.
-  void settle() EXCLUDES(mutex_);
+  // Returns when everything queued so far has reached the kernel, but after `longest` at the latest.
+  void settle(std::chrono::milliseconds longest = std::chrono::seconds(1)) EXCLUDES(mutex_);
 
  private:
   struct Drop {
