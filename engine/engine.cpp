@@ -29,7 +29,7 @@ namespace {
 
 class LocalEngine final : public Engine {
  public:
-  LocalEngine(std::string path, std::unique_ptr<store::Store> store, Tree tree)
+  LocalEngine(std::string path, std::unique_ptr<store::Store> store, Tree tree, const OpenOptions& options)
       : path_(std::move(path)),
         store_(std::move(store)),
         tree_(std::move(tree)),
@@ -41,7 +41,7 @@ class LocalEngine final : public Engine {
         initializer_(*store_, tree_),
         content_touch_(initializer_),
         key_uses_(*store_, tree_, filler_),
-        key_life_(*store_, key_uses_, filler_, audit_, observer_),
+        key_life_(*store_, tree_, key_uses_, filler_, audit_, observer_, options.user_keys),
         refusals_(*store_, audit_),
         open_images_(*store_, tree_, filler_, initializer_, quotas_),
         status_(*store_, tree_, open_images_, filler_, initializer_),
@@ -173,7 +173,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Cred
 
 Result<std::unique_ptr<Engine>> make_engine(const std::string& path, std::unique_ptr<store::Store> store, const OpenOptions& options) {
   RK_TRY_ASSIGN(Tree tree, Tree::create(store->catalog(), store->root(), store->id()));
-  auto engine = std::make_unique<LocalEngine>(path, std::move(store), std::move(tree));
+  auto engine = std::make_unique<LocalEngine>(path, std::move(store), std::move(tree), options);
   RK_TRY(engine->start(options));
   return engine;
 }

@@ -34,7 +34,7 @@
 //   key-disable alias        the key; [force]: even if images need it
 //   key-delete  alias        the key, to be deleted after [delay] seconds; [force] as above
 //   key-grant, key-revoke
-//               alias, user  the key
+//               alias, user  the key; [right] "declassify": only that right, else the right to use it or, to revoke, all
 //   log         [most],      events: the newest `most` of the audit log with a number above `after`, or with `oldest` the
 //               [after],     oldest of those, oldest first; `all`: of all users, for operators, else the sender's own. If
 //               [oldest]     the answer would be long, it ends earlier. last: the number to go on after; null at the end

@@ -19,6 +19,7 @@ constexpr std::array<std::string_view, 31> kIgnored{
 constexpr std::array<std::string_view, 5> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper=", "user="};
 
 constexpr std::uint64_t kMaxIdleSeconds = 24 * 3600;
+constexpr std::uint64_t kMaxUserKeys = 1000;
 
 struct Switch {
   std::string_view name;
@@ -46,7 +47,7 @@ constexpr std::array kValues{
 
 constexpr std::string_view kKnown =
     "known are ro, rw, exec, noexec, allow_other, key_file=FILE, passphrase_file=FILE, writeback_cache, hot=SIZE, "
-    "hot_idle=SECONDS, log=FILE";
+    "hot_idle=SECONDS, user_keys=NUMBER, log=FILE";
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> parts(1);
@@ -123,6 +124,18 @@ Outcome<bool> set_hot(MountOptionList& list, std::string_view option) {
   return true;
 }
 
+// True if `option` is user_keys.
+Outcome<bool> set_user_keys(MountOptionList& list, std::string_view option) {
+  constexpr std::string_view kName = "user_keys";
+  if (option.substr(0, option.find('=')) != kName) return false;
+  const std::string_view value = option.substr(std::min(option.size(), kName.size() + 1));
+  const auto keys = value == "0" ? 0 : number(value, "");
+  if (!keys || *keys > kMaxUserKeys)
+    return fail(ExitCode::usage, "the mount option user_keys needs a number, at most 1000: user_keys=3");
+  list.user_keys = static_cast<unsigned>(*keys);
+  return true;
+}
+
 }  // namespace
 
 Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOption unknown) {
@@ -132,6 +145,9 @@ Outcome<MountOptionList> parse_mount_options(std::string_view text, UnknownOptio
     RK_TRY_ASSIGN(bool done, set_value(list, option));
     if (!done) {
       RK_TRY_ASSIGN(done, set_hot(list, option));
+    }
+    if (!done) {
+      RK_TRY_ASSIGN(done, set_user_keys(list, option));
     }
     if (!done && !is_ignored(option) && unknown == UnknownOption::refuse)
       return fail(ExitCode::usage, "unknown mount option " + option + "; " + std::string(kKnown));

@@ -18,6 +18,7 @@ struct MountOptionList {
   bool writeback_cache = false;
   std::uint64_t hot_memory = 0;  // bytes; 0: no hot images
   std::chrono::seconds hot_idle{60};
+  unsigned user_keys = 0;
   std::optional<std::string> key_file, passphrase_file, log;
 };
 

@@ -76,6 +76,7 @@ Outcome<void> serve(const MountRequest& request, std::optional<Credential>& cred
   RK_TRY(drop_privileges(request.store));
   OpenOptions open_options;
   open_options.read_only = request.options.read_only;
+  open_options.user_keys = request.options.user_keys;
   RK_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::open(request.store, *credential, open_options));
   credential.reset();  // wipes the secret, which is not needed any more
   Journal journal(*engine);

@@ -53,7 +53,7 @@ _rekeyfs() {
       compopt -o nospace
       local before=''
       [[ $cur == *,* ]] && before=${cur%,*},
-      COMPREPLY=($(compgen -P "$before" -W 'ro rw exec noexec allow_other key_file= passphrase_file= writeback_cache hot= hot_idle= log=' -- "${cur##*,}"))
+      COMPREPLY=($(compgen -P "$before" -W 'ro rw exec noexec allow_other key_file= passphrase_file= writeback_cache hot= hot_idle= user_keys= log=' -- "${cur##*,}"))
       return
       ;;
   esac

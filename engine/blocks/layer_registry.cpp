@@ -11,11 +11,21 @@ namespace {
 
 constexpr std::size_t kMaxRecent = 128;
 
-// Whether the layer or one of its bases is encrypted with the key.
-bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key) {
-  for (std::shared_ptr<Layer> layer = top; layer; layer = layer->base())
-    if (layer->made_as().key == key) return true;
-  return false;
+// Whether the layer or one of its bases is encrypted with the key. `known`: the answers so far, because layers share
+// their bases, and a chain of copies is as long as its user wants.
+bool reads_with(const std::shared_ptr<Layer>& top, const kms::KeyId& key, std::unordered_map<LayerId, bool>& known) {
+  std::vector<LayerId> above;
+  bool found = false;
+  for (std::shared_ptr<Layer> layer = top; layer && !found; layer = layer->base()) {
+    if (const auto before = known.find(layer->id()); before != known.end()) {
+      found = before->second;
+      break;
+    }
+    above.push_back(layer->id());
+    found = layer->made_as().key == key;
+  }
+  for (const LayerId layer : above) known.emplace(layer, found);
+  return found;
 }
 
 }  // namespace
@@ -114,8 +124,9 @@ std::vector<Ino> LayerRegistry::forget_keys_of(const kms::KeyId& key) {
   for (const std::shared_ptr<Layer>& layer : layers)
     if (layer->made_as().key == key) layer->forget_key();
   std::vector<Ino> images;
+  std::unordered_map<LayerId, bool> known;
   for (const std::shared_ptr<Layer>& layer : layers)
-    if (layer->made_as().owner && reads_with(layer, key)) images.push_back(layer->made_as().owner);
+    if (layer->made_as().owner && reads_with(layer, key, known)) images.push_back(layer->made_as().owner);
   return images;
 }
 

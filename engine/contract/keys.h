@@ -17,11 +17,13 @@ class Keys {
  public:
   virtual ~Keys() = default;
 
+  // Errc::not_permitted if the caller is not an operator and has as many keys as OpenOptions::user_keys.
   virtual Result<KeyFacts> create(std::string_view alias, const Caller& caller) = 0;
   virtual Result<std::vector<KeyFacts>> list() = 0;
   virtual Result<KeyFacts> find(std::string_view alias_or_id) = 0;
-  // Allowed for the owner of the key and root; otherwise Errc::not_permitted. Errc::busy lists the images that need the
-  // key.
+  // Allowed for the owner of the key and operators; otherwise Errc::not_permitted, also for a deletion with less than
+  // the store's least delay. Errc::busy says how many images need the key. To disable or delete takes effect at once,
+  // even if a later step fails: see KeyFacts::warning.
   virtual Result<KeyFacts> change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) = 0;
   // Records in the audit log that an order about a key was refused for want of authority before it came to change().
   virtual void record_refusal(std::string_view alias_or_id, const Caller& caller, const Error& reason) = 0;

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/base/delay.h"
 #include "engine/base/utf8.h"
 #include "engine/formats/format.h"
 #include "engine/keys/key_access.h"
@@ -28,8 +29,11 @@ const RekeyfsXattrs::Row RekeyfsXattrs::kOnDirectory[] = {
     {"key", &RekeyfsXattrs::policy_key, &RekeyfsXattrs::parse_policy_key,
      [](const InodeRecord& inode) { return inode.policy.key.has_value(); }, [](InodeRecord& inode) { inode.policy.key.reset(); }},
     {"key_id", &RekeyfsXattrs::policy_key_id},
+    {"min_deletion_delay", &RekeyfsXattrs::min_deletion_delay, &RekeyfsXattrs::parse_min_deletion_delay,
+     [](const InodeRecord& inode) { return inode.min_deletion_delay.has_value(); }, [](InodeRecord& inode) { inode.min_deletion_delay.reset(); },
+     true, true},
     {"quota", &RekeyfsXattrs::quota, &RekeyfsXattrs::parse_quota, [](const InodeRecord& inode) { return inode.quota.is_set(); },
-     [](InodeRecord& inode) { inode.quota = {}; }, true, &RekeyfsXattrs::prepare_quota},
+     [](InodeRecord& inode) { inode.quota = {}; }, true, false, &RekeyfsXattrs::prepare_quota},
     {"type", &RekeyfsXattrs::policy_type, &RekeyfsXattrs::parse_policy_type,
      [](const InodeRecord& inode) { return inode.policy.type != names::ImageType::none; },
      [](InodeRecord& inode) { inode.policy.type = names::ImageType::none; }},
@@ -68,7 +72,8 @@ std::span<const RekeyfsXattrs::Row> RekeyfsXattrs::rows_of(const InodeRecord& in
 
 const RekeyfsXattrs::Row* RekeyfsXattrs::find(const InodeRecord& inode, std::string_view name) {
   const auto rows = rows_of(inode);
-  const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& one) { return one.name == name; });
+  const bool is_root = inode.parent == kRootIno && inode.name.empty();
+  const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& one) { return one.name == name && (is_root || !one.of_root); });
   return row == rows.end() ? nullptr : &*row;
 }
 
@@ -154,8 +159,11 @@ Status RekeyfsXattrs::remove(Ino ino, std::string_view name, const Caller& calle
 
 Status RekeyfsXattrs::change(Ino ino, const Row& row, const Caller& caller, const std::function<Status(InodeRecord&)>& edit) {
   RK_TRY(store_.may_write());
-  if (row.by_operators && !caller.is_operator)
-    return fail(Errc::not_permitted, "user.rekeyfs." + std::string(row.name) + " is set and removed by operators of the store only");
+  if (row.by_operators) {
+    if (!caller.is_operator)
+      return fail(Errc::not_permitted, "user.rekeyfs." + std::string(row.name) + " is set and removed by operators of the store only");
+    RK_TRY(store_.require(store::Feature::rules));
+  }
   if (row.prepare) RK_TRY((this->*row.prepare)());
   Event event;
   event.kind = EventKind::policy_changed;
@@ -225,6 +233,16 @@ Result<std::string> RekeyfsXattrs::policy_encrypted_only(const Node& node) const
 
 Result<std::string> RekeyfsXattrs::policy_fast_create(const Node& node) const { return or_absent(node.policy().fast_create ? "1" : ""); }
 Result<std::string> RekeyfsXattrs::policy_type(const Node& node) const { return or_absent(names::name_of(node.policy().type)); }
+
+Result<std::string> RekeyfsXattrs::min_deletion_delay(const Node& node) const {
+  return or_absent(node.inode.min_deletion_delay ? delay_text(*node.inode.min_deletion_delay) : "");
+}
+
+Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_min_deletion_delay(std::string_view value) const {
+  const auto delay = delay_from(value);
+  if (!delay) return fail(Errc::invalid, "the value must be a number with s, m, h or d, and at most a year: 7d");
+  return [delay](InodeRecord& inode) { inode.min_deletion_delay = *delay; };
+}
 
 Result<RekeyfsXattrs::Edit> RekeyfsXattrs::parse_policy_key(std::string_view value) const {
   RK_TRY_ASSIGN(const kms::KeyInfo info, store_.keys().find(value));

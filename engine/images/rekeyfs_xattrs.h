@@ -49,7 +49,8 @@ class RekeyfsXattrs {
     Result<Edit> (RekeyfsXattrs::*parse)(std::string_view value) const = nullptr;
     bool (*is_set)(const names::InodeRecord&) = nullptr;
     void (*clear)(names::InodeRecord&) = nullptr;
-    bool by_operators = false;  // set and cleared by operators only
+    bool by_operators = false;  // a rule of the store: set and cleared by operators only
+    bool of_root = false;       // on the root directory only
     // Null, or called before the transaction of a change that the caller may make.
     Status (RekeyfsXattrs::*prepare)() = nullptr;
   };
@@ -66,6 +67,8 @@ class RekeyfsXattrs {
   Result<std::string> policy_encrypted_only(const Node& node) const;
   Result<std::string> policy_fast_create(const Node& node) const;
   Result<std::string> policy_type(const Node& node) const;
+  Result<std::string> min_deletion_delay(const Node& node) const;
+  Result<Edit> parse_min_deletion_delay(std::string_view value) const;
   Result<Edit> parse_policy_key(std::string_view value) const;
   Result<Edit> parse_policy_encrypted_only(std::string_view value) const;
   Result<Edit> parse_policy_fast_create(std::string_view value) const;

@@ -3,14 +3,16 @@
 #include <algorithm>
 
 namespace rekeyfs::keys {
-
 namespace {
 
-Status check_grant(const kms::KeyInfo& info, const Caller& caller) {
-  const bool may = caller.is_operator || caller.uid == info.owner ||
-                   std::binary_search(info.grantees.begin(), info.grantees.end(), caller.uid);
-  if (may) return {};
-  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " has no grant for key \"" + info.alias +
+// `given`: the sorted users who were granted the right.
+bool has_right(const kms::KeyInfo& key, const std::vector<uid_t>& given, const Caller& caller) {
+  return caller.is_operator || caller.uid == key.owner || std::binary_search(given.begin(), given.end(), caller.uid);
+}
+
+Status check_grant(const kms::KeyInfo& key, const Caller& caller) {
+  if (has_right(key, key.grantees, caller)) return {};
+  return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " has no grant for key \"" + key.alias +
                                        "\": the owner of the key or an operator can grant it with `rekeyfs key grant`");
 }
 
@@ -30,11 +32,13 @@ Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId
   return info ? check_grant(*info, caller) : fail(info.error());
 }
 
-Status may_declassify(const kms::KeyDirectory& keys, const kms::KeyId& key, const Caller& caller) {
-  RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(key));
-  if (caller.is_operator || caller.uid == info.owner) return {};
+Status may_declassify(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller) {
+  if (!key) return {};
+  RK_TRY_ASSIGN(const kms::KeyInfo info, keys.find(*key));
+  if (has_right(info, info.declassifiers, caller)) return {};
   return fail(Errc::access_denied, "user " + std::to_string(caller.uid) + " may not declassify content of key \"" + info.alias +
-                                       "\", that is, copy it to where it is not encrypted: the owner of the key and operators may");
+                                       "\", that is, copy it to where it is not encrypted: the owner of the key or an operator can "
+                                       "grant that with `rekeyfs key grant " + info.alias + " USER PATH --right declassify`");
 }
 
 Status may_manage(const kms::KeyInfo& key, const Caller& caller) {

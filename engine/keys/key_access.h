@@ -17,9 +17,10 @@ Status may_use(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& k
 // it was deleted. Errc::access_denied.
 Status may_release(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
-// Whether `caller` may make content that the key encrypts plain: operators and the key's owner. Otherwise
-// Errc::access_denied.
-Status may_declassify(const kms::KeyDirectory& keys, const kms::KeyId& key, const Caller& caller);
+// Whether `caller` may copy content that the key encrypts to where it is plain: operators, the key's owner and users
+// with the right to declassify, which does not include the right to use the key. Otherwise Errc::access_denied.
+// Errc::no_key. Without a key: every user.
+Status may_declassify(const kms::KeyDirectory& keys, const std::optional<kms::KeyId>& key, const Caller& caller);
 
 // Whether `caller` may change the key: operators and its owner. Errc::not_permitted otherwise.
 Status may_manage(const kms::KeyInfo& key, const Caller& caller);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/base/delay.h"
 #include "engine/base/exceptions.h"
 #include "engine/base/log.h"
 #include "engine/keys/key_access.h"
@@ -18,7 +19,8 @@ namespace {
 using namespace std::chrono_literals;
 constexpr Background::Duration kLookForDue = 1s;
 constexpr std::size_t kLayersAtATime = 64;  // records per transaction; other writers wait for it
-constexpr std::size_t kMaxListed = 20;
+constexpr auto kSaveClock = 1min;
+constexpr auto kMaxLook = 1s;  // for images that need a key
 
 EventKind event_of(KeyChange::Kind kind) {
   switch (kind) {
@@ -35,7 +37,7 @@ EventKind event_of(KeyChange::Kind kind) {
 
 std::string text_of(const KeyChange& change) {
   const bool is_grant = change.kind == KeyChange::Kind::grant || change.kind == KeyChange::Kind::revoke;
-  if (is_grant) return "user " + std::to_string(change.user);
+  if (is_grant) return "user " + std::to_string(change.user) + (change.declassify ? ", the right to declassify" : "");
   return change.force ? "by force" : "";
 }
 
@@ -49,10 +51,10 @@ Status KeyLife::start() {
     if (const Status finished = caught([&] { return finish_rotation(key); }); !finished)
       rekeyfs::log::error("the rotation of key {} cannot be finished: {}", key.alias, describe(finished.error()));
   }
-  return background_.start([this] {
-    delete_due();
-    return kLookForDue;
-  });
+  for (const kms::KeyInfo& key : store_.keys().pending()) adopt(key);
+  tell_of_gap();
+  RK_TRY(drops_.start());
+  return background_.start([this] { return step(); });
 }
 
 Status KeyLife::finish_rotation(const kms::KeyInfo& key) {
@@ -64,71 +66,123 @@ Status KeyLife::finish_rotation(const kms::KeyInfo& key) {
 }
 
 Result<kms::KeyInfo> KeyLife::create(std::string_view alias, const Caller& caller) {
-  RK_TRY_ASSIGN(kms::KeyInfo key, store_.keys().create(alias, caller.uid));
+  RK_TRY_ASSIGN(kms::KeyInfo key, store_.keys().create(alias, caller.uid, caller.is_operator ? SIZE_MAX : user_keys_));
   RK_TRY(log(EventKind::key_created, key, caller));
   return key;
 }
 
-Result<kms::KeyInfo> KeyLife::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
+Result<KeyLife::Changed> KeyLife::change(std::string_view alias_or_id, const KeyChange& change, const Caller& caller) {
   RK_TRY_ASSIGN(const kms::KeyInfo key, store_.keys().find(alias_or_id));
   RK_TRY(may_manage(key, caller));
-  const bool takes_away = change.kind == KeyChange::Kind::disable || change.kind == KeyChange::Kind::schedule_deletion;
-  if (takes_away && !change.force) RK_TRY(check_unneeded(key));
+  if (change.takes_away()) return take_away(key, change, caller);
   RK_TRY_ASSIGN(kms::KeyInfo changed, apply(key, change));
   // The key has changed. Both steps are done, even if the first one fails.
   const Status followed = caught([&] { return follow(change, changed); });
   const Status logged = caught([&] { return log(event_of(change.kind), key, caller, text_of(change)); });
   RK_TRY(followed);
   RK_TRY(logged);
-  return changed;
+  return Changed{std::move(changed), ""};
+}
+
+Result<KeyLife::Changed> KeyLife::take_away(const kms::KeyInfo& key, const KeyChange& change, const Caller& caller) {
+  if (change.kind == KeyChange::Kind::schedule_deletion) RK_TRY(check_delay(change, caller));
+  if (!change.force) RK_TRY(check_unneeded(key));
+  auto changed = caught([&] { return apply(key, change); });
+  RK_TRY_ASSIGN(const kms::KeyInfo now, store_.keys().find(key.id));
+  if (!changed && (key.state != kms::KeyState::enabled || now.state == kms::KeyState::enabled)) return fail(changed.error());
+  const Status dropped = caught([&] { return drops_.drop(key.id); });
+  if (!changed)
+    return fail(changed.error().code, "key \"" + key.alias + "\" is disabled now, but this could not be recorded, and ends when the store is unmounted: " +
+                                          describe(changed.error()) + "; remove the cause and repeat the command");
+  const Status logged = caught([&] { return log(event_of(change.kind), key, caller, text_of(change)); });
+  Changed done{std::move(*changed), ""};
+  if (!dropped) done.warning = "the kernel may still cache content of images that are not open: " + describe(dropped.error());
+  if (!logged) done.warning += (dropped ? "" : "; ") + std::string("the audit log lacks this event: ") + describe(logged.error());
+  return done;
 }
 
 Status KeyLife::follow(const KeyChange& change, const kms::KeyInfo& changed) {
   switch (change.kind) {
-    case KeyChange::Kind::disable:
-    case KeyChange::Kind::schedule_deletion: return forget_content_of(changed.id);
     case KeyChange::Kind::rotate: RK_TRY(rewrap_all(changed)); return {};
-    case KeyChange::Kind::enable:
-    case KeyChange::Kind::cancel_deletion: filler_.key_enabled(); return {};
+    case KeyChange::Kind::cancel_deletion:
+    case KeyChange::Kind::enable: filler_.key_enabled(); return {};
+    case KeyChange::Kind::disable:
+    case KeyChange::Kind::schedule_deletion:
     case KeyChange::Kind::grant:
     case KeyChange::Kind::revoke: return {};
   }
   return {};  // not reached
 }
 
-// The gate is shut, so nothing is decrypted with the key any more. The kernel's cached pages must be dropped, too:
-// first those of open images, which may be mapped and are known without the catalog, then those of all images on
-// record.
-Status KeyLife::forget_content_of(const kms::KeyId& key) {
-  const std::vector<Ino> open_images = store_.layers().forget_keys_of(key);
-  for (const Ino image : open_images) observer_.content_changed(image);
-  return uses_.visit(key, [&](Ino image, bool) { observer_.content_changed(image); });
-}
-
 Result<kms::KeyInfo> KeyLife::apply(const kms::KeyInfo& key, const KeyChange& change) {
   kms::KeyDirectory& keys = store_.keys();
   switch (change.kind) {
     case KeyChange::Kind::rotate: return keys.rotate(key.id);
-    case KeyChange::Kind::disable: return keys.disable(key.id);
+    case KeyChange::Kind::disable:
+      keys.shut(key.id);
+      RK_TRY(store_.may_write());
+      return keys.disable(key.id);
     case KeyChange::Kind::enable: return keys.enable(key.id);
-    case KeyChange::Kind::schedule_deletion: return keys.schedule_deletion(key.id, now() + change.delay);
-    case KeyChange::Kind::cancel_deletion: return keys.cancel_deletion(key.id);
-    case KeyChange::Kind::grant: return keys.grant(key.id, change.user);
-    case KeyChange::Kind::revoke: return keys.revoke(key.id, change.user);
+    case KeyChange::Kind::schedule_deletion: return schedule_deletion(key, change.delay);
+    case KeyChange::Kind::cancel_deletion: return cancel_deletion(key);
+    case KeyChange::Kind::grant:
+      if (!change.declassify) return keys.grant(key.id, change.user);
+      RK_TRY(store_.require(store::Feature::key_rights));
+      return keys.grant_declassification(key.id, change.user);
+    case KeyChange::Kind::revoke:
+      return change.declassify ? keys.revoke_declassification(key.id, change.user) : keys.revoke(key.id, change.user);
   }
   return fail(Errc::invalid, "unknown change of a key");
 }
 
+Result<kms::KeyInfo> KeyLife::schedule_deletion(const kms::KeyInfo& key, Timestamp delay) {
+  store_.keys().shut(key.id);
+  RK_TRY(store_.may_write());
+  Lock lock(scheduling_);
+  RK_TRY(check_not_due(key));
+  RK_TRY_ASSIGN(const Timestamp when, deletions_.schedule(key.id, delay));
+  return store_.keys().schedule_deletion(key.id, when);
+}
+
+Result<kms::KeyInfo> KeyLife::cancel_deletion(const kms::KeyInfo& key) {
+  Lock lock(scheduling_);
+  RK_TRY(check_not_due(key));
+  RK_TRY_ASSIGN(kms::KeyInfo kept, store_.keys().cancel_deletion(key.id));
+  // A record that stays does no harm: it does not fit the next deletion.
+  if (const Status forgotten = deletions_.forget(key.id); !forgotten)
+    rekeyfs::log::warn("the record of a deletion that was cancelled stays: {}", describe(forgotten.error()));
+  return kept;
+}
+
+Status KeyLife::check_not_due(const kms::KeyInfo& key) const {
+  if (key.state != kms::KeyState::pending_deletion) return {};
+  RK_TRY_ASSIGN(const bool due, deletions_.is_due(key));
+  if (due) return fail(Errc::invalid, "the deletion of key \"" + key.alias + "\" is due and takes place now");
+  return {};
+}
+
+Status KeyLife::check_delay(const KeyChange& change, const Caller& caller) const {
+  if (change.delay < 0) return fail(Errc::invalid, "the delay of a deletion must not be negative");
+  RK_TRY_ASSIGN(const Timestamp least, deletions_.minimum());
+  if (change.delay >= least || (caller.is_operator && change.force)) return {};
+  const std::string minimum = delay_text(least);
+  return fail(Errc::not_permitted, "keys of this store are deleted after " + minimum + " at the earliest, and not after " + delay_text(change.delay) +
+                                       ": choose --after " + minimum + " or more" +
+                                       (caller.is_operator ? ", or override this by --force" : "; only an operator can override this, by --force"));
+}
+
+// The paths of the images are not told here: the caller need not be allowed to see them.
 Status KeyLife::check_unneeded(const kms::KeyInfo& key) const {
-  RK_TRY_ASSIGN(const std::vector<KeyUse> uses, uses_.of(key.id));
-  std::string list;
-  if (uses.empty()) return {};
-  for (std::size_t i = 0; i < std::min(uses.size(), kMaxListed); ++i)
-    list += "\n  " + uses[i].path + " (" + uses[i].reason + ", " + uses[i].until + ")";
-  if (uses.size() > kMaxListed) list += "\n  and " + std::to_string(uses.size() - kMaxListed) + " more";
-  return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + std::to_string(uses.size()) +
-                              (uses.size() == 1 ? " image" : " images") +
-                              ", which would become unreadable; --force overrides this check:" + list);
+  const auto deadline = Background::Clock::now() + kMaxLook;
+  std::uint64_t images = 0;
+  const auto all = uses_.visit(key.id, [&](Ino, bool) { ++images; }, [&] { return Background::Clock::now() < deadline; });
+  if (images == 0 && !all) return fail(all.error());
+  if (images == 0 && *all) return {};
+  if (images == 0)
+    return fail(Errc::busy, "key \"" + key.alias + "\" may still be needed: the store has too many images to find out; --force overrides this check");
+  return fail(Errc::busy, "key \"" + key.alias + "\" is still needed by " + (all.value_or(false) ? "" : "at least ") + std::to_string(images) +
+                              (images == 1 ? " image" : " images") + ", which would become unreadable: `rekeyfs key show " + key.alias +
+                              " PATH` lists those that you can see; --force overrides this check");
 }
 
 Result<bool> KeyLife::rewrap_all(const kms::KeyInfo& key) {
@@ -167,15 +221,81 @@ Result<std::vector<LayerId>> KeyLife::layers_behind(const kms::KeyInfo& key) con
   return behind;
 }
 
-void KeyLife::delete_due() {
-  const auto keys = store_.keys().list();
-  if (!keys) return rekeyfs::log::error("cannot list keys: {}", describe(keys.error()));
-  for (const kms::KeyInfo& key : *keys) {
-    if (key.state != kms::KeyState::pending_deletion || key.deletion > now()) continue;
-    Status removed = store_.keys().remove(key.id);
-    if (removed) removed = log(EventKind::key_deleted, key, Caller{key.owner, 0}, "its deletion was due");
-    if (!removed) rekeyfs::log::error("cannot delete key {}: {}", key.alias, describe(removed.error()));
-  }
+void KeyLife::adopt(const kms::KeyInfo& key) {
+  Lock lock(scheduling_);
+  const auto now = store_.keys().find(key.id);
+  if (!now || now->state != kms::KeyState::pending_deletion) return;  // it was cancelled meanwhile
+  const Result<bool> adopted = caught([&] { return deletions_.adopt(*now); });
+  if (!adopted) rekeyfs::log::error("the deletion of key {} is put off: {}", key.alias, describe(adopted.error()));
+  else if (*adopted) rekeyfs::log::warn("the deletion of key {} was ordered by an older version of rekeyfs: its delay starts anew", key.alias);
+}
+
+Background::Duration KeyLife::step() {
+  if (!store_.may_write()) return kLookForDue;
+  const std::vector<kms::KeyInfo> pending = store_.keys().pending();
+  watch_clock(pending);
+  for (const kms::KeyInfo& key : pending)
+    if (const Status deleted = delete_if_due(key); !deleted) rekeyfs::log::error("cannot delete key {}: {}", key.alias, describe(deleted.error()));
+  return kLookForDue;
+}
+
+Status KeyLife::delete_if_due(const kms::KeyInfo& key) {
+  adopt(key);
+  RK_TRY_ASSIGN(const bool due, deletions_.is_due(key));
+  if (!due) return {};
+  RK_TRY(store_.keys().remove(key.id, store_.clock().wall_time()));
+  RK_TRY(deletions_.forget(key.id));
+  return log(EventKind::key_deleted, key, Caller{key.owner, 0}, "its deletion was due");
+}
+
+void KeyLife::watch_clock(const std::vector<kms::KeyInfo>& pending) {
+  if (const auto jump = store_.clock().take_jump()) clock_jumped(*jump, pending);
+  if (pending.empty() || Background::Clock::now() - clock_saved_ < kSaveClock) return;
+  clock_saved_ = Background::Clock::now();
+  if (const Status saved = store_.clock().save(); !saved) rekeyfs::log::error("the time of the store is not saved: {}", describe(saved.error()));
+}
+
+// A clock that was set back would delay deletions by as much. Their wall-clock times move with it, and store time still
+// keeps them from being early.
+void KeyLife::clock_jumped(const store::StoreClock::Jump& jump, const std::vector<kms::KeyInfo>& pending) {
+  const bool back = jump.found < jump.expected;
+  const std::string by = rough_delay_text(back ? jump.expected - jump.found : jump.found - jump.expected);
+  tell_of_clock("the clock was set " + std::string(back ? "back" : "forward") + " by " + by + ": keys are deleted neither earlier nor later for that");
+  if (!back) return;
+  for (const kms::KeyInfo& key : pending) follow_setback(key);
+}
+
+void KeyLife::follow_setback(const kms::KeyInfo& key) {
+  Lock lock(scheduling_);
+  const Status moved = [&]() -> Status {
+    RK_TRY_ASSIGN(const kms::KeyInfo now, store_.keys().find(key.id));
+    if (now.state != kms::KeyState::pending_deletion) return {};  // it was cancelled meanwhile
+    RK_TRY_ASSIGN(const std::optional<Timestamp> when, deletions_.after_setback(now));
+    if (when) RK_TRY(store_.keys().move_deletion(key.id, *when));
+    return {};
+  }();
+  if (!moved) rekeyfs::log::error("the deletion of key {} is delayed by the clock: {}", key.alias, describe(moved.error()));
+}
+
+// At a mount, nothing tells whether the clock was set forward or the store was not used for so long. It matters if a
+// deletion would be due by the wall clock.
+void KeyLife::tell_of_gap() {
+  const std::vector<kms::KeyInfo> pending = store_.keys().pending();
+  const Timestamp wall = store_.clock().wall_time();
+  const bool matters = std::any_of(pending.begin(), pending.end(), [&](const kms::KeyInfo& key) {
+    return key.deletion <= wall && key.deletion > wall - store_.clock().gap();
+  });
+  if (matters)
+    tell_of_clock("the clock is " + rough_delay_text(store_.clock().gap()) + " later than when the store was last in use: deletions of keys wait until the "
+                  "store was mounted for as long as their delays");
+}
+
+void KeyLife::tell_of_clock(const std::string& sentence) {
+  rekeyfs::log::warn("{}", sentence);
+  Event event;
+  event.kind = EventKind::clock_jumped;
+  event.text = sentence;
+  if (const Status logged = audit_.add(std::move(event)); !logged) rekeyfs::log::error("the audit log lacks an event of the clock: {}", describe(logged.error()));
 }
 
 Status KeyLife::log(EventKind kind, const kms::KeyInfo& key, const Caller& caller, std::string text) {

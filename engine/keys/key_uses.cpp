@@ -15,7 +15,7 @@ Result<std::vector<KeyUse>> KeyUses::of(const kms::KeyId& key) const {
   std::vector<KeyUse> uses;
   RK_TRY(visit(key, [&](Ino image, bool is_top) {
     if (tree_.get(image)) uses.push_back(use_of(image, is_top));  // otherwise it was deleted meanwhile
-  }));
+  }, [] { return true; }));
   std::sort(uses.begin(), uses.end(), [](const KeyUse& a, const KeyUse& b) { return a.path < b.path; });
   return uses;
 }
@@ -28,9 +28,9 @@ KeyUse KeyUses::use_of(Ino image, bool is_top) const {
 // Walks upwards from the key's layers. An image that gets a new top layer meanwhile is not missed: the new layer has
 // the highest number and is a child of the one that it replaces. Therefore a layer's record is read before its children
 // are listed.
-Status KeyUses::visit(const kms::KeyId& key, const Visit& visit) const {
+Result<bool> KeyUses::visit(const kms::KeyId& key, const Visit& visit, const GoOn& go_on) const {
   std::vector<Found> left;
-  Status first_failure = find_layers(key, left);
+  Status first_failure = find_layers(key, left, go_on);
   std::unordered_set<LayerId> seen;
   std::unordered_set<Ino> visited;
   const auto visit_owner = [&](const Found& found, bool is_top) {
@@ -39,6 +39,7 @@ Status KeyUses::visit(const kms::KeyId& key, const Visit& visit) const {
   };
   for (const Found& found : left) visit_owner(found, true);
   while (!left.empty()) {
+    if (!go_on()) return false;
     const LayerId layer = left.back().layer;
     left.pop_back();
     std::vector<Found> readers;
@@ -50,16 +51,17 @@ Status KeyUses::visit(const kms::KeyId& key, const Visit& visit) const {
       left.push_back(reader);
     }
   }
-  return first_failure;
+  RK_TRY(first_failure);
+  return go_on();
 }
 
-Status KeyUses::find_layers(const kms::KeyId& key, std::vector<Found>& found) const {
+Status KeyUses::find_layers(const kms::KeyId& key, std::vector<Found>& found, const GoOn& go_on) const {
   Status first_failure;
   RK_TRY(store_.catalog().scan(catalog::make_key(Table::layer), "", [&](std::string_view at, std::string_view value) {
     const auto record = blocks::LayerRecord::decode(value);
     if (!record && first_failure) first_failure = fail(record.error());
     if (record && record->key == key) found.push_back({LayerId{Reader(at.substr(1)).get_be64()}, record->owner});
-    return true;
+    return go_on();
   }));
   return first_failure;
 }

@@ -21,9 +21,10 @@ class KeyUses {
   // Calls `visit` once for each image that needs the key, including deleted images that are still open. `is_top`: the
   // image's own top layer is encrypted with the key, otherwise a layer below it is. Reads the record of each layer, and
   // the readers of the layers above the key's layers. Skips what cannot be read, and returns the first such error at
-  // the end.
+  // the end. Asks `go_on` before each record; false, without having visited all, if that ended it.
   using Visit = std::function<void(Ino image, bool is_top)>;
-  Status visit(const kms::KeyId& key, const Visit& visit) const;
+  using GoOn = std::function<bool()>;
+  Result<bool> visit(const kms::KeyId& key, const Visit& visit, const GoOn& go_on) const;
 
   // Until when an image needs the key of a layer below its top.
   std::string until_replicated(Ino image) const;
@@ -33,7 +34,7 @@ class KeyUses {
     LayerId layer;
     Ino owner;
   };
-  Status find_layers(const kms::KeyId& key, std::vector<Found>& found) const;
+  Status find_layers(const kms::KeyId& key, std::vector<Found>& found, const GoOn& go_on) const;
   // The layers whose base is `layer`.
   Status find_readers(LayerId layer, std::vector<Found>& found) const;
   KeyUse use_of(Ino image, bool is_top) const;

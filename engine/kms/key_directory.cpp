@@ -33,11 +33,8 @@ Error no_such_key(std::string_view name) {
                                  "create` makes one"};
 }
 
-bool is_deletion_due(const KeyInfo& key) { return key.state == KeyState::pending_deletion && key.deletion <= now(); }
-
-Status check_not_due(const KeyInfo& key) {
-  if (!is_deletion_due(key)) return {};
-  return fail(Errc::invalid, "the deletion of key \"" + key.alias + "\" is due and takes place now");
+void add_user(std::vector<uid_t>& users, uid_t user) {
+  if (!std::binary_search(users.begin(), users.end(), user)) users.insert(std::upper_bound(users.begin(), users.end(), user), user);
 }
 
 }  // namespace
@@ -90,7 +87,7 @@ KeyDirectory::Prepared KeyDirectory::prepare(Entry entry) {
 
 void KeyDirectory::publish(Prepared prepared) noexcept {
   auto fresh = prepared.entry.extract(prepared.entry.begin());
-  fresh.mapped().gate->set_open(fresh.mapped().record.info.state == KeyState::enabled);
+  fresh.mapped().gate->set_enabled(fresh.mapped().record.info.state == KeyState::enabled);
   UniqueLock lock(mutex_);
   ids_.merge(prepared.alias);
   const auto there = entries_.find(fresh.key());
@@ -105,9 +102,16 @@ Result<KeyDirectory::Entry> KeyDirectory::copy_of(const KeyId& id) const {
   return at->second;
 }
 
+KeyInfo KeyDirectory::info_of(const Entry& entry) {
+  KeyInfo info = entry.record.info;
+  if (info.state == KeyState::enabled && !entry.gate->is_open()) info.state = KeyState::disabled;
+  return info;
+}
+
 Result<KeyInfo> KeyDirectory::change(const KeyId& id, const Edit& edit) {
   Lock change(change_);
   RK_TRY_ASSIGN(Entry entry, copy_of(id));
+  if (entry.is_going) return fail(Errc::invalid, "key \"" + entry.record.info.alias + "\" is being deleted");
   RK_TRY(edit(entry.record));
   RK_TRY(make_ready(entry));
   const std::string record = codec_.encode(entry.record);
@@ -117,17 +121,46 @@ Result<KeyInfo> KeyDirectory::change(const KeyId& id, const Edit& edit) {
   return find(id);
 }
 
-Result<KeyInfo> KeyDirectory::add(Entry entry) {
+void KeyDirectory::shut(const KeyId& id) {
+  SharedLock lock(mutex_);
+  if (const auto at = entries_.find(id); at != entries_.end()) at->second.gate->shut();
+}
+
+Result<KeyInfo> KeyDirectory::shut_and_change(const KeyId& id, const Edit& edit) {
+  shut(id);
+  auto changed = change(id, edit);
+  if (!changed) shut(id);  // again, because another caller may have enabled the key meanwhile
+  return changed;
+}
+
+Result<KeyInfo> KeyDirectory::open_again(const KeyId& id, const Edit& edit) {
+  RK_TRY(change(id, edit));
+  RK_TRY_ASSIGN(const Entry entry, copy_of(id));
+  entry.gate->reopen();
+  return info_of(entry);
+}
+
+Result<KeyInfo> KeyDirectory::add(Entry entry, std::size_t most) {
   const KeyInfo info = entry.record.info;
   RK_TRY(make_ready(entry));
   Lock change(change_);
-  if (is_taken(info.alias))
-    return fail(Errc::exists, "the key alias \"" + info.alias + "\" is taken: choose another one");
+  RK_TRY(may_add(info.alias, info.owner, most));
   const std::string record = codec_.encode(entry.record);
   Prepared prepared = prepare(std::move(entry));
   RK_TRY(records_.put(info.id, record));
   publish(std::move(prepared));
   return info;
+}
+
+Status KeyDirectory::may_add(std::string_view alias, uid_t owner, std::size_t most) const {
+  if (is_taken(alias)) return fail(Errc::exists, "the key alias \"" + std::string(alias) + "\" is taken: choose another one");
+  SharedLock lock(mutex_);
+  const auto owned = std::count_if(entries_.begin(), entries_.end(), [owner](const auto& one) { return one.second.record.info.owner == owner; });
+  if (static_cast<std::size_t>(owned) < most) return {};
+  if (most == 0)
+    return fail(Errc::not_permitted, "keys of this store are made by its operators: ask one for a key, or to mount the store with -o user_keys=N");
+  return fail(Errc::not_permitted, "user " + std::to_string(owner) + " has " + std::to_string(owned) + " of " + std::to_string(most) +
+                                       " keys: delete one, or ask an operator of the store, who can make one");
 }
 
 bool KeyDirectory::is_taken(std::string_view alias) const {
@@ -141,21 +174,29 @@ Result<KeyInfo> KeyDirectory::find(std::string_view alias_or_id) const {
   SharedLock lock(mutex_);
   const Entry* entry = entry_of(alias_or_id);
   if (entry == nullptr) return fail(no_such_key(alias_or_id));
-  return entry->record.info;
+  return info_of(*entry);
 }
 
 Result<KeyInfo> KeyDirectory::find(const KeyId& id) const {
   SharedLock lock(mutex_);
   const auto at = entries_.find(id);
   if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
-  return at->second.record.info;
+  return info_of(at->second);
 }
 
 Result<std::vector<KeyInfo>> KeyDirectory::list() const {
   SharedLock lock(mutex_);
   std::vector<KeyInfo> all;
-  for (const auto& [alias, id] : ids_) all.push_back(entries_.at(id).record.info);
+  for (const auto& [alias, id] : ids_) all.push_back(info_of(entries_.at(id)));
   return all;
+}
+
+std::vector<KeyInfo> KeyDirectory::pending() const {
+  SharedLock lock(mutex_);
+  std::vector<KeyInfo> keys;
+  for (const auto& [id, entry] : entries_)
+    if (entry.record.info.state == KeyState::pending_deletion) keys.push_back(entry.record.info);
+  return keys;
 }
 
 const KeyDirectory::Entry* KeyDirectory::entry_of(std::string_view alias_or_id) const {
@@ -178,7 +219,7 @@ Result<KeyDirectory::Usable> KeyDirectory::usable(const KeyId& id, std::optional
   const auto at = entries_.find(id);
   if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
   const KeyInfo& info = at->second.record.info;
-  RK_TRY(check_enabled(info));
+  if (info.state != KeyState::enabled || !at->second.gate->is_open()) RK_TRY(check_enabled(info_of(at->second)));
   Usable usable{info.alias, version.value_or(info.version), nullptr};
   const auto master = at->second.masters.find(usable.version);
   if (master != at->second.masters.end()) usable.master = master->second;
@@ -203,14 +244,13 @@ Result<crypto::Key> KeyDirectory::unwrap(const KeyId& id, const WrappedKey& wrap
 
 // --- the life of a key -----------------------------------------------------------------------------------------
 
-Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
+Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner, std::size_t most) {
   if (!is_alias(alias))
     return fail(Errc::invalid,
                 "\"" + std::string(alias) +
                     "\" is not a valid key alias: use 1 to 128 letters, digits, '.', '_' and '-', not starting "
                     "with '.' or '-', and not 32 hex digits (that is an id)");
-  if (is_taken(alias))  // early check, before a key is created; repeated when the entry is added
-    return fail(Errc::exists, "the key alias \"" + std::string(alias) + "\" is taken: choose another one");
+  RK_TRY(may_add(alias, owner, most));  // before a key is made; repeated when the entry is added
   Entry entry;
   KeyInfo& info = entry.record.info;
   RK_TRY_ASSIGN(info.id, crypto::random_uuid());
@@ -220,13 +260,13 @@ Result<KeyInfo> KeyDirectory::create(std::string_view alias, uid_t owner) {
   RK_TRY_ASSIGN(std::string handle, masters_.make(info.id, info.version));
   entry.record.handles.emplace(info.version, std::move(handle));
   const KeyRecord record = entry.record;
-  auto added = add(std::move(entry));
+  auto added = add(std::move(entry), most);
   if (!added) static_cast<void>(destroy(record, info.version + 1));
   return added;
 }
 
 Result<KeyInfo> KeyDirectory::disable(const KeyId& id) {
-  return change(id, [](KeyRecord& record) -> Status {
+  return shut_and_change(id, [](KeyRecord& record) -> Status {
     if (record.info.state == KeyState::pending_deletion)
       return fail(Errc::invalid, "key \"" + record.info.alias + "\" is pending deletion: cancel the deletion first");
     record.info.state = KeyState::disabled;
@@ -235,7 +275,7 @@ Result<KeyInfo> KeyDirectory::disable(const KeyId& id) {
 }
 
 Result<KeyInfo> KeyDirectory::enable(const KeyId& id) {
-  return change(id, [](KeyRecord& record) -> Status {
+  return open_again(id, [](KeyRecord& record) -> Status {
     if (record.info.state == KeyState::pending_deletion)
       return fail(Errc::invalid, "key \"" + record.info.alias + "\" is pending deletion: `rekeyfs key cancel-deletion` keeps and enables it");
     record.info.state = KeyState::enabled;
@@ -244,30 +284,48 @@ Result<KeyInfo> KeyDirectory::enable(const KeyId& id) {
 }
 
 Result<KeyInfo> KeyDirectory::schedule_deletion(const KeyId& id, Timestamp when) {
-  return change(id, [when](KeyRecord& record) -> Status {
-    RK_TRY(check_not_due(record.info));
+  return shut_and_change(id, [when](KeyRecord& record) -> Status {
     record.info.state = KeyState::pending_deletion;
     record.info.deletion = when;
     return {};
   });
 }
 
-Result<KeyInfo> KeyDirectory::cancel_deletion(const KeyId& id) {
-  return change(id, [](KeyRecord& record) -> Status {
+Result<KeyInfo> KeyDirectory::move_deletion(const KeyId& id, Timestamp when) {
+  return change(id, [when](KeyRecord& record) -> Status {
     if (record.info.state != KeyState::pending_deletion)
       return fail(Errc::invalid, "key \"" + record.info.alias + "\" is not pending deletion");
-    RK_TRY(check_not_due(record.info));
+    record.info.deletion = when;
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::cancel_deletion(const KeyId& id) {
+  return open_again(id, [](KeyRecord& record) -> Status {
+    if (record.info.state != KeyState::pending_deletion)
+      return fail(Errc::invalid, "key \"" + record.info.alias + "\" is not pending deletion");
     record.info.state = KeyState::enabled;
     record.info.deletion = 0;
     return {};
   });
 }
 
+Result<KeyDirectory::Entry> KeyDirectory::begin_removal(const KeyId& id, Timestamp now) {
+  Lock change(change_);
+  UniqueLock lock(mutex_);
+  const auto at = entries_.find(id);
+  if (at == entries_.end()) return fail(no_such_key(to_hex(id)));
+  const KeyInfo& info = at->second.record.info;
+  if (info.state != KeyState::pending_deletion || info.deletion > now)
+    return fail(Errc::invalid, "the deletion of key \"" + info.alias + "\" is not due");
+  at->second.is_going = true;
+  return at->second;
+}
+
 // The record is removed last: without its handle the service's key could not be destroyed any more.
-Status KeyDirectory::remove(const KeyId& id) {
-  RK_TRY_ASSIGN(const Entry entry, copy_of(id));
+Status KeyDirectory::remove(const KeyId& id, Timestamp now) {
+  RK_TRY_ASSIGN(const Entry entry, begin_removal(id, now));
   const KeyInfo& info = entry.record.info;
-  if (!is_deletion_due(info)) return fail(Errc::invalid, "the deletion of key \"" + info.alias + "\" is not due");
   RK_TRY(destroy(entry.record, std::numeric_limits<KeyVersion>::max()));
   Lock change(change_);
   RK_TRY(records_.remove(id));
@@ -315,16 +373,30 @@ Status KeyDirectory::forget_versions(const KeyId& id, KeyVersion oldest) {
 
 Result<KeyInfo> KeyDirectory::grant(const KeyId& id, uid_t user) {
   return change(id, [user](KeyRecord& record) -> Status {
-    std::vector<uid_t>& users = record.info.grantees;
-    if (!std::binary_search(users.begin(), users.end(), user)) users.insert(std::upper_bound(users.begin(), users.end(), user), user);
+    add_user(record.info.grantees, user);
     return {};
   });
 }
 
 Result<KeyInfo> KeyDirectory::revoke(const KeyId& id, uid_t user) {
   return change(id, [user](KeyRecord& record) -> Status {
-    if (std::erase(record.info.grantees, user) == 0)
+    if (std::erase(record.info.grantees, user) + std::erase(record.info.declassifiers, user) == 0)
       return fail(Errc::invalid, "user " + std::to_string(user) + " has no grant for key \"" + record.info.alias + "\"");
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::grant_declassification(const KeyId& id, uid_t user) {
+  return change(id, [user](KeyRecord& record) -> Status {
+    add_user(record.info.declassifiers, user);
+    return {};
+  });
+}
+
+Result<KeyInfo> KeyDirectory::revoke_declassification(const KeyId& id, uid_t user) {
+  return change(id, [user](KeyRecord& record) -> Status {
+    if (std::erase(record.info.declassifiers, user) == 0)
+      return fail(Errc::invalid, "user " + std::to_string(user) + " has no right to declassify content of key \"" + record.info.alias + "\"");
     return {};
   });
 }

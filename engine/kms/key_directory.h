@@ -7,6 +7,7 @@
 // find(), list() and gate_of() may. Lock order: change_ -> the records' own lock -> mutex_.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,12 +26,14 @@ class KeyDirectory {
   // Reads all records. Errc::corrupt if one fails verification. `records` and `masters` must outlive the directory.
   static Result<std::unique_ptr<KeyDirectory>> open(const crypto::Key& root, KeyRecords& records, MasterKeys& masters);
 
-  // Errc::exists if the alias is taken, Errc::invalid if it is malformed.
-  Result<KeyInfo> create(std::string_view alias, uid_t owner) EXCLUDES(change_, mutex_);
+  // Errc::exists if the alias is taken, Errc::invalid if it is malformed; Errc::not_permitted if the owner would have
+  // more than `most` keys.
+  Result<KeyInfo> create(std::string_view alias, uid_t owner, std::size_t most = SIZE_MAX) EXCLUDES(change_, mutex_);
   // Finds a key by alias or by id in hex (32 digits). Errc::no_key if there is none.
   Result<KeyInfo> find(std::string_view alias_or_id) const EXCLUDES(mutex_);
   Result<KeyInfo> find(const KeyId& id) const EXCLUDES(mutex_);
   Result<std::vector<KeyInfo>> list() const EXCLUDES(mutex_);  // ordered by alias
+  std::vector<KeyInfo> pending() const EXCLUDES(mutex_);       // those with a pending deletion
 
   // Wraps with the newest version. Errc::no_key, Errc::key_revoked.
   Result<WrappedKey> wrap(const KeyId& id, const crypto::Key& data_key, ByteView context) const EXCLUDES(mutex_);
@@ -40,21 +43,33 @@ class KeyDirectory {
   std::shared_ptr<const KeyGate> gate_of(const KeyId& id) const EXCLUDES(mutex_);
 
   // Changes of a key's state. Errc::no_key; Errc::invalid if the current state does not allow the change. The change
-  // survives kill -9 when the call returns.
+  // survives kill -9 when the call returns. No key changes any more once its removal has begun.
+  //
+  // These two shut the gate first, in memory, whatever follows. If the change cannot be recorded, the key counts as
+  // disabled until the store is closed; the same call can be repeated.
   Result<KeyInfo> disable(const KeyId& id);
-  Result<KeyInfo> enable(const KeyId& id);
-  // Neither of these changes a deletion that is due: the master key may be gone already.
   Result<KeyInfo> schedule_deletion(const KeyId& id, Timestamp when);
+  // Gives a pending deletion another time. Errc::invalid if none is pending.
+  Result<KeyInfo> move_deletion(const KeyId& id, Timestamp when);
+  // That first step alone.
+  void shut(const KeyId& id) EXCLUDES(mutex_);
+  Result<KeyInfo> enable(const KeyId& id);
   Result<KeyInfo> cancel_deletion(const KeyId& id);  // enables the key again
-  // Deletes a key whose deletion is due. All data keys that it wrapped are lost.
-  Status remove(const KeyId& id) EXCLUDES(change_, mutex_);
+  // Deletes a key whose deletion is due at the time `now`. All data keys that it wrapped are lost. Errc::invalid if it
+  // is not due.
+  Status remove(const KeyId& id, Timestamp now) EXCLUDES(change_, mutex_);
   // Creates a new version, which wraps from now on; old versions still unwrap. Errc::key_revoked unless enabled;
   // Errc::busy if a rotation of the key is in progress.
   Result<KeyInfo> rotate(const KeyId& id);
   // The caller ensures that no data key is wrapped by a version before `oldest`.
   Status forget_versions(const KeyId& id, KeyVersion oldest);
+  // The right to use the key.
   Result<KeyInfo> grant(const KeyId& id, uid_t user);
+  // All rights of the user. Errc::invalid if he has none.
   Result<KeyInfo> revoke(const KeyId& id, uid_t user);
+  // The right to declassify only.
+  Result<KeyInfo> grant_declassification(const KeyId& id, uid_t user);
+  Result<KeyInfo> revoke_declassification(const KeyId& id, uid_t user);
 
  private:
   using MasterKeyPtr = std::shared_ptr<const MasterKey>;
@@ -62,6 +77,7 @@ class KeyDirectory {
     KeyRecord record;
     std::map<KeyVersion, MasterKeyPtr> masters;  // all versions while the key is enabled, else empty
     std::shared_ptr<KeyGate> gate = std::make_shared<KeyGate>();
+    bool is_going = false;  // its removal has begun; a part of it may be gone
   };
   struct Usable {
     std::string alias;
@@ -76,9 +92,14 @@ class KeyDirectory {
   Status load(const KeyId& id, std::string_view record) EXCLUDES(change_, mutex_);
   // Opens the master keys of an enabled key; drops those of any other key.
   Status make_ready(Entry& entry) const;
+  // As users see it: a key whose gate is shut counts as disabled.
+  static KeyInfo info_of(const Entry& entry);
   // Edits a copy, puts its record, and then publishes the copy.
   Result<KeyInfo> change(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
-  Result<KeyInfo> add(Entry entry) EXCLUDES(change_, mutex_);
+  // The same for a change that takes the key away from its users.
+  Result<KeyInfo> shut_and_change(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
+  Result<KeyInfo> open_again(const KeyId& id, const Edit& edit) EXCLUDES(change_, mutex_);
+  Result<KeyInfo> add(Entry entry, std::size_t most) EXCLUDES(change_, mutex_);
   // An entry ready to be published. Made before its record is put, so that publishing allocates no memory.
   struct Prepared {
     std::map<KeyId, Entry> entry;
@@ -89,7 +110,11 @@ class KeyDirectory {
   Result<Entry> copy_of(const KeyId& id) const EXCLUDES(mutex_);
   // nullopt: the newest version.
   Result<Usable> usable(const KeyId& id, std::optional<KeyVersion> version) const EXCLUDES(mutex_);
+  // Whether a key of that name and owner may be added.
+  Status may_add(std::string_view alias, uid_t owner, std::size_t most) const EXCLUDES(mutex_);
   bool is_taken(std::string_view alias) const EXCLUDES(mutex_);
+  // Marks the key, so that it changes no more.
+  Result<Entry> begin_removal(const KeyId& id, Timestamp now) EXCLUDES(change_, mutex_);
   const Entry* entry_of(std::string_view alias_or_id) const REQUIRES_SHARED(mutex_);
   Status destroy(const KeyRecord& record, KeyVersion before);
 

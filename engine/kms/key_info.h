@@ -32,7 +32,10 @@ struct KeyInfo {
   Timestamp created = 0;
   Timestamp deletion = 0;       // due time of a pending deletion; 0: none
   KeyVersion oldest = 1;        // oldest existing version, for data keys not rewrapped since a rotation
-  std::vector<uid_t> grantees;  // users besides the owner and root who may use the key; sorted
+  std::vector<uid_t> grantees;  // users besides the owner and operators who may use the key; sorted
+  // Users besides these who may copy content of the key to where it is plain; sorted. Does not include the right to use
+  // the key.
+  std::vector<uid_t> declassifiers;
 };
 
 bool is_alias(std::string_view text);

@@ -15,6 +15,7 @@ constexpr std::array kTypeNames{TypeName{ImageType::none, ""}, TypeName{ImageTyp
 // Fields that version 1 of the record has not; absent if they have their usual value. Numbers on disk, never reused.
 constexpr std::uint8_t kEncryptedOnly = 1;  // ""
 constexpr std::uint8_t kQuota = 2;          // bytes u64, images u64
+constexpr std::uint8_t kMinDeletionDelay = 3;  // time
 
 void put_key(Writer& out, const std::optional<kms::KeyId>& key) {
   out.put(static_cast<std::uint8_t>(key.has_value()));
@@ -66,6 +67,8 @@ void put_later(Writer& out, const InodeRecord& inode) {
   if (inode.policy.encrypted_only) LaterFields::put_field(out, kEncryptedOnly, "");
   if (inode.quota.is_set())
     LaterFields::put_field(out, kQuota, Writer().put(inode.quota.bytes).put(inode.quota.images).take());
+  if (inode.min_deletion_delay)
+    LaterFields::put_field(out, kMinDeletionDelay, Writer().put_time(*inode.min_deletion_delay).take());
   inode.later.put(out);
 }
 // False if a field that this program knows is malformed.
@@ -73,6 +76,11 @@ bool get_later(Reader& in, InodeRecord& inode) {
   inode.later.get(in);
   if (inode.kind != NodeKind::directory) return true;
   inode.policy.encrypted_only = inode.later.take(kEncryptedOnly).has_value();
+  if (const auto delay = inode.later.take(kMinDeletionDelay)) {
+    Reader time(*delay);
+    inode.min_deletion_delay = time.get_time();
+    if (!time.finished() || *inode.min_deletion_delay < 0) return false;
+  }
   const auto quota = inode.later.take(kQuota);
   if (!quota) return true;
   Reader limits(*quota);

@@ -36,6 +36,9 @@ struct Quota {
   friend bool operator==(const Quota&, const Quota&) = default;
 };
 
+// The shortest time between the order to delete a key and its deletion, if the root directory says nothing else.
+inline constexpr Timestamp kUsualDeletionDelay = Timestamp{7} * 24 * 3600 * 1'000'000'000;
+
 // The policy of a directory for images created in it. "Plain" is a choice and stored like any other.
 struct Policy {
   std::optional<kms::KeyId> key;  // absent: plain
@@ -83,6 +86,7 @@ struct InodeRecord {
   std::string name;  // name in `parent`
   Policy policy;       // for a directory
   Quota quota;         // for a directory
+  std::optional<Timestamp> min_deletion_delay;  // for the root directory; absent: kUsualDeletionDelay
   ImageRecord image;   // for an image
   std::string target;  // for a symbolic link
   LaterFields later;

@@ -34,6 +34,7 @@ class KeyService final : public Keys {
     if (!outcome) record_refusal(alias_or_id, caller, outcome.error());
     return outcome;
   }
+  KeyFacts shown(const kms::KeyInfo& key) const;
 
   store::Store& store_;
   keys::KeyLife& life_;

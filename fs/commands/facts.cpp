@@ -101,8 +101,9 @@ json facts_of(const Event& event) {
 json facts_of(const KeyFacts& key) {
   json facts{{"id", key.id},           {"alias", text(key.alias)}, {"state", key.state},
              {"version", key.version}, {"oldest_version", key.oldest}, {"owner", key.owner},
-             {"created", time_text(key.created)}, {"grantees", key.grantees}};
+             {"created", time_text(key.created)}, {"grantees", key.grantees}, {"declassifiers", key.declassifiers}};
   facts["deletion"] = key.deletion == 0 ? json(nullptr) : json(time_text(key.deletion));
+  if (!key.warning.empty()) facts["warning"] = text(key.warning);
   return facts;
 }
 

@@ -10,17 +10,18 @@ using nlohmann::json;
 
 namespace {
 
-bool has_grant(const KeyFacts& key, uid_t user) {
-  return std::find(key.grantees.begin(), key.grantees.end(), user) != key.grantees.end();
-}
+bool is_among(const std::vector<uid_t>& users, uid_t user) { return std::find(users.begin(), users.end(), user) != users.end(); }
 
 bool governs(const Call& call, const KeyFacts& key) { return call.caller().is_operator || call.caller().uid == key.owner; }
 
-bool may_see(const Call& call, const KeyFacts& key) { return governs(call, key) || has_grant(key, call.caller().uid); }
+bool may_see(const Call& call, const KeyFacts& key) {
+  return governs(call, key) || is_among(key.grantees, call.caller().uid) || is_among(key.declassifiers, call.caller().uid);
+}
 
 // Whoever only has a grant does not see who else has.
 json facts_for(const Call& call, KeyFacts key) {
-  if (!governs(call, key)) std::erase_if(key.grantees, [&](uid_t user) { return user != call.caller().uid; });
+  if (governs(call, key)) return facts_of(key);
+  for (auto* users : {&key.grantees, &key.declassifiers}) std::erase_if(*users, [&](uid_t user) { return user != call.caller().uid; });
   return facts_of(key);
 }
 
@@ -30,6 +31,14 @@ Result<KeyFacts> requested_key(const Call& call) {
   auto key = call.engine.keys().find(alias);
   if (call.caller().is_operator || (key && may_see(call, *key))) return key;
   return fail(Errc::access_denied, "there is no key \"" + alias + "\" that you own or have a grant for: `rekeyfs key list` shows yours");
+}
+
+// The right that a grant is about.
+Result<bool> names_declassify(const Call& call) {
+  if (!call.request.contains("right")) return false;
+  RK_TRY_ASSIGN(const std::string right, required_text(call, "right"));
+  if (right != "declassify") return fail(Errc::invalid, "\"right\" must be \"declassify\", or absent");
+  return true;
 }
 
 }  // namespace
@@ -71,6 +80,7 @@ Result<json> key_change(const Call& call, KeyChange::Kind kind) {
   change.force = call.request.value("force", false);
   if (kind == KeyChange::Kind::grant || kind == KeyChange::Kind::revoke) {
     RK_TRY_ASSIGN(change.user, required_user(call));
+    RK_TRY_ASSIGN(change.declassify, names_declassify(call));
   }
   if (kind == KeyChange::Kind::schedule_deletion) {
     RK_TRY_ASSIGN(change.delay, required_delay(call));

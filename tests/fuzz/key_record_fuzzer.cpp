@@ -63,7 +63,8 @@ void try_record(const crypto::Key& root, std::string_view body) {
   require((*directory)->disable(id).has_value(), "a key can be disabled");
   const auto again = kms::KeyDirectory::open(root, records, *masters);
   require(again.has_value(), "a record that is written can be read");
-  require(must((*again)->find(id)).grantees == info.grantees, "and says the same");
+  const kms::KeyInfo same = must((*again)->find(id));
+  require(same.grantees == info.grantees && same.declassifiers == info.declassifiers, "and says the same");
 }
 
 // First byte: 'a' for an alias, anything else for a record without its MAC.

@@ -117,6 +117,9 @@ void add_keys(Seeds& seeds) {
   must(keys->grant(id, 1001));
   must(keys->rotate(id));
   add();
+  must(keys->grant_declassification(id, 1002));
+  add();
+  must(keys->revoke_declassification(id, 1002));
   constexpr std::size_t kVersionAt = 1 + 16 + 1 + 4 + 6;  // of the newest version, behind the alias
   records.record[kVersionAt] = 9;                         // which it does not have
   add();

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
-from harness import MAPPED_READER, NOBODY, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
+from harness import MAPPED_READER, NOBODY, MountedStore, TestCase, attribute, attribute_or_none, needs_root, rekeyfs, run, wait_until
 from images import KIB, MIB
 
 EXIT_BUSY, EXIT_NO_KEY, EXIT_DENIED = 8, 10, 16
@@ -62,6 +64,27 @@ class Keys(TestCase):
         reader.communicate(b"\n")
         self.assertEqual(reader.returncode, -7, "no SIGBUS: the pages of a disabled key were still mapped")
 
+    @needs_root
+    def test_an_order_takes_as_long_with_many_images_as_with_none(self):
+        """Clones by an ordinary user, one of the other, each changed: layers upon layers."""
+        self.mnt.chmod(0o755)
+        self.one.chmod(0o777)
+        self.key("grant", "tenant-one", "nobody")
+        original = self.store.original("image", 64 * KIB)
+        run("cp", original, self.one / "0", uid=NOBODY)
+        run("sh", "-c", 'cd "$1" && for i in $(seq 500); do cp --reflink=auto $((i - 1)) $i; printf x | dd of=$i conv=notrunc status=none; done; '
+            'for i in $(seq 1000); do cp --reflink=auto 0 c$i; done', "sh", self.one, uid=NOBODY)
+
+        def order(alias):
+            began = time.monotonic()
+            self.key("disable", alias, "--force")
+            took = time.monotonic() - began
+            self.assertErrno(errno.EKEYREVOKED, os.open, self.mnt / alias.removeprefix("tenant-") / "new", os.O_RDWR | os.O_CREAT)
+            self.key("enable", alias)
+            return took
+        took = {alias: sorted(order(alias) for _ in range(5))[2] for alias in ("tenant-two", "tenant-one")}
+        self.assertLess(took["tenant-one"], took["tenant-two"] + 0.05, took)
+
     def test_other_keys_are_not_touched(self):
         original, path = self.image(self.two)
         self.image(self.one)
@@ -73,7 +96,8 @@ class Keys(TestCase):
         for verb in ("disable", "delete"):
             done = self.key(verb, "tenant-one", check=False)
             self.assertEqual(done.returncode, EXIT_BUSY, done.stderr)
-            self.assertIn("\n  /one/image (encrypted with it, until it is deleted)\n", done.stderr)
+            self.assertIn("needed by 1 image", done.stderr)
+            self.assertNotIn("/one/image", done.stderr)
             self.assertIn("--force", done.stderr)
             self.assertEqual(self.facts("tenant-one")["state"], "enabled")
         os.unlink(self.one / "image")
@@ -247,9 +271,32 @@ class Keys(TestCase):
         self.mnt.chmod(0o755)
         for verb in (["disable", "tenant-one"], ["rotate", "tenant-one"], ["delete", "tenant-one"], ["grant", "tenant-one", "nobody"]):
             self.assertEqual(self.key(*verb, uid=NOBODY, check=False).returncode, EXIT_DENIED, verb)
-        self.key("create", "his-own", uid=NOBODY)
-        self.key("disable", "his-own", uid=NOBODY)
-        self.assertEqual(self.facts("his-own")["state"], "disabled")
+
+    @needs_root
+    def test_keys_are_made_by_operators(self):
+        self.mnt.chmod(0o755)
+        done = self.key("create", "his-own", uid=NOBODY, check=False)
+        self.assertEqual(done.returncode, EXIT_DENIED)
+        self.assertIn("-o user_keys=N", done.stderr)
+
+    @needs_root
+    def test_declassification_is_a_right_of_its_own(self):
+        self.key("grant", "tenant-one", "nobody")
+        self.assertEqual(self.facts("tenant-one")["declassifiers"], [])
+        done = self.key("grant", "tenant-one", "nobody", "--right", "declassify")
+        self.assertIn("declassified by the former two, and: nobody", done.stdout)
+        self.assertEqual(self.facts("tenant-one")["declassifiers"], [NOBODY])
+        self.store.remount()
+        self.assertEqual(self.facts("tenant-one")["declassifiers"], [NOBODY])
+        self.key("revoke", "tenant-one", "nobody", "--right", "declassify")
+        facts = self.facts("tenant-one")
+        self.assertEqual((facts["grantees"], facts["declassifiers"]), ([NOBODY], []))
+        self.key("grant", "tenant-one", "nobody", "--right", "declassify")
+        self.key("revoke", "tenant-one", "nobody")
+        facts = self.facts("tenant-one")
+        self.assertEqual((facts["grantees"], facts["declassifiers"]), ([], []), "a revoked user has no right left")
+        self.assertNotEqual(self.key("grant", "tenant-one", "nobody", "--right", "own", check=False).returncode, 0)
+        self.assertIn("user 65534, the right to declassify", rekeyfs("log", self.mnt).stdout)
 
     def test_on_an_unmounted_store(self):
         original, path = self.image(self.one)
@@ -267,6 +314,115 @@ class Keys(TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("no-such-user", done.stderr)
         self.assertNotEqual(self.key("revoke", "tenant-one", "nobody", check=False).returncode, 0)
+
+
+FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime/libfaketimeMT.so.1"
+
+
+class Clock(TestCase):
+    """The daemon's wall clock is set; CLOCK_BOOTTIME is not."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.offset = Path(folder.name) / "offset"
+        self.set_clock("+0")
+        self.store = MountedStore(environment={"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+                                               "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"})
+        self.addCleanup(self.store.close)
+        self.mnt = self.store.mnt
+        self.store.key("tenant")
+
+    def set_clock(self, offset):
+        new = self.offset.with_suffix(".new")
+        new.write_text(offset)
+        new.rename(self.offset)
+
+    def told(self):
+        return [event["text"] for event in map(json.loads, rekeyfs("log", self.mnt, "--json").stdout.splitlines())
+                if event["kind"] == "clock-jumped"]
+
+    def exists(self):
+        return rekeyfs("key", "show", "tenant", self.mnt, check=False).returncode == 0
+
+    def test_a_clock_that_is_ahead_deletes_nothing(self):
+        rekeyfs("key", "delete", "tenant", self.mnt)
+        self.set_clock("+8d")
+        wait_until(self.told, 20, "the daemon noticing that its clock was set")
+        self.assertIn("set forward by 8d", self.told()[0])
+        self.assertIn("set forward by 8d", self.store.log())
+        time.sleep(2.5)
+        self.assertTrue(self.exists())
+        self.store.umount()
+        self.set_clock("+16d")
+        self.store.mount()
+        time.sleep(2.5)
+        self.assertTrue(self.exists())
+        rekeyfs("key", "cancel-deletion", "tenant", self.mnt)
+
+    def test_at_a_mount(self):
+        rekeyfs("key", "delete", "tenant", self.mnt)
+        self.store.umount()
+        self.set_clock("+8d")
+        self.store.mount()
+        self.assertIn("8d later than when the store was last in use", self.told()[0])
+        time.sleep(2.5)
+        self.assertTrue(self.exists())
+        shown = json.loads(rekeyfs("key", "show", "tenant", self.mnt, "--json").stdout)
+        self.assertGreater(shown["deletion"], time.strftime("%Y-%m-%dT", time.gmtime(time.time() + 14.5 * 86400)))
+
+    def test_a_clock_that_is_set_back_delays_nothing(self):
+        rekeyfs("key", "delete", "tenant", "--after", "8s", "--force", self.mnt)
+        self.set_clock("-30d")
+        wait_until(self.told, 20, "the daemon noticing that its clock was set")
+        self.assertIn("set back by 30d", self.told()[0])
+        wait_until(lambda: not self.exists(), 30, "the deletion")
+
+
+class LeastDelay(TestCase):
+    mount_arguments = ("-o", "allow_other,user_keys=1")
+
+    @needs_root
+    def test_only_operators_go_below_it(self):
+        self.mnt.chmod(0o755)
+
+        def delete(*arguments, uid=None):
+            return rekeyfs("key", "delete", "his-own", self.mnt, *arguments, uid=uid, check=False)
+        rekeyfs("key", "create", "his-own", self.mnt, uid=NOBODY)
+        for force in ((), ("--force",)):
+            done = delete("--after", "0s", *force, uid=NOBODY)
+            self.assertEqual(done.returncode, EXIT_DENIED)
+            self.assertIn("after 7d at the earliest", done.stderr)
+        self.assertEqual(delete("--after", "0s").returncode, EXIT_DENIED)
+        name = "user.rekeyfs.min_deletion_delay"
+        done = run("setfattr", "-n", name, "-v", "1d", self.mnt, uid=NOBODY, check=False)
+        self.assertEqual(done.returncode, 1)
+        os.setxattr(self.mnt, name, b"2d")
+        self.store.remount()
+        self.assertEqual(os.getxattr(self.mnt, name), b"2d")
+        self.assertIn("after 2d at the earliest", delete("--after", "47h", uid=NOBODY).stderr)
+        self.assertEqual(delete("--after", "48h", uid=NOBODY).returncode, 0)
+        self.assertEqual(delete("--after", "0s", "--force").returncode, 0)
+        wait_until(lambda: rekeyfs("key", "show", "his-own", self.mnt, check=False).returncode == EXIT_NO_KEY, 30, "the deletion")
+
+
+@needs_root
+class UserKeys(TestCase):
+    mount_arguments = ("-o", "allow_other,user_keys=2")
+
+    def test_users_make_so_many_keys(self):
+        self.mnt.chmod(0o755)
+
+        def create(alias):
+            return rekeyfs("key", "create", alias, self.mnt, uid=NOBODY, check=False)
+        for alias in ("one", "two"):
+            self.assertEqual(create(alias).returncode, 0)
+        self.store.key("of-an-operator")
+        done = create("three")
+        self.assertEqual(done.returncode, EXIT_DENIED)
+        self.assertIn("has 2 of 2 keys", done.stderr)
+        rekeyfs("key", "disable", "one", self.mnt, uid=NOBODY)
+        self.assertEqual(json.loads(rekeyfs("key", "show", "one", self.mnt, "--json").stdout)["state"], "disabled")
 
 
 if __name__ == "__main__":

@@ -172,6 +172,7 @@ void plan_keys(std::mt19937_64& random, Steps& before, Steps& steps) {
   steps.push_back([](StoreUser& user) { return user.set("c", "user.rekeyfs.key", "key-c"); });
   add(steps, image("c/image", random_bytes(random, kBlock)));
   steps.push_back(change_key("key-c", grant));
+  steps.push_back([](StoreUser& user) { return user.change_key("key-c", grant, true); });  // the first sets a flag of the store
   steps.push_back(change_key("key-a", disable));
   steps.push_back(checkpoint());
   steps.push_back(change_key("key-c", revoke));

@@ -167,12 +167,13 @@ class StoreUser {
     RK_TRY(engine_->keys().create(alias, kOperator));
     return {};
   }
-  Status change_key(const std::string& alias, KeyChange::Kind kind) {
+  Status change_key(const std::string& alias, KeyChange::Kind kind, bool declassify = false) {
     KeyChange change;
     change.kind = kind;
     change.force = kind == KeyChange::Kind::disable;
     change.delay = 1'000'000'000'000'000;
     change.user = 1000;
+    change.declassify = declassify;
     RK_TRY(engine_->keys().change(alias, change, kOperator));
     return {};
   }
@@ -189,6 +190,7 @@ class StoreUser {
     for (const KeyFacts& key : keys) {
       std::string& text = state.facts["key " + key.alias] = key.state + ", version " + std::to_string(key.version);
       for (const uid_t user : key.grantees) text += ", granted to " + std::to_string(user);
+      for (const uid_t user : key.declassifiers) text += ", declassified by " + std::to_string(user);
     }
     return state;
   }

@@ -32,6 +32,7 @@ class AuditTest : public test::TempDirectory {
   void open(const std::string& store, unsigned workers) {
     OpenOptions options;
     options.filler_workers = workers;
+    options.user_keys = 100;
     auto engine = Engine::open(path(store), test::test_credential(), options);
     ASSERT_TRUE(engine) << test::error_text(engine);
     engine_ = std::move(*engine);

@@ -194,7 +194,7 @@ TEST_F(KeyDirectoryTest, AnotherRootOpensNothing) {
 
 TEST_F(KeyDirectoryTest, LaterRecordVersionIsToldFromDamage) {
   const KeyId id = directory_->create("k", 0).value().id;
-  rewrite(id, [](std::string& body) { body[0] = 2; });
+  rewrite(id, [](std::string& body) { body[0] = 3; });
   EXPECT_EQ(reopen().error().code, Errc::wrong_version);
 }
 
@@ -356,11 +356,11 @@ TEST_F(KeyDirectoryTest, ADeletionIsPendingUntilItIsDue) {
   EXPECT_FALSE(gate->is_open());
   EXPECT_EQ(directory_->enable(id).error().code, Errc::invalid);
   EXPECT_EQ(directory_->disable(id).error().code, Errc::invalid);
-  EXPECT_EQ(directory_->remove(id).error().code, Errc::invalid);
+  EXPECT_EQ(directory_->remove(id, now()).error().code, Errc::invalid);
   EXPECT_EQ(directory_->cancel_deletion(id).value().deletion, 0);
   EXPECT_TRUE(gate->is_open());
   ASSERT_TRUE(directory_->schedule_deletion(id, now()));
-  ASSERT_TRUE(directory_->remove(id));
+  ASSERT_TRUE(directory_->remove(id, now()));
   EXPECT_EQ(directory_->find("k").error().code, Errc::no_key);
   EXPECT_FALSE(gate->is_open());
   EXPECT_TRUE(records_.records.empty());
@@ -376,13 +376,81 @@ TEST_F(KeyDirectoryTest, GrantsAreKeptSorted) {
   EXPECT_EQ(directory_->revoke(id, 20).error().code, Errc::invalid);
 }
 
+TEST_F(KeyDirectoryTest, ARightOfItsOwnMakesRecordsOfVersion2) {
+  const KeyId id = directory_->create("k", 0).value().id;
+  const auto version = [&] { return records_.records.at(id)[0]; };
+  ASSERT_TRUE(directory_->grant(id, 7));
+  EXPECT_EQ(version(), 1);
+  for (uid_t user : {30u, 10u, 30u}) ASSERT_TRUE(directory_->grant_declassification(id, user));
+  EXPECT_EQ(version(), 2);
+  directory_ = reopen().value();
+  EXPECT_EQ(directory_->find(id).value().grantees, (std::vector<uid_t>{7}));
+  EXPECT_EQ(directory_->find(id).value().declassifiers, (std::vector<uid_t>{10, 30}));
+  EXPECT_EQ(directory_->revoke_declassification(id, 7).error().code, Errc::invalid);
+  ASSERT_TRUE(directory_->revoke_declassification(id, 10));
+  ASSERT_TRUE(directory_->grant(id, 30));
+  const KeyInfo left = directory_->revoke(id, 30).value();
+  EXPECT_EQ(left.grantees, (std::vector<uid_t>{7})) << "to revoke takes all rights";
+  EXPECT_TRUE(left.declassifiers.empty());
+  EXPECT_EQ(version(), 1);
+  rewrite(id, [](std::string& body) { body[0] = 2; });
+  EXPECT_EQ(reopen().error().code, Errc::corrupt);
+}
+
+TEST_F(KeyDirectoryTest, AnOwnerHasAtMostSoManyKeys) {
+  EXPECT_EQ(directory_->create("a", 7, 0).error().code, Errc::not_permitted);
+  ASSERT_TRUE(directory_->create("a", 7, 2));
+  ASSERT_TRUE(directory_->create("b", 8, 1));
+  ASSERT_TRUE(directory_->create("c", 7, 2));
+  const auto refused = directory_->create("d", 7, 2);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "user 7 has 2 of 2 keys: delete one, or ask an operator of the store, who can make one");
+  EXPECT_EQ(masters_.living(), 3u);
+}
+
 TEST_F(KeyDirectoryTest, AChangeThatCannotBeRecordedDoesNotHappen) {
   const KeyId id = directory_->create("k", 0).value().id;
   records_.full = true;
-  EXPECT_EQ(directory_->disable(id).error().code, Errc::no_space);
+  EXPECT_EQ(directory_->grant(id, 7).error().code, Errc::no_space);
   EXPECT_EQ(directory_->rotate(id).error().code, Errc::no_space);
   EXPECT_TRUE(directory_->gate_of(id)->is_open());
   EXPECT_EQ(directory_->find(id).value().version, 1u);
+}
+
+TEST_F(KeyDirectoryTest, AKeyIsTakenAwayAlthoughThatCannotBeRecorded) {
+  for (const bool deleted : {false, true}) {
+    const KeyId id = directory_->create(deleted ? "a" : "b", 0).value().id;
+    const auto take_away = [&] { return deleted ? directory_->schedule_deletion(id, now()) : directory_->disable(id); };
+    const WrappedKey wrapped = directory_->wrap(id, root_key(), {}).value();
+    const auto gate = directory_->gate_of(id);
+    records_.full = true;
+    EXPECT_EQ(take_away().error().code, Errc::no_space);
+    EXPECT_FALSE(gate->is_open());
+    EXPECT_EQ(directory_->find(id).value().state, KeyState::disabled);
+    EXPECT_EQ(directory_->wrap(id, root_key(), {}).error().code, Errc::key_revoked);
+    EXPECT_EQ(directory_->unwrap(id, wrapped, {}).error().code, Errc::key_revoked);
+    EXPECT_EQ(directory_->rotate(id).error().code, Errc::key_revoked);
+    EXPECT_EQ(directory_->remove(id, now()).error().code, Errc::invalid) << "a deletion counts when it is on record";
+    records_.full = false;
+    ASSERT_TRUE(directory_->grant(id, 7));
+    EXPECT_FALSE(gate->is_open()) << "other changes do not open it";
+    ASSERT_TRUE(directory_->enable(id));
+    EXPECT_TRUE(gate->is_open());
+    records_.full = true;
+    EXPECT_FALSE(take_away());
+    records_.full = false;
+    EXPECT_EQ(take_away().value().state, deleted ? KeyState::pending_deletion : KeyState::disabled);
+    ASSERT_TRUE(deleted ? directory_->cancel_deletion(id) : directory_->enable(id));
+    EXPECT_TRUE(directory_->unwrap(id, wrapped, {}));
+  }
+}
+
+TEST_F(KeyDirectoryTest, TheGateIsShutBeforeTheRecordIsPut) {
+  const KeyId id = directory_->create("k", 0).value().id;
+  bool open = true;
+  records_.dudirectory_put = [&] { open = directory_->gate_of(id)->is_open(); };
+  ASSERT_TRUE(directory_->disable(id));
+  EXPECT_FALSE(open);
 }
 
 // --- the key service behind it ---------------------------------------------------------------------------------
@@ -407,7 +475,7 @@ TEST_F(KeyDirectoryTest, NobodyWaitsForAKeyServiceThatIsSlow) {
     EXPECT_TRUE(went_on);
     const KeyId other = directory_->find("other").value().id;
     ASSERT_TRUE(directory_->schedule_deletion(other, now()));
-    ASSERT_TRUE(directory_->remove(other));
+    ASSERT_TRUE(directory_->remove(other, now()));
   }
 }
 
@@ -418,12 +486,12 @@ TEST_F(KeyDirectoryTest, MasterKeysGoBeforeTheirRecord) {
   masters_.set_hook([](test::WatchedKeys::Verb verb) -> Status {
     return verb == test::WatchedKeys::Verb::destroy ? fail(Errc::io, "the key service cannot be reached") : Status{};
   });
-  EXPECT_EQ(directory_->remove(id).error().code, Errc::io);
+  EXPECT_EQ(directory_->remove(id, now()).error().code, Errc::io);
   EXPECT_TRUE(directory_->find(id)) << "what is not destroyed stays on record";
   EXPECT_EQ(directory_->cancel_deletion(id).error().code, Errc::invalid) << "a part of it may be gone";
   EXPECT_EQ(directory_->schedule_deletion(id, now() + 3600'000'000'000).error().code, Errc::invalid);
   masters_.set_hook(nullptr);
-  ASSERT_TRUE(directory_->remove(id));
+  ASSERT_TRUE(directory_->remove(id, now()));
   EXPECT_EQ(masters_.living(), 0u);
 }
 

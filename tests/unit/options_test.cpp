@@ -75,8 +75,12 @@ TEST(MountOptionsTest, HotImagesTakeASizeAndASpan) {
   EXPECT_EQ(parse_mount_options("hot=3M").value().hot_memory, 3U << 20);
   EXPECT_EQ(parse_mount_options("hot=2T,hot_idle=5").value().hot_memory, std::uint64_t{2} << 40);
   EXPECT_EQ(parse_mount_options("hot=2G,hot_idle=5").value().hot_idle, std::chrono::seconds(5));
+  EXPECT_EQ(parse_mount_options("").value().user_keys, 0u);
+  EXPECT_EQ(parse_mount_options("user_keys=0").value().user_keys, 0u);
+  EXPECT_EQ(parse_mount_options("user_keys=1000").value().user_keys, 1000u);
   for (const char* text : {"hot", "hot=", "hot=0", "hot=G", "hot=2X", "hot=2GB", "hot=-1", "hot=9999999999T",
-                           "hot_idle", "hot_idle=1m", "hot_idle=86401", "hot=1G,writeback_cache"})
+                           "hot_idle", "hot_idle=1m", "hot_idle=86401", "hot=1G,writeback_cache", "user_keys", "user_keys=",
+                           "user_keys=-1", "user_keys=1001", "user_keys=1K"})
     EXPECT_FALSE(parse_mount_options(text)) << text;
 }
 

@@ -18,7 +18,7 @@ using nlohmann::json;
 constexpr std::uint64_t kUsualDelay = 7 * 24 * 3600;  // default delay of `key delete`, in seconds
 
 struct Options {
-  std::string alias, user, path;
+  std::string alias, user, path, right;
   std::uint64_t delay = kUsualDelay;
   bool force = false;
   UnlockOptions unlock;
@@ -36,9 +36,9 @@ std::string alias_of(const json& key) {
   return printable(text_of(key, "alias"));
 }
 
-std::string users_of(const json& key) {
+std::string users_of(const json& key, const char* member) {
   std::string users;
-  for (const json& user : key.at("grantees")) users += (users.empty() ? "" : ",") + user_text(user.get<uid_t>());
+  for (const json& user : key.value(member, json::array())) users += (users.empty() ? "" : ",") + user_text(user.get<uid_t>());
   return users.empty() ? "-" : users;
 }
 
@@ -62,19 +62,20 @@ void print_state(const json& key) {
   std::printf("the key %s is %s\n", alias_of(key).c_str(), text_of(key, "state").c_str());
 }
 void print_deletion(const json& key) {
-  std::printf("the key %s will be deleted at %s; `rekeyfs key cancel-deletion` keeps it\n", alias_of(key).c_str(),
+  std::printf("the key %s will be deleted at %s, if the store stays mounted; `rekeyfs key cancel-deletion` keeps it\n", alias_of(key).c_str(),
               moment_text(text_of(key, "deletion")).c_str());
 }
 void print_grants(const json& key) {
-  std::printf("the key %s may be used by its owner %s, root, and: %s\n", alias_of(key).c_str(),
-              user_text(key.at("owner").get<uid_t>()).c_str(), users_of(key).c_str());
+  std::printf("the key %s may be used by its owner %s, the store's operators, and: %s\n", alias_of(key).c_str(),
+              user_text(key.at("owner").get<uid_t>()).c_str(), users_of(key, "grantees").c_str());
+  std::printf("its content may be declassified by the former two, and: %s\n", users_of(key, "declassifiers").c_str());
 }
 
 void print_list(const json& answer) {
-  Table table({"ALIAS", "ID", "STATE", "VERSION", "OWNER", "GRANTED TO", "CREATED"});
+  Table table({"ALIAS", "ID", "STATE", "VERSION", "OWNER", "GRANTED TO", "DECLASSIFIED BY", "CREATED"});
   for (const json& key : answer.at("keys"))
     table.add({text_of(key, "alias"), text_of(key, "id"), state_of(key), versions_of(key),
-               user_text(key.at("owner").get<uid_t>()), users_of(key), moment_text(text_of(key, "created"))});
+               user_text(key.at("owner").get<uid_t>()), users_of(key, "grantees"), users_of(key, "declassifiers"), moment_text(text_of(key, "created"))});
   std::fputs(table.text().c_str(), stdout);
 }
 
@@ -125,9 +126,12 @@ Outcome<ExitCode> run(const Options& options, const Verb& verb) {
   if (verb.takes == Takes::key_and_user) {
     RK_TRY_ASSIGN(request["user"], user_named(options.user));
   }
+  if (!options.right.empty()) request["right"] = options.right;
   RK_TRY_ASSIGN(std::unique_ptr<Target> target, Target::open(options.path, options.unlock));
   RK_TRY_ASSIGN(json answer, target->call(std::move(request)));
   RK_TRY(target->close());
+  if (const std::string warning = text_of(answer, "warning"); !warning.empty())
+    std::fprintf(stderr, "rekeyfs: warning: %s\n", printable(warning).c_str());
   if (options.as_json)
     std::printf("%s\n", answer.dump(2).c_str());
   else
@@ -136,8 +140,14 @@ Outcome<ExitCode> run(const Options& options, const Verb& verb) {
 }
 
 void add_options_of(CLI::App& app, Options& options, const std::string& verb) {
+  if (verb == "grant" || verb == "revoke")
+    app.add_option("--right", options.right, verb == "grant" ? "The right to grant, instead of the right to use the key: declassify"
+                                                             : "The only right to take back: declassify (default: all)")
+        ->check(CLI::IsMember({"declassify"}))
+        ->type_name("RIGHT");
   static const std::map<std::string, std::uint64_t> kUnits{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 24 * 3600}};
-  if (verb == "disable" || verb == "delete") app.add_flag("--force", options.force, "Although images need the key");
+  if (verb == "disable" || verb == "delete") app.add_flag("--force", options.force, verb == "delete" ? "Although images need the key; for operators, with less than the least delay of the store"
+                                                    : "Although images need the key");
   if (verb == "delete")
     app.add_option("--after", options.delay, "Delay, with a unit: s, m, h or d (default: 7d)")
         ->transform(CLI::AsNumberWithUnit(kUnits, CLI::AsNumberWithUnit::UNIT_REQUIRED, "TIME"))

@@ -32,7 +32,7 @@ void add_mount(CLI::App& parent, Chosen& chosen) {
   app->add_flag("-f,--foreground", options->request.foreground, "Stay in the foreground, with the log on stderr");
   app->add_option("-o,--options", options->lists,
                   "Mount options: ro, rw, exec, noexec, allow_other, key_file=FILE, passphrase_file=FILE, "
-                  "writeback_cache, hot=SIZE, hot_idle=SECONDS, log=FILE")
+                  "writeback_cache, hot=SIZE, hot_idle=SECONDS, user_keys=NUMBER, log=FILE")
       ->type_name("OPT,...")
       ->allow_extra_args(false);
   add_unlock_options(*app, options->request.unlock);
