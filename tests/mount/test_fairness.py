@@ -99,6 +99,10 @@ class FairnessCase(TestCase):
             best = {what: min(took, best[what]) for what, took in self.bobs_times().items()}
         self.assertEqual(self.too_long(best), {}, f"bob's times, of which {self.idle} are those when nobody else works")
 
+    def assertPrompt(self, *command, check=True):
+        took = min(seconds(run, *command, check=check) for _ in range(3))
+        self.assertLess(took, FLOOR, f"{command} while requests of another user wait")
+
     def too_long(self, times):
         return {what: took for what, took in times.items() if took > max(FLOOR, 2 * self.idle[what])}
 
@@ -175,7 +179,7 @@ class HungFormatReaders(FormatReaders):
             commands = [["ls", "-la", self.alice], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"],
                         [REKEYFS, "umount", self.mnt]]  # which says that the mount is in use
             for command in commands:
-                self.assertLess(seconds(run, *command, check=False), FLOOR, f"{command} while reads hang")
+                self.assertPrompt(*command, check=False)
             self.assertBobUndisturbed()
 
 
@@ -230,8 +234,7 @@ class SlowDisk(FairnessCase):
         time.sleep(2)
         commands = [["ls", "-la", self.bob], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"]]
         for command in commands:
-            shortest = min(seconds(run, *command) for _ in range(3))
-            self.assertLess(shortest, FLOOR, f"{command} while writes wait")
+            self.assertPrompt(*command)
 
 
 # Sends a command through many descriptors of a directory and fetches no answer.
