@@ -178,6 +178,8 @@ class HungFormatReaders(FormatReaders):
             time.sleep(1)
             commands = [["ls", "-la", self.alice], [REKEYFS, "status", self.mnt], [REKEYFS, "info", self.bob / "source"],
                         [REKEYFS, "umount", self.mnt]]  # which says that the mount is in use
+            in_use = os.open(self.mnt, os.O_RDONLY | os.O_DIRECTORY)
+            self.addCleanup(os.close, in_use)
             for command in commands:
                 self.assertPrompt(*command, check=False)
             self.assertBobUndisturbed()
