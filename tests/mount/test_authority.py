@@ -24,7 +24,7 @@ ALL, OWN, NO = "all", "own", "no"
 
 class Tenants(TestCase):
     """mnt/public/a is the directory, closed to others, of the tenant OWNER, with his key and his image `disk`."""
-    mount_arguments = ("-o", "allow_other")
+    mount_arguments = ("-o", "allow_other,user_keys=1000")
 
     def setUp(self):
         super().setUp()

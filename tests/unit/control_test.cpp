@@ -28,6 +28,7 @@ class ControlTest : public test::TempDirectory {
     ASSERT_TRUE(Engine::initialize(path("store"), credential));
     OpenOptions options;
     options.filler_workers = 0;  // a replication stays one until somebody reads
+    options.user_keys = 3;
     options.user_keys = 100;
     auto engine = Engine::open(path("store"), credential, options);
     ASSERT_TRUE(engine) << describe(engine.error());

@@ -46,7 +46,8 @@ class QuotaTest : public test::TempDirectory {
     options.filler_workers = workers;
     auto store = store::Store::open(path("store"), test::test_credential(), false);
     ASSERT_TRUE(store) << test::error_text(store);
-    catalog_ = &(*store)->catalog();
+    store_ = store->get();
+    catalog_ = &store_->catalog();
     auto engine = make_engine(path("store"), std::move(*store), options);
     ASSERT_TRUE(engine) << test::error_text(engine);
     engine_ = std::move(*engine);
@@ -133,6 +134,7 @@ class QuotaTest : public test::TempDirectory {
   static void expect_done(const Status& status) { EXPECT_TRUE(status) << test::error_text(status.error()); }
 
   std::mt19937_64 random_{7};
+  store::Store* store_ = nullptr;
   catalog::Catalog* catalog_ = nullptr;
   std::unique_ptr<Engine> engine_;
   Ino public_, tenant_;
@@ -167,6 +169,12 @@ TEST_F(QuotaTest, OnlyOperatorsSetIt) {
   EXPECT_EQ(engine_->names().setxattr(tenant_, kQuota, "images=2", XattrMode::either, kTenant).error().code, Errc::not_permitted);
   EXPECT_EQ(engine_->names().removexattr(tenant_, kQuota, kTenant).error().code, Errc::not_permitted);
   EXPECT_EQ(*engine_->names().getxattr(tenant_, kQuota), "images=1");
+}
+
+TEST_F(QuotaTest, ProgramsThatDoNotEnforceItMayNotWriteToTheStore) {
+  EXPECT_FALSE(store::has(store_->features(), store::Feature::rules));
+  set_quota(tenant_, "bytes=1G");
+  EXPECT_TRUE(store::has(store_->features(), store::Feature::rules));
 }
 
 TEST_F(QuotaTest, TheAuditLogHasEachChange) {
