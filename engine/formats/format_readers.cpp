@@ -53,13 +53,14 @@ Status FormatReaders::wait_for_place(uid_t user, Clock::time_point deadline) {
 bool FormatReaders::take_place(Place waiter) {
   std::vector<ReaderPtr> readers;  // destroyed after the lock is released
   Lock lock(mutex_);
-  if (!is_turn_of(*waiter)) return false;
   readers = remove_ended();
+  if (!is_turn_of(*waiter)) return false;
   if (!has_place_for(waiter->user)) {
     make_room_for(*waiter);
     remove_ended();  // all of them are in `readers`, too
   }
-  if (!has_place_for(waiter->user)) return false;
+  // Whoever had his share until now may have to wait for others.
+  if (!has_place_for(waiter->user) || !is_turn_of(*waiter)) return false;
   starting_.insert(waiter->user);
   last_user_ = waiter->user;
   return true;

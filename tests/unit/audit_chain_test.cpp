@@ -131,7 +131,7 @@ TEST_F(AuditChainTest, ATransactionThatIsGivenUpLeavesNothing) {
   {
     WriteTxn txn(store_->catalog());
     for (int i = 0; i < 3; ++i) ASSERT_TRUE(log_->add(txn, event_of(EventKind::refused, kBob)));
-    EXPECT_THAT(numbers(), ElementsAre(4)) << "what is not committed is not found, and what goes may be gone";
+    EXPECT_THAT(numbers(), ElementsAre(3, 4)) << "what is not committed is not found, and what goes may be gone";
   }
   EXPECT_THAT(problems(), IsEmpty());
   add(EventKind::refused, kBob);
