@@ -15,7 +15,7 @@
 namespace rekeyfs::fs {
 namespace {
 
-constexpr std::chrono::milliseconds kLongestSettling{25};
+constexpr std::chrono::milliseconds kLongestSettling{30};
 
 void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   answer(req, "getattr", ino, [&](Context& context) -> Result<Stat> {

@@ -50,6 +50,14 @@ void Notifier::content_changed(Ino ino) {
   work_.notify_one();
 }
 
+void Notifier::contents_changed(const std::vector<Ino>& images) {
+  {
+    Lock lock(mutex_);
+    queued_.changed.insert(images.begin(), images.end());
+  }
+  work_.notify_one();
+}
+
 void Notifier::permissions_changed(Ino ino) {
   SharedLock told_before_the_end(telling_);
   if (!ended_) fuse_lowlevel_notify_inval_inode(session_, ino.value(), kAttributesOnly, 0);

@@ -41,6 +41,7 @@ class Notifier final : public Observer {
 
   void entry_removed(Ino parent, std::string_view name) override EXCLUDES(mutex_);
   void content_changed(Ino ino) override EXCLUDES(mutex_);
+  void contents_changed(const std::vector<Ino>& images) override EXCLUDES(mutex_);
   // When it returns, the kernel has dropped the attributes. The kernel may wait for another request about a node that
   // is being removed; therefore this holds no lock that other requests need.
   void permissions_changed(Ino ino) override EXCLUDES(telling_);

@@ -6,8 +6,6 @@
 #pragma once
 
 #include <deque>
-#include <memory>
-#include <optional>
 
 #include "engine/base/background.h"
 #include "engine/keys/key_uses.h"
@@ -23,23 +21,17 @@ class CacheDrops {
   Status start();
   void stop() { background_.stop(); }  // ends a walk; the mount ends as well
 
-  // For a key whose gate is shut. Waits a few milliseconds for the walk; its status, if it has ended by then.
-  Status drop(const kms::KeyId& key) EXCLUDES(mutex_);
+  // For a key whose gate is shut.
+  void drop(const kms::KeyId& key) EXCLUDES(mutex_);
 
  private:
-  struct Walk {
-    kms::KeyId key;
-    std::optional<Status> ended;
-  };
-
   Background::Duration walk_next() EXCLUDES(mutex_);
 
   store::Store& store_;
   const KeyUses& uses_;
   Observer& observer_;
   Mutex mutex_;
-  CondVar ended_;
-  std::deque<std::shared_ptr<Walk>> waiting_ GUARDED_BY(mutex_);
+  std::deque<kms::KeyId> to_walk_ GUARDED_BY(mutex_);
   Background background_{"cache-drops"};
 };
 

@@ -90,13 +90,16 @@ Result<KeyLife::Changed> KeyLife::take_away(const kms::KeyInfo& key, const KeyCh
   auto changed = caught([&] { return apply(key, change); });
   RK_TRY_ASSIGN(const kms::KeyInfo now, store_.keys().find(key.id));
   if (!changed && (key.state != kms::KeyState::enabled || now.state == kms::KeyState::enabled)) return fail(changed.error());
-  const Status dropped = caught([&] { return drops_.drop(key.id); });
+  const Status dropped = caught([&]() -> Status {
+    drops_.drop(key.id);
+    return {};
+  });
   if (!changed)
     return fail(changed.error().code, "key \"" + key.alias + "\" is disabled now, but this could not be recorded, and ends when the store is unmounted: " +
                                           describe(changed.error()) + "; remove the cause and repeat the command");
   const Status logged = caught([&] { return log(event_of(change.kind), key, caller, text_of(change)); });
   Changed done{std::move(*changed), ""};
-  if (!dropped) done.warning = "the kernel may still cache content of images that are not open: " + describe(dropped.error());
+  if (!dropped) done.warning = "the kernel may still cache content of its images: " + describe(dropped.error());
   if (!logged) done.warning += (dropped ? "" : "; ") + std::string("the audit log lacks this event: ") + describe(logged.error());
   return done;
 }

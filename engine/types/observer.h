@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "engine/base/ids.h"
 
@@ -12,6 +13,10 @@ class Observer {
   virtual ~Observer() = default;
   virtual void entry_removed(Ino parent, std::string_view name) = 0;
   virtual void content_changed(Ino ino) = 0;     // cached pages and attributes are outdated
+  // The same of several images, whose pages are then dropped together.
+  virtual void contents_changed(const std::vector<Ino>& images) {
+    for (const Ino image : images) content_changed(image);
+  }
   virtual void permissions_changed(Ino ino) = 0;
 };
 
@@ -24,6 +29,9 @@ class ObserverRelay final : public Observer {
   }
   void content_changed(Ino ino) override {
     if (observer_) observer_->content_changed(ino);
+  }
+  void contents_changed(const std::vector<Ino>& images) override {
+    if (observer_) observer_->contents_changed(images);
   }
   void permissions_changed(Ino ino) override {
     if (observer_) observer_->permissions_changed(ino);

@@ -66,7 +66,9 @@ class Rotate(TestCase):
         self.wait_done()
         self.assertEqual([attribute(folder, "key") for folder in (self.folder, self.folder / "below")], ["new", "new"])
         self.assertEqual(self.needs("old"), [])
-        rekeyfs("key", "delete", "old", self.mnt, "--after", "0s")
+        rekeyfs("key", "delete", "old", self.mnt)
+        rekeyfs("key", "cancel-deletion", "old", self.mnt)
+        rekeyfs("key", "delete", "old", self.mnt, "--after", "0s", "--force")
         self.store.remount()
         self.assertAllRight()
 
