@@ -93,7 +93,10 @@ Result<json> serve(Engine& engine, const Requester& requester, const json& reque
   if (!row)
     return fail(Errc::not_supported, "the daemon of the mount (rekeyfs " REKEYFS_VERSION ") does not know the command \"" + command +
                                          "\"; unmount, and mount again with the newer version");
-  RK_TRY(admit(requester, row->admits));
+  const Status admitted = admit(requester, row->admits);
+  if (!admitted && row->admits == Admits::mount_root)
+    engine.keys().record_refusal(required_text(call, "alias").value_or(""), requester.caller, admitted.error());
+  RK_TRY(admitted);
   return row->serve(call);
 }
 

@@ -231,6 +231,8 @@ class Stories(Tenants):
         done = self.given("operator", "bind", "key", "delete", "a", "--after", "0s", "--force", self.mnt)
         self.assertEqual(done.returncode, DENIED, done)
         self.assertIn("root directory of the mount", done.stderr)
+        events = [json.loads(line) for line in rekeyfs("log", self.mnt, "--json").stdout.splitlines()]
+        self.assertIn(("refused", "a", 0), [(event["kind"], event["key"], event["uid"]) for event in events])
         self.assertEqual(json.loads(rekeyfs("key", "show", "a", self.mnt, "--json").stdout)["state"], "enabled")
 
     def test_names_in_a_closed_directory_are_not_told(self):
