@@ -506,7 +506,7 @@ TEST_F(ReaderFailures, ReadersThatAreKilledAgainAndAgainAreAnErrorAndFewAreStart
   done = true;
   killer.join();
   EXPECT_GT(failed, 10);
-  EXPECT_LT(killed.size(), 12u);
+  EXPECT_LT(killed.size(), 30u);  // a start takes some milliseconds: without pauses there would be hundreds
   EXPECT_TRUE(recovers());
 }
 
