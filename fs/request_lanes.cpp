@@ -4,38 +4,30 @@
 
 namespace rekeyfs::fs {
 
-RequestLanes::Lane* RequestLanes::lane_of(RequestHead::Kind kind) {
-  switch (kind) {
-    case RequestHead::Kind::content:
-      return &lanes_[0];
-    case RequestHead::Kind::command:
-      return &lanes_[1];
-    case RequestHead::Kind::prompt:
-      break;
-  }
-  return nullptr;
+RequestLanes::Lane& RequestLanes::lane_of(RequestHead::Kind kind) {
+  return kind == RequestHead::Kind::command ? lanes_[1] : lanes_[0];
 }
 
 bool RequestLanes::enter(const RequestHead& head, ByteView request) {
+  if (head.kind == RequestHead::Kind::prompt) return true;
   Lock lock(mutex_);
-  Lane* const lane = lane_of(head.kind);
-  if (lane == nullptr) return true;
+  Lane& lane = lane_of(head.kind);
   const bool fits = request.size() <= max_waiting_bytes_ - waiting_bytes_;
-  if (fits && !lane->has_place_for(head.user)) {
-    lane->put(head, request);
+  if (fits && !lane.has_place_for(head.user)) {
+    lane.put(head, request);
     waiting_bytes_ += request.size();
     return false;
   }
-  lane->take(head.user);
+  lane.take(head.user);
   return true;
 }
 
 std::optional<RequestLanes::Waiting> RequestLanes::leave(const RequestHead& served) noexcept {
+  if (served.kind == RequestHead::Kind::prompt) return std::nullopt;
   Lock lock(mutex_);
-  Lane* const lane = lane_of(served.kind);
-  if (lane == nullptr) return std::nullopt;
-  lane->give_back(served.user);
-  std::optional<Waiting> next = lane->next();
+  Lane& lane = lane_of(served.kind);
+  lane.give_back(served.user);
+  std::optional<Waiting> next = lane.next();
   if (next) waiting_bytes_ -= next->bytes.size();
   return next;
 }

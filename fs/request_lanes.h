@@ -58,7 +58,7 @@ class RequestLanes {
     void put(const RequestHead& head, ByteView request);
     std::optional<Waiting> next() noexcept;
   };
-  Lane* lane_of(RequestHead::Kind kind) REQUIRES(mutex_);
+  Lane& lane_of(RequestHead::Kind kind) REQUIRES(mutex_);  // not of prompt requests
 
   const std::size_t max_waiting_bytes_;
   Mutex mutex_;
