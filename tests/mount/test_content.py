@@ -192,6 +192,7 @@ class Content:
         self.assertNotEqual(attribute(path, "digest"), before)
         with open(path, "r+b"):
             self.assertIsNone(attribute_or_none(path, "digest"))
+        wait_until(lambda: attribute_or_none(path, "digest"), 10, "the kernel releasing the handle, which it does on its own time")
         self.assertEqual(attribute(path, "digest"), hashlib.sha256(path.read_bytes()).hexdigest())
 
     def test_appending(self):
