@@ -64,10 +64,15 @@ Result<Attributes> requested_node(const Call& call) {
   return call.view.reach(path);
 }
 
+// Whoever has opened an image to read it may go on reading, as with any descriptor.
+Status check_reader(const Call& call, const Attributes& node) {
+  const bool has_opened_it = call.requester.file && node.ino == call.requester.through;
+  return has_opened_it ? Status{} : call.view.may_read(node);
+}
+
 Result<Attributes> readable_node(const Call& call) {
   RK_TRY_ASSIGN(const Attributes node, requested_node(call));
-  // Whoever has opened an image to read it may go on reading, as with any descriptor.
-  if (!call.requester.file || node.ino != call.requester.through) RK_TRY(call.view.may_read(node));
+  RK_TRY(check_reader(call, node));
   return node;
 }
 

@@ -30,7 +30,9 @@ Result<std::uint64_t> number_or(const Call& call, const char* member, std::uint6
 
 // The node that the members "path" or "path_hex" name, as View::reach() finds it.
 Result<Attributes> requested_node(const Call& call);
-// The same, for commands that tell what only a reader of the node may know.
+// Whether the sender may know of the node what only its readers may. Errc::access_denied.
+Status check_reader(const Call& call, const Attributes& node);
+// The node that is named, for commands that only its readers may give.
 Result<Attributes> readable_node(const Call& call);
 
 }  // namespace rekeyfs::fs

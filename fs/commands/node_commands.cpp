@@ -57,11 +57,11 @@ Result<json> quota_of(const Call& call, const Attributes& node) {
 
 // Other users than operators see only what was refused to themselves.
 json refusals_below(const Call& call, const Attributes& node) {
-  const View below(call.engine, Requester{kOperator, {}, node.ino});
+  const std::string path = call.engine.names().path_of(node.ino);
   std::vector<Refusal> refusals = call.engine.reports().refusals();
   std::erase_if(refusals, [&](const Refusal& refusal) {
     const bool may_see = call.caller().is_operator || call.caller().uid == refusal.uid;
-    return !may_see || !below.path_below(refusal.path);
+    return !may_see || !path_from(path, refusal.path);
   });
   for (Refusal& refusal : refusals) {
     refusal.path = call.view.path_below(refusal.path).value_or("");
@@ -75,13 +75,13 @@ json refusals_below(const Call& call, const Attributes& node) {
 // Whoever may not read an image may not know its state, either.
 Result<json> progress(const Call& call) {
   RK_TRY_ASSIGN(const Attributes node, requested_node(call));
-  if (node.kind == NodeKind::image) RK_TRY(readable_node(call));
+  if (node.kind == NodeKind::image) RK_TRY(check_reader(call, node));
   return progress_of(call, node);
 }
 
 Result<json> status(const Call& call) {
   RK_TRY_ASSIGN(const Attributes node, requested_node(call));
-  if (node.kind == NodeKind::image) RK_TRY(readable_node(call));
+  if (node.kind == NodeKind::image) RK_TRY(check_reader(call, node));
   RK_TRY_ASSIGN(json answer, progress_of(call, node));
   answer["path"] = text(call.view.path_of(node.ino));
   answer["refusals"] = refusals_below(call, node);
@@ -101,7 +101,7 @@ Result<json> info(const Call& call) {
   RK_TRY_ASSIGN(NodeInfo facts, call.engine.reports().info(node.ino));
   facts.path = call.view.path_of(node.ino);
   json answer = stat_facts_of(facts);
-  const bool reads = readable_node(call).has_value();
+  const bool reads = check_reader(call, node).has_value();
   const json content = content_facts_of(facts);
   for (const auto& [member, value] : content.items()) answer[member] = reads ? value : json(nullptr);
   RK_TRY_ASSIGN(answer["quota"], quota_of(call, node));

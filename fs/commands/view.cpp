@@ -72,11 +72,11 @@ bool View::allows(const Attributes& node, mode_t wanted) const {
 
 std::string View::path_of(Ino node) const { return path_below(engine_.names().path_of(node)).value_or("?"); }
 
-std::optional<std::string> View::path_below(std::string_view path) const {
-  if (top_ == "/") return std::string(path);
-  if (path == top_) return "/";
-  if (path.size() <= top_.size() || !path.starts_with(top_) || path[top_.size()] != '/') return std::nullopt;
-  return std::string(path.substr(top_.size()));
+std::optional<std::string> path_from(std::string_view directory, std::string_view path) {
+  if (directory == "/") return std::string(path);
+  if (path == directory) return "/";
+  if (path.size() <= directory.size() || !path.starts_with(directory) || path[directory.size()] != '/') return std::nullopt;
+  return std::string(path.substr(directory.size()));
 }
 
 }  // namespace rekeyfs::fs

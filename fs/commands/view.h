@@ -16,6 +16,10 @@
 
 namespace rekeyfs::fs {
 
+// The part of `path` from `directory` on, "/" for the directory itself; both are paths in the store. nullopt if the path
+// is neither the directory's nor below it.
+std::optional<std::string> path_from(std::string_view directory, std::string_view path);
+
 class View {
  public:
   // Both must outlive it.
@@ -33,7 +37,7 @@ class View {
   // Paths as the sender knows them, from the directory on: "/image".
   std::string path_of(Ino node) const;
   // The same for a path in the store; nullopt if it is not below the directory.
-  std::optional<std::string> path_below(std::string_view path) const;
+  std::optional<std::string> path_below(std::string_view path) const { return path_from(top_, path); }
 
  private:
   enum : mode_t { kRead = 4, kSearch = 1 };
